@@ -1,0 +1,281 @@
+"""The order-preserving address of a record: where it is stored and what a scan finds beside it.
+
+All data lives in one sorted space of byte strings. The layout puts what is read, listed or removed
+together next to each other: the objects of a bucket, the keys of a type, the members of a set each
+are one range, so a listing is a range scan and a removal one *cut* over a prefix. Addresses are on
+disk and between replicas, hence **frozen**::
+
+    10 | bucket | 00 | type | 00 | key | 00 | tail      a record of an object
+    08 | the first bytes of such an address             the cut over everything that starts so
+
+Names are UTF-8 and hold no U+0000, so they need no escaping. A tail begins with its kind:
+
+== ========= ================================================================================
+02 OWN       nothing more: the object's own record
+03           reserved: expiry
+04 BASE      nothing more: the base of an op-based object
+05 OPERATION one operation: incarnation, counter (8 bytes each, big-endian)
+06 MEMBER    one member or element: its `crdtdb.jsonvalue.encode`
+07           reserved: map leaves
+== ========= ================================================================================
+
+A cut may end after the bucket, the type, any character of the key, the key, the kind or the tail.
+
+Reading (`parse`, `name_of`, `member_value`, …) raises `ValueError` on anything else, because
+addresses arrive from peers. `check_bucket` and `check_key` are for what arrives from users.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from typing import Final, NamedTuple, TypeAlias
+
+from crdtdb import jsonvalue
+from crdtdb.errors import BadRequest, Field
+from crdtdb.jsonvalue import JsonValue
+from crdtdb.limits import LIMITS
+
+__all__ = [
+    "BASE",
+    "CUTS",
+    "DATA",
+    "MEMBER",
+    "OPERATION",
+    "OWN",
+    "CutAddress",
+    "ObjectName",
+    "Parsed",
+    "RecordAddress",
+    "after",
+    "base",
+    "bucket_prefix",
+    "check_bucket",
+    "check_key",
+    "cut",
+    "cut_prefix",
+    "is_cut",
+    "key_prefix",
+    "member",
+    "member_value",
+    "name_of",
+    "object_prefix",
+    "operation",
+    "operation_dot",
+    "own",
+    "parse",
+    "split_object",
+    "type_prefix",
+]
+
+#: Namespaces: the first byte of an address.
+CUTS: Final = b"\x08"
+DATA: Final = b"\x10"
+
+#: Kinds: the first byte of a tail.
+OWN: Final = b"\x02"
+BASE: Final = b"\x04"
+OPERATION: Final = b"\x05"
+MEMBER: Final = b"\x06"
+
+_DOT: Final = struct.Struct(">QQ")
+
+_BUCKET: Final = rb"\x10([a-z0-9_][a-z0-9._-]{0,%d})\x00" % (LIMITS.bucket_bytes - 1)
+_TYPE: Final = rb"([a-z]{1,16})\x00"
+_BUCKET_START: Final = re.compile(_BUCKET)
+_TYPE_START: Final = re.compile(_BUCKET + _TYPE)
+_OBJECT_START: Final = re.compile(
+    _BUCKET + _TYPE + rb"(?!\.{1,2}\x00)([^\x00]{1,%d})\x00" % LIMITS.key_bytes
+)
+_USER_BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9._-]*")
+
+
+class ObjectName(NamedTuple):
+    """What a user addresses."""
+
+    bucket: str
+    type: str
+    key: str
+
+    @property
+    def prefix(self) -> bytes:
+        """What the addresses of all records of this object start with, and no others."""
+        return object_prefix(self.bucket, self.type, self.key)
+
+
+class RecordAddress(NamedTuple):
+    """The address of a record of an object, taken apart."""
+
+    name: ObjectName
+    tail: bytes
+
+
+class CutAddress(NamedTuple):
+    """The address of a cut: the prefix it covers."""
+
+    prefix: bytes
+
+
+Parsed: TypeAlias = RecordAddress | CutAddress
+
+
+def bucket_prefix(bucket: str) -> bytes:
+    return f"\x10{bucket}\0".encode()
+
+
+def type_prefix(bucket: str, type_name: str) -> bytes:
+    return f"\x10{bucket}\0{type_name}\0".encode()
+
+
+def key_prefix(bucket: str, type_name: str, key_start: str) -> bytes:
+    """What the addresses of all objects start with whose key starts with `key_start`."""
+    return f"\x10{bucket}\0{type_name}\0{key_start}".encode()
+
+
+def object_prefix(bucket: str, type_name: str, key: str) -> bytes:
+    return f"\x10{bucket}\0{type_name}\0{key}\0".encode()
+
+
+def own(name: ObjectName) -> bytes:
+    return name.prefix + OWN
+
+
+def base(name: ObjectName) -> bytes:
+    return name.prefix + BASE
+
+
+def operation(name: ObjectName, dot: tuple[int, int]) -> bytes:
+    return name.prefix + OPERATION + _DOT.pack(*dot)
+
+
+def member(name: ObjectName, value: JsonValue) -> bytes:
+    return name.prefix + MEMBER + jsonvalue.encode(value)
+
+
+def cut(prefix: bytes) -> bytes:
+    return CUTS + prefix
+
+
+def is_cut(address: bytes) -> bool:
+    return address.startswith(CUTS)
+
+
+def cut_prefix(address: bytes) -> bytes:
+    """The prefix that a cut's address covers."""
+    if not is_cut(address):
+        raise ValueError("not the address of a cut")
+    return address[1:]
+
+
+def split_object(address: bytes) -> tuple[bytes, bytes]:
+    """A record's address as the prefix of its object and its tail, names unchecked (hot path)."""
+    if not address.startswith(DATA):
+        raise ValueError("not the address of a record")
+    _bucket, _type, _key, tail = address.split(b"\0", 3)
+    return address[: len(address) - len(tail)], tail
+
+
+def name_of(prefix: bytes) -> ObjectName:
+    """The object with this prefix."""
+    match = _OBJECT_START.fullmatch(prefix)
+    if match is None:
+        raise ValueError("not the prefix of an object")
+    return _name(match)
+
+
+def _name(match: re.Match[bytes]) -> ObjectName:
+    bucket, type_name, key = match.groups()
+    return ObjectName(bucket.decode(), type_name.decode(), key.decode())
+
+
+def member_value(tail: bytes) -> JsonValue:
+    if not tail.startswith(MEMBER):
+        raise ValueError("not the tail of a member")
+    value, end = jsonvalue.decode(tail, 1)
+    if end != len(tail):
+        raise ValueError("something follows the member")
+    return value
+
+
+def operation_dot(tail: bytes) -> tuple[int, int]:
+    if not tail.startswith(OPERATION) or len(tail) != 1 + _DOT.size:
+        raise ValueError("not the tail of an operation")
+    incarnation, counter = _DOT.unpack_from(tail, 1)
+    if counter == 0:
+        raise ValueError("dots count from 1")
+    return incarnation, counter
+
+
+def parse(address: bytes) -> Parsed:
+    """Take an address apart, checking every part of it."""
+    if is_cut(address):
+        prefix = cut_prefix(address)
+        _check_cut(prefix)
+        return CutAddress(prefix)
+    match = _OBJECT_START.match(address)
+    if match is None:
+        raise ValueError("not an address")
+    tail = address[match.end() :]
+    _check_tail(tail)
+    return RecordAddress(_name(match), tail)
+
+
+def _check_tail(tail: bytes) -> None:
+    kind = tail[:1]
+    if kind == MEMBER:
+        member_value(tail)
+    elif kind == OPERATION:
+        operation_dot(tail)
+    elif tail not in (OWN, BASE):
+        raise ValueError(f"no record has the tail {tail[:8].hex() or 'nothing'}")
+
+
+def _check_cut(prefix: bytes) -> None:
+    if match := _OBJECT_START.match(prefix):
+        _name(match)
+        tail = prefix[match.end() :]
+        if tail not in (b"", OPERATION, MEMBER):
+            _check_tail(tail)
+    elif match := _TYPE_START.match(prefix):
+        key_start = prefix[match.end() :]
+        if b"\0" in key_start or len(key_start) > LIMITS.key_bytes:
+            raise ValueError("a cut ends in an impossible key")
+        key_start.decode()
+    elif not _BUCKET_START.fullmatch(prefix):
+        raise ValueError("not the prefix of an address")
+
+
+def after(prefix: bytes) -> bytes | None:
+    """The least byte string above everything that starts with `prefix`; None if there is none."""
+    stem = prefix.rstrip(b"\xff")
+    return stem[:-1] + bytes((stem[-1] + 1,)) if stem else None
+
+
+def check_bucket(name: str) -> None:
+    """Refuse what a user may not name a bucket."""
+    if name.startswith("_"):
+        raise _bad_name("bucket", "names that start with _ are reserved")
+    if len(name) > LIMITS.bucket_bytes:
+        raise _bad_name("bucket", "too long", LIMITS.bucket_bytes)
+    if not _USER_BUCKET.fullmatch(name):
+        raise _bad_name("bucket", "must be a-z 0-9 . _ - and start with a letter or a digit")
+
+
+def check_key(key: str) -> None:
+    """Refuse what a user may not name an object."""
+    try:
+        size = len(key.encode())
+    except UnicodeEncodeError:
+        raise _bad_name("key", "a lone surrogate is not a character") from None
+    if size > LIMITS.key_bytes:
+        raise _bad_name("key", "too many bytes of UTF-8", LIMITS.key_bytes)
+    if size == 0:
+        raise _bad_name("key", "must not be empty")
+    if "\0" in key:
+        raise _bad_name("key", "must not contain U+0000")
+    if key in (".", ".."):
+        raise _bad_name("key", 'must not be "." or ".."')
+
+
+def _bad_name(field: str, message: str, limit: int | None = None) -> BadRequest:
+    return BadRequest(f"The {field} is refused: {message}.", Field(field, message, limit))

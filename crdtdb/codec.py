@@ -1,0 +1,145 @@
+"""Bytes on disk and on the wire: versioned, checksummed, frozen.
+
+A record is the same bytes in a store, in a push and in a page, so what arrives can be stored as
+it came. Layout (msgpack inside, `tests/wire/*.jsonl` freezes it):
+
+```
+version 1 | xxh3-64 of address + body, 8 bytes | body = [extra context, live]
+    extra context   [incarnation, counter, …] sorted: what the live dots do not say
+    live            [[incarnation, counter, payload], …] sorted by dot
+```
+
+A record row in a store has the local sequence number in front (8 bytes, big-endian).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+import xxhash
+
+from crdtdb.causal import VersionVector
+from crdtdb.record import EMPTY, Live, Record
+
+__all__ = [
+    "RECORD_VERSION",
+    "FormatError",
+    "NewerVersion",
+    "decode_record",
+    "encode_record",
+    "fingerprint",
+    "live_digest",
+    "pack",
+    "pack_row",
+    "pack_whole",
+    "row_record",
+    "row_sequence",
+    "unpack_whole",
+]
+
+RECORD_VERSION: Final = 1
+_HEADER: Final = 9
+
+pack = msgspec.msgpack.Encoder().encode
+_decode_body = msgspec.msgpack.Decoder(tuple[list[int], list[tuple[int, int, Any]]]).decode
+
+
+class FormatError(ValueError):
+    """The bytes are not what this format says they are. Whose fault that is, the caller knows."""
+
+
+class NewerVersion(FormatError):
+    """The bytes were written by a newer crdtdb."""
+
+
+def encode_record(address: bytes, record: Record) -> bytes:
+    """The bytes of a record at its address. Equal records give equal bytes."""
+    live, context = record
+    implied = VersionVector.of(live)
+    extra: list[int] = []
+    if implied != context:
+        extra = VersionVector(
+            {inc: counter for inc, counter in context.items() if implied.get(inc) < counter}
+        ).flat()
+    body = pack((extra, _rows(live)))
+    return b"\x01" + xxhash.xxh3_64_digest(address + body) + body
+
+
+def _rows(live: Live) -> list[tuple[int, int, Any]]:
+    if len(live) > 1:
+        return [(inc, counter, live[inc, counter]) for inc, counter in sorted(live)]
+    return [(inc, counter, payload) for (inc, counter), payload in live.items()]
+
+
+def decode_record(address: bytes, data: bytes) -> Record:
+    """The inverse of `encode_record`. Raises FormatError when anything is off."""
+    if len(data) <= _HEADER:
+        raise FormatError("a record is cut short")
+    if data[0] != RECORD_VERSION:
+        raise NewerVersion(f"record version {data[0]}; this crdtdb reads {RECORD_VERSION}")
+    body = data[_HEADER:]
+    if xxhash.xxh3_64_digest(address + body) != data[1:_HEADER]:
+        raise FormatError("a record fails its checksum")
+    try:
+        extra, rows = _decode_body(body)
+        live = {(inc, counter): payload for inc, counter, payload in rows}
+        context = VersionVector.of(live)
+        if extra:
+            context = context.join(VersionVector.from_flat(extra))
+    except (msgspec.MsgspecError, ValueError, TypeError) as error:
+        raise FormatError(f"a record cannot be read: {error}") from error
+    if len(live) != len(rows) or not all(
+        0 <= inc < 1 << 64 and 1 <= counter < 1 << 63 for inc, counter in live
+    ):
+        raise FormatError("a record has dots out of range or twice")
+    return Record(live, context) if rows or extra else EMPTY
+
+
+def pack_row(sequence: int, record: bytes) -> bytes:
+    """A record row: the local sequence number of its latest change, then the record."""
+    return sequence.to_bytes(8, "big") + record
+
+
+def row_sequence(row: bytes) -> int:
+    """The sequence number of a record row."""
+    return int.from_bytes(row[:8], "big")
+
+
+def row_record(row: bytes) -> bytes:
+    """The record of a record row, as it travels."""
+    return row[8:]
+
+
+def live_digest(address: bytes, live: Mapping[Any, Any]) -> int:
+    """128 bits that stand for what users see at an address; 0 if nothing. XOR adds them up."""
+    if not live:
+        return 0
+    return xxhash.xxh3_128_intdigest(address + pack(_rows(live)))
+
+
+def fingerprint(vector: VersionVector) -> int:
+    """64 bits that stand for a VV, so that equal replicas can say so in a few bytes."""
+    return xxhash.xxh3_64_intdigest(pack(vector.flat()))
+
+
+def pack_whole(version: int, value: Any) -> bytes:
+    """A local row or a message: version, xxh3-64 of the body, body."""
+    body = pack(value)
+    return bytes((version,)) + xxhash.xxh3_64_digest(body) + body
+
+
+def unpack_whole(version: int, data: bytes, decoder: msgspec.msgpack.Decoder[Any]) -> Any:
+    """The inverse of `pack_whole`. Raises NewerVersion or FormatError."""
+    if len(data) <= _HEADER:
+        raise FormatError("cut short")
+    if data[0] != version:
+        raise NewerVersion(f"version {data[0]}; this crdtdb reads {version}")
+    body = data[_HEADER:]
+    if xxhash.xxh3_64_digest(body) != data[1:_HEADER]:
+        raise FormatError("fails its checksum")
+    try:
+        return decoder.decode(body)
+    except msgspec.MsgspecError as error:
+        raise FormatError(f"cannot be read: {error}") from error

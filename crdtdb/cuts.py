@@ -1,0 +1,86 @@
+"""Cuts: "everything under this address prefix that this version vector covers is dead".
+
+A cut is a record like any other, at an address of its own; its payload is
+
+    [vector as a flat list, guard]
+
+A later cut at the same prefix replaces those it saw; concurrent ones are all in force and cover
+the join of their vectors. `guard` is reserved: the deadline (ms since 1970) that an expiry cut
+depends on; today it is always nil.
+
+What an object-level cut covers is kept in the object's head. Cuts over several objects (a key
+prefix, a type, a bucket) are few; the engine keeps them in memory to know what applies to an
+object it meets for the first time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+import msgspec
+
+from crdtdb.causal import NOTHING, VersionVector
+from crdtdb.record import Live, Payload
+
+__all__ = ["NO_WIDE_CUTS", "WideCuts", "check_cut", "covered", "cut_payload", "is_object_prefix"]
+
+
+class _CutPayload(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    vector: list[int]
+    guard: None
+
+
+def cut_payload(vector: VersionVector) -> Payload:
+    """The payload of a cut that covers `vector`."""
+    return (vector.flat(), None)
+
+
+def check_cut(payload: Payload) -> VersionVector:
+    """The vector of a cut that came from a peer. Raises ValueError."""
+    checked = msgspec.convert(payload, type=_CutPayload, strict=True)
+    return VersionVector.from_flat(checked.vector)
+
+
+def covered(live: Live) -> VersionVector:
+    """Everything that the cuts in force at one prefix cover."""
+    vector = NOTHING
+    for flat, _guard in live.values():
+        vector = vector.join(VersionVector.from_flat(list(flat)))
+    return vector
+
+
+def is_object_prefix(prefix: bytes) -> bool:
+    """Does the prefix belong to exactly one object? (Names hold no zero byte.)"""
+    return prefix.endswith(b"\0") and prefix.count(b"\0") == 3
+
+
+class WideCuts:
+    """The cuts that cover more than one object: prefix → vector. Immutable."""
+
+    __slots__ = ("_cuts", "_lengths")
+
+    def __init__(self, cuts: Iterable[tuple[bytes, VersionVector]] = ()) -> None:
+        self._cuts: dict[bytes, VersionVector] = dict(cuts)
+        self._lengths = sorted({len(prefix) for prefix in self._cuts})
+
+    def with_cut(self, prefix: bytes, vector: VersionVector) -> WideCuts:
+        """The same with one prefix's vector raised."""
+        raised = self._cuts.get(prefix, NOTHING).join(vector)
+        return WideCuts({**self._cuts, prefix: raised}.items())
+
+    def applying(self, prefix: bytes) -> VersionVector | None:
+        """What is cut of an object. O(distinct lengths of cut prefixes)."""
+        vector: VersionVector | None = None
+        for length in self._lengths:
+            found = self._cuts.get(prefix[:length])
+            if found is not None:
+                vector = found if vector is None else vector.join(found)
+        return vector
+
+    def items(self) -> Iterator[tuple[bytes, VersionVector]]:
+        """(prefix, vector) pairs."""
+        return iter(self._cuts.items())
+
+
+NO_WIDE_CUTS: Final = WideCuts()

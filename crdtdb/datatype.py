@@ -1,0 +1,172 @@
+"""What a data type is: the contract every file in `crdtdb/types/` keeps.
+
+Two families, one suite each (`tests/laws`):
+
+- **State-based**: what an operation leaves behind is a payload in a record; records join
+  (`record.py`) and the type reads a value from the live dots. A type never joins, never stores
+  and never sees a dot that a cut covers.
+- **Operation-based**: an operation is itself an immutable record, delivered once per replica in
+  causal order; the type folds its effect into a materialised value.
+
+A type is a stateless object named `TYPE` in a module named like the type. Its operations are
+msgspec structs: they validate requests and describe themselves in the OpenAPI document.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterator
+from typing import Any, ClassVar, Final, NamedTuple, Protocol
+
+import msgspec
+
+from crdtdb import address
+from crdtdb.causal import Dot, VersionVector
+from crdtdb.jsonvalue import JsonValue
+from crdtdb.record import Live, Payload
+
+__all__ = [
+    "NO_PAYLOAD",
+    "Change",
+    "CollectionType",
+    "Cut",
+    "DataType",
+    "Delete",
+    "Operation",
+    "OperationType",
+    "ScalarType",
+    "Stamp",
+    "StateType",
+    "View",
+    "check_payload",
+]
+
+
+class Operation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="op"):
+    """One thing a user can ask of an object; subclasses give the fields and, as tag, the name."""
+
+
+class Delete(Operation, tag="delete", frozen=True):
+    """Remove the whole object, as far as it was observed. Every type but `bcounter` takes it."""
+
+    seen: str | None = None
+
+
+class Stamp(NamedTuple):
+    """What the engine mints for one operation."""
+
+    dot: Dot
+    time: int
+
+
+#: The operation leaves nothing in force: it only removes.
+NO_PAYLOAD: Final = object()
+
+
+class Change(NamedTuple):
+    """One record changed by an operation: the dots it replaces and the payload it leaves."""
+
+    tail: bytes
+    replaces: Collection[Dot]
+    payload: Payload = NO_PAYLOAD
+
+
+class Cut(NamedTuple):
+    """Everything in the object that the operation observed is dead. O(1), whatever the size."""
+
+
+class View(Protocol):
+    """What a type may look at: the visible live dots of the object's records."""
+
+    @property
+    def seen(self) -> VersionVector | None:
+        """The read context of the operation; None: what this replica holds at commit."""
+
+    def live(self, tail: bytes) -> Live:
+        """The visible live dots of one record of the object. One store get."""
+
+    def observed(self, live: Live) -> Collection[Dot]:
+        """Those dots that the operation may remove: all, or what its read context shows."""
+
+
+class DataType(ABC):
+    """What both families have in common."""
+
+    name: ClassVar[str]
+    #: One sentence for `GET /v1`, the documentation and the command line.
+    summary: ClassVar[str]
+    operations: ClassVar[tuple[type[Operation], ...]]
+    #: Does a read show members in pages (and a size), or one value?
+    collection: ClassVar[bool] = False
+    #: Can something be removed, so that reads hand out a read context?
+    removable: ClassVar[bool] = True
+
+
+class StateType(DataType):
+    """The state-based family."""
+
+    #: The msgspec type of a payload: what a peer sends is checked against it before it is merged.
+    payload: ClassVar[Any]
+    #: Do payloads hold running totals? Then a cut above the object is not enough (DESIGN 3.5).
+    totals: ClassVar[bool] = False
+
+    @abstractmethod
+    def mutate(self, operation: Operation, view: View, stamp: Stamp) -> Iterator[Change | Cut]:
+        """What the operation changes. Raises InvalidOperation or BadRequest, before any change."""
+
+    def delete(self, view: View, stamp: Stamp) -> Iterator[Change | Cut]:
+        """What deleting the object changes."""
+        yield Cut()
+
+    def alive(self, live: Live) -> bool:
+        """Do these live dots show something to users?"""
+        return bool(live)
+
+
+class ScalarType(StateType):
+    """A state-based type that is one record and one value."""
+
+    @abstractmethod
+    def value(self, live: Live) -> JsonValue:
+        """What users read. Deterministic in the live dots; `value({})` is the bottom."""
+
+
+class CollectionType(StateType):
+    """A state-based type whose members are records of their own, at MEMBER tails."""
+
+    collection = True
+
+    def entry(self, tail: bytes, live: Live) -> JsonValue:
+        """What a page shows of one member that is alive."""
+        return address.member_value(tail)
+
+
+class OperationType(DataType):
+    """The operation-based family. `folded` is the materialised value, plain values for the codec.
+
+    `apply` is called exactly once per operation and replica, in causal order, and must give the
+    same result for concurrent operations in either order.
+    """
+
+    payload: ClassVar[Any]
+
+    @abstractmethod
+    def prepare(self, operation: Operation, folded: Any) -> Payload | Cut:
+        """The payload to replicate, decided at the origin. Raises InvalidOperation."""
+
+    @abstractmethod
+    def empty(self) -> Any:
+        """The materialised value of no operation."""
+
+    @abstractmethod
+    def apply(self, folded: Any, dot: Dot, payload: Payload) -> Any:
+        """The materialised value after one more operation."""
+
+    @abstractmethod
+    def value(self, folded: Any) -> JsonValue:
+        """What users read. `value(empty())` is the bottom."""
+
+
+def check_payload(data_type: StateType | OperationType, payload: Payload) -> None:
+    """Raises ValueError unless the payload is one that this type could have written."""
+    msgspec.convert(payload, type=data_type.payload, strict=True)

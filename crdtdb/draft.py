@@ -1,0 +1,359 @@
+"""A draft: everything one store transaction will change, before it is written.
+
+Here, and only here, records are joined. A draft reads through to a snapshot, keeps what changed,
+and carries each change into the object's head (size, digest, what a cut would have to cover). A
+fork takes the changes of one transaction and is absorbed whole or dropped whole, which is how a
+transaction that fails leaves no trace in a group commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import msgspec
+
+from crdtdb import address, codec
+from crdtdb.causal import NOTHING, VersionVector
+from crdtdb.cuts import WideCuts, covered, is_object_prefix
+from crdtdb.datatype import OperationType, StateType
+from crdtdb.head import FRESH, Head
+from crdtdb.record import EMPTY, Live, Record, join, visible
+from crdtdb.rows import read_folded, read_head, read_record
+from crdtdb.store.base import Batch, Snapshot, Table
+from crdtdb.types import CATALOGUE
+
+__all__ = ["Draft", "type_of"]
+
+_OPERATION: Final = address.OPERATION[0]
+
+
+def type_of(prefix: bytes) -> StateType | OperationType | None:
+    """The type of the object with this prefix; None for a type that a newer version knows."""
+    return CATALOGUE.get(prefix.split(b"\0", 2)[1].decode())
+
+
+class Draft:
+    """Changes on top of a snapshot. Lookups cost one store get the first time, then none."""
+
+    def __init__(self, snapshot: Snapshot, seen: VersionVector, wide: WideCuts) -> None:
+        self._snapshot = snapshot
+        self._parent: Draft | None = None
+        #: What the replica has seen, with this draft's own operations.
+        self.seen = seen
+        self.wide = wide
+        #: Address → changed record, in the order of the changes; None: dropped.
+        self._records: dict[bytes, Record | None] = {}
+        self._heads: dict[bytes, Head] = {}
+        #: Object prefix → materialised value; None: none left.
+        self._folded: dict[bytes, Any] = {}
+        #: Object prefix → the record of it that changed last.
+        self._latest: dict[bytes, bytes] = {}
+        #: Address → (record, sequence number) as found in the snapshot.
+        self._found: dict[bytes, tuple[Record, int]] = {}
+
+    # -- forks --------------------------------------------------------------------------------
+
+    def fork(self) -> Draft:
+        """A draft on top of this one."""
+        child = Draft(self._snapshot, self.seen, self.wide)
+        child._parent = self
+        child._found = self._found
+        return child
+
+    def absorb(self, child: Draft) -> None:
+        """Take over everything a fork changed."""
+        for at, record in child._records.items():
+            self._records.pop(at, None)
+            self._records[at] = record
+        self._heads.update(child._heads)
+        self._folded.update(child._folded)
+        self._latest.update(child._latest)
+        self.seen, self.wide = child.seen, child.wide
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._records
+
+    # -- looking ------------------------------------------------------------------------------
+
+    def record(self, at: bytes) -> Record:
+        """The record at an address, as of this draft."""
+        layer: Draft | None = self
+        while layer is not None:
+            if at in layer._records:
+                return layer._records[at] or EMPTY
+            layer = layer._parent
+        found = self._found.get(at)
+        if found is None:
+            found = self._found[at] = read_record(self._snapshot, at)
+        return found[0]
+
+    def head(self, prefix: bytes) -> Head:
+        """The head of an object, as of this draft."""
+        layer: Draft | None = self
+        while layer is not None:
+            if prefix in layer._heads:
+                return layer._heads[prefix]
+            layer = layer._parent
+        head = read_head(self._snapshot, prefix)
+        if head is not None:
+            return head
+        cut = self.wide.applying(prefix)
+        return FRESH if cut is None else Head(cut=cut)
+
+    def folded(self, prefix: bytes, kind: OperationType) -> Any:
+        """The materialised value of an op-based object, as of this draft."""
+        layer: Draft | None = self
+        while layer is not None:
+            if prefix in layer._folded:
+                value = layer._folded[prefix]
+                return kind.empty() if value is None else value
+            layer = layer._parent
+        value = read_folded(self._snapshot, prefix)
+        return kind.empty() if value is None else value
+
+    def live(self, at: bytes, prefix: bytes) -> Live:
+        """The visible live dots at an address."""
+        return visible(self.record(at).live, self.head(prefix).cut)
+
+    def heads_under(self, prefix: bytes) -> Iterator[bytes]:
+        """The prefixes of all objects below an address prefix."""
+        end = address.after(prefix)
+        found = {p for p, _ in self._snapshot.scan(Table.HEADS, prefix, end)}
+        layer: Draft | None = self
+        while layer is not None:
+            found.update(p for p in layer._heads if p.startswith(prefix))
+            layer = layer._parent
+        return iter(sorted(found))
+
+    def _records_under(self, prefix: bytes) -> Iterator[tuple[bytes, Record]]:
+        addresses = {
+            a for a, _ in self._snapshot.scan(Table.RECORDS, prefix, address.after(prefix))
+        }
+        layer: Draft | None = self
+        while layer is not None:
+            addresses.update(a for a in layer._records if a.startswith(prefix))
+            layer = layer._parent
+        return ((at, self.record(at)) for at in sorted(addresses))
+
+    # -- changing -----------------------------------------------------------------------------
+
+    def join(
+        self, at: bytes, incoming: Record, seen: VersionVector, past: VersionVector = NOTHING
+    ) -> Record:
+        """Join a record into what is here: the only way state changes.
+
+        `seen` is what its sender has seen; `past` is what every new operation in it comes after
+        (for a commit or a push: what the origin had seen before it), if that is known.
+        """
+        is_cut = address.is_cut(at)
+        prefix, tail = (b"", b"") if is_cut else address.split_object(at)
+        if tail == address.BASE:
+            return self._adopt_base(at, prefix, incoming)
+        old = self.record(at)
+        new = join(old, incoming, self.seen, seen)
+        if new == old:
+            return old
+        self._put(at, new)
+        if is_cut:
+            self._install_cut(at, new)
+        else:
+            self._install(at, prefix, tail, old, new, past)
+        return new
+
+    def _put(self, at: bytes, record: Record | None) -> None:
+        self._records.pop(at, None)
+        self._records[at] = record
+
+    def _install(
+        self,
+        at: bytes,
+        prefix: bytes,
+        tail: bytes,
+        old: Record,
+        new: Record,
+        past: VersionVector,
+    ) -> None:
+        self._latest[prefix] = at
+        kind = type_of(prefix)
+        head = self.head(prefix)
+        context = _later_than(past, head.context, new.context)
+        if isinstance(kind, OperationType):
+            if tail[0] == _OPERATION and (live := visible(new.live, head.cut)):
+                self._fold_in(prefix, kind, head, context, live)
+            else:
+                self._heads[prefix] = msgspec.structs.replace(head, context=context)
+            return
+        before, now = visible(old.live, head.cut), visible(new.live, head.cut)
+        was_alive, is_alive = _alive(kind, before), _alive(kind, now)
+        digest = head.digest
+        if was_alive:
+            digest ^= codec.live_digest(at, before)
+        if is_alive:
+            digest ^= codec.live_digest(at, now)
+        self._heads[prefix] = Head(
+            size=head.size - was_alive + is_alive,
+            sequence=head.sequence,
+            context=context,
+            cut=head.cut,
+            digest=digest,
+            expires_at_ms=head.expires_at_ms,
+        )
+
+    def _fold_in(
+        self, prefix: bytes, kind: OperationType, head: Head, context: VersionVector, live: Live
+    ) -> None:
+        folded = self.folded(prefix, kind)
+        for dot, payload in live.items():
+            folded = kind.apply(folded, dot, payload)
+        self._set_folded(prefix, head, context, folded)
+
+    def _set_folded(self, prefix: bytes, head: Head, context: VersionVector, folded: Any) -> None:
+        self._folded[prefix] = folded
+        alive = folded is not None
+        self._heads[prefix] = msgspec.structs.replace(
+            head,
+            size=int(alive),
+            context=context,
+            digest=codec.live_digest(prefix, {(0, 0): folded}) if alive else 0,
+        )
+
+    def _install_cut(self, at: bytes, new: Record) -> None:
+        prefix = address.cut_prefix(at)
+        vector = covered(new.live)
+        if is_object_prefix(prefix):
+            self._cut_object(prefix, vector, at)
+            return
+        self.wide = self.wide.with_cut(prefix, vector)
+        for object_prefix in self.heads_under(prefix):
+            self._cut_object(object_prefix, vector, at)
+
+    def _cut_object(self, prefix: bytes, vector: VersionVector, at: bytes) -> None:
+        head = self.head(prefix)
+        cut = vector if head.cut is None else head.cut.join(vector)
+        if cut == head.cut:
+            return
+        self._latest[prefix] = at
+        head = msgspec.structs.replace(head, cut=cut)
+        kind = type_of(prefix)
+        if cut.includes(head.context):
+            # All there is was seen by the cut: nothing is left, and nothing need be read.
+            if isinstance(kind, OperationType):
+                self._folded[prefix] = None
+            self._heads[prefix] = msgspec.structs.replace(head, size=0, digest=0)
+        else:
+            self._recount(prefix, head, kind)
+
+    def _recount(self, prefix: bytes, head: Head, kind: StateType | OperationType | None) -> None:
+        """Count again what survives a cut that something is concurrent to. O(records)."""
+        if isinstance(kind, OperationType):
+            self._refold(prefix, head, kind)
+            return
+        size = digest = 0
+        for at, record in self._records_under(prefix):
+            live = visible(record.live, head.cut)
+            if _alive(kind, live):
+                size += 1
+                digest ^= codec.live_digest(at, live)
+        self._heads[prefix] = msgspec.structs.replace(head, size=size, digest=digest)
+
+    # -- the op-based family ------------------------------------------------------------------
+
+    def _refold(self, prefix: bytes, head: Head, kind: OperationType) -> None:
+        """Fold the base and every operation left again, in causal order. O(operations)."""
+        base_at = prefix + address.BASE
+        base = visible(self.record(base_at).live, head.cut)
+        folded = next(iter(base.values())) if base else kind.empty()
+        order = self._changed_order()
+        rest = [
+            (order.get(at) or self._found[at][1], dot, payload)
+            for at, record in self._records_under(prefix + address.OPERATION)
+            for dot, payload in visible(record.live, head.cut).items()
+        ]
+        for _, dot, payload in sorted(rest, key=lambda entry: entry[:2]):
+            folded = kind.apply(folded, dot, payload)
+        self._set_folded(prefix, head, head.context, folded if base or rest else None)
+
+    def _changed_order(self) -> dict[bytes, int]:
+        """Address → a number above every stored sequence number, in the order of the changes."""
+        layers: list[Draft] = []
+        layer: Draft | None = self
+        while layer is not None:
+            layers.insert(0, layer)
+            layer = layer._parent
+        changed = [at for layer in layers for at in layer._records]
+        return {at: (1 << 63) + position for position, at in enumerate(changed)}
+
+    def _adopt_base(self, at: bytes, prefix: bytes, incoming: Record) -> Record:
+        """Take over a peer's base, unless all of it has been seen here.
+
+        Only a replica that has never reported what it saw can meet a base it does not cover
+        (folded operations are stable), so there is nothing of its own to lose: the operations
+        that the base includes are dropped, the others folded on top again.
+        """
+        if self.seen.includes(incoming.context):
+            return self.record(at)
+        kind = type_of(prefix)
+        self._put(at, incoming)
+        self._latest[prefix] = at
+        for operation_at, record in list(self._records_under(prefix + address.OPERATION)):
+            if record.live and incoming.context.includes(record.context):
+                self._put(operation_at, None)
+        head = self.head(prefix)
+        head = msgspec.structs.replace(head, context=head.context.join(incoming.context))
+        if isinstance(kind, OperationType):
+            self._refold(prefix, head, kind)
+        return incoming
+
+    # -- writing ------------------------------------------------------------------------------
+
+    def batch(self, sequence: int) -> tuple[Batch, list[tuple[bytes, bytes]], int]:
+        """What to write: the store batch, the changed records as they travel, the last sequence.
+
+        Each changed record gets the next sequence number and its older entry dies.
+        """
+        records: dict[bytes, bytes | None] = {}
+        entries: dict[bytes, bytes | None] = {}
+        travelling: list[tuple[bytes, bytes]] = []
+        numbers: dict[bytes, int] = {}
+        for at, record in self._records.items():
+            if at not in self._found:
+                self._found[at] = read_record(self._snapshot, at)
+            old = self._found[at][1]
+            if old:
+                entries[old.to_bytes(8, "big")] = None
+            if record is None:
+                records[at] = None
+                continue
+            sequence += 1
+            numbers[at] = sequence
+            encoded = codec.encode_record(at, record)
+            records[at] = codec.pack_row(sequence, encoded)
+            entries[sequence.to_bytes(8, "big")] = at
+            travelling.append((at, encoded))
+        heads: dict[bytes, bytes | None] = {}
+        for prefix, head in self._heads.items():
+            number = numbers.get(self._latest.get(prefix, b""), head.sequence)
+            heads[prefix] = msgspec.structs.replace(head, sequence=number).encode()
+        batch: Batch = {Table.RECORDS: records, Table.SEQUENCE: entries, Table.HEADS: heads}
+        if self._folded:
+            batch[Table.FOLDED] = {
+                prefix: None if value is None else codec.pack(value)
+                for prefix, value in self._folded.items()
+            }
+        return batch, travelling, sequence
+
+
+def _alive(kind: StateType | OperationType | None, live: Live) -> bool:
+    if not live:
+        return False
+    return kind.alive(live) if isinstance(kind, StateType) else True
+
+
+def _later_than(past: VersionVector, old: VersionVector, new: VersionVector) -> VersionVector:
+    """What of two contexts is not known to come before the newest operation."""
+    joined = old.join(new)
+    if not past:
+        return joined
+    return VersionVector({inc: n for inc, n in joined.items() if past.get(inc) < n})

@@ -1,0 +1,311 @@
+"""Typed handles on objects: what Python callers hold, the same at every door.
+
+A handle knows an object's name and turns method calls into plain operations; a *door* carries
+them out: embedded (`crdtdb.Database`) or over HTTP (`crdtdb_client.Client`). Every method is a
+verb; `in`, `len` and iteration are sugar.
+
+Writes are generic in what they return: a door answers with `Written`, a transaction that only
+collects returns None, an asynchronous door an awaitable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
+
+from crdtdb.address import ObjectName
+from crdtdb.jsonvalue import JsonValue
+from crdtdb.limits import LIMITS
+
+__all__ = ["Door", "Handles", "Plain", "Read", "Updates", "Written"]
+
+R = TypeVar("R")
+V = TypeVar("V")
+
+#: An operation as callers type it: {"op": "increment", "by": 5}.
+Plain: TypeAlias = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Read(Generic[V]):
+    """What a read showed."""
+
+    value: V
+    exists: bool
+    #: The read context: give it back to remove or replace only what this read showed.
+    seen: str | None
+    #: The replica that answered.
+    replica: str
+    #: Members in all, of a collection.
+    size: int | None = None
+    #: Where the next page begins, if there may be more.
+    next: str | None = None
+    #: Other types under which the key exists, when it does not exist under this one.
+    also: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a write did."""
+
+    #: Did it change what users see (at this replica)?
+    changed: bool
+    #: The value afterwards, of a type that reads as one value.
+    value: JsonValue = None
+    #: The size afterwards, of a collection.
+    size: int | None = None
+
+
+class Door(Protocol):
+    """Where operations are carried out. Raises the problems of `crdtdb.errors`."""
+
+    def read(
+        self,
+        name: ObjectName,
+        *,
+        limit: int = LIMITS.page_items_default,
+        after: str | None = None,
+        reverse: bool = False,
+    ) -> Read[Any]:
+        """Read an object: its value, or a page of its members."""
+
+    def contains(self, name: ObjectName, value: JsonValue) -> bool:
+        """Is the value a member of the collection?"""
+
+    def update(self, name: ObjectName, operations: list[Plain]) -> Written:
+        """Carry out operations on one object, all or none."""
+
+
+# -- writes ---------------------------------------------------------------------------------------
+
+
+class Writes(Generic[R]):
+    """What can be done to an object of any type."""
+
+    def __init__(self, update: Callable[[ObjectName, list[Plain]], R], name: ObjectName) -> None:
+        self._update = update
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"<{self.name.bucket}/{self.name.type}/{self.name.key}>"
+
+    def _do(self, op: str, **fields: Any) -> R:
+        given = {field: value for field, value in fields.items() if value is not _LEFT_OUT}
+        return self._update(self.name, [{"op": op, **given}])
+
+    def delete(self) -> R:
+        """Remove the whole object, as far as this replica has seen it."""
+        return self._do("delete")
+
+
+_LEFT_OUT: Any = object()
+
+
+def _given(value: str | None) -> Any:
+    return _LEFT_OUT if value is None else value
+
+
+class GrowingCounterWrites(Writes[R]):
+    def increment(self, by: int = 1) -> R:
+        """Add `by` (1 to 2^53 - 1)."""
+        return self._do("increment", by=by)
+
+
+class CounterWrites(GrowingCounterWrites[R]):
+    def decrement(self, by: int = 1) -> R:
+        """Take away `by` (1 to 2^53 - 1)."""
+        return self._do("decrement", by=by)
+
+    def reset(self) -> R:
+        """Back to zero: removes exactly the steps this replica has seen."""
+        return self._do("reset")
+
+
+class RegisterWrites(Writes[R]):
+    def set(self, value: JsonValue) -> R:
+        """Replace the value."""
+        return self._do("set", value=value)
+
+
+class MultiValueWrites(Writes[R]):
+    def set(self, value: JsonValue, *, seen: str | None = None) -> R:
+        """Replace the values this replica holds, or those that a read showed."""
+        return self._do("set", value=value, seen=_given(seen))
+
+
+class FlagWrites(Writes[R]):
+    def enable(self) -> R:
+        """Set the flag."""
+        return self._do("enable")
+
+    def disable(self, *, seen: str | None = None) -> R:
+        """Clear the flag, as far as it was observed."""
+        return self._do("disable", seen=_given(seen))
+
+
+class GrowingSetWrites(Writes[R]):
+    def add(self, *values: JsonValue) -> R:
+        """Put members in."""
+        return self._do("add", values=list(values))
+
+
+class SetWrites(GrowingSetWrites[R]):
+    def remove(self, *values: JsonValue, seen: str | None = None) -> R:
+        """Take members out, as far as they were observed."""
+        return self._do("remove", values=list(values), seen=_given(seen))
+
+    def clear(self, *, seen: str | None = None) -> R:
+        """Take all observed members out."""
+        return self._do("clear", seen=_given(seen))
+
+
+class Updates(Generic[R]):
+    """Where writes are addressed: a bucket, a key, and by the method's name the type."""
+
+    def _send(self, name: ObjectName, operations: list[Plain]) -> R:
+        raise NotImplementedError
+
+    def counter(self, bucket: str, key: str) -> CounterWrites[R]:
+        return CounterWrites(self._send, ObjectName(bucket, "counter", key))
+
+    def gcounter(self, bucket: str, key: str) -> GrowingCounterWrites[R]:
+        return GrowingCounterWrites(self._send, ObjectName(bucket, "gcounter", key))
+
+    def opcounter(self, bucket: str, key: str) -> CounterWrites[R]:
+        return CounterWrites(self._send, ObjectName(bucket, "opcounter", key))
+
+    def register(self, bucket: str, key: str) -> RegisterWrites[R]:
+        return RegisterWrites(self._send, ObjectName(bucket, "register", key))
+
+    def mvregister(self, bucket: str, key: str) -> MultiValueWrites[R]:
+        return MultiValueWrites(self._send, ObjectName(bucket, "mvregister", key))
+
+    def flag(self, bucket: str, key: str) -> FlagWrites[R]:
+        return FlagWrites(self._send, ObjectName(bucket, "flag", key))
+
+    def dwflag(self, bucket: str, key: str) -> FlagWrites[R]:
+        return FlagWrites(self._send, ObjectName(bucket, "dwflag", key))
+
+    def set(self, bucket: str, key: str) -> SetWrites[R]:
+        return SetWrites(self._send, ObjectName(bucket, "set", key))
+
+    def gset(self, bucket: str, key: str) -> GrowingSetWrites[R]:
+        return GrowingSetWrites(self._send, ObjectName(bucket, "gset", key))
+
+
+# -- reads ----------------------------------------------------------------------------------------
+
+
+class Value(Writes[Written], Generic[V]):
+    """An object that reads as one value."""
+
+    def __init__(self, door: Door, name: ObjectName) -> None:
+        super().__init__(door.update, name)
+        self._door = door
+
+    def get(self) -> Read[V]:
+        """Read the value."""
+        return self._door.read(self.name)
+
+
+class Members(Writes[Written]):
+    """An object that reads as members, in pages and in the order of JSON values."""
+
+    def __init__(self, door: Door, name: ObjectName) -> None:
+        super().__init__(door.update, name)
+        self._door = door
+
+    def get(self) -> Read[list[JsonValue]]:
+        """Read the first page."""
+        return self._door.read(self.name)
+
+    def page(
+        self,
+        after: str | None = None,
+        limit: int = LIMITS.page_items_default,
+        *,
+        reverse: bool = False,
+    ) -> Read[list[JsonValue]]:
+        """Read the page after `after` (the `next` of the page before)."""
+        return self._door.read(self.name, limit=limit, after=after, reverse=reverse)
+
+    def contains(self, value: JsonValue) -> bool:
+        """Is the value a member? The cost does not depend on the size."""
+        return self._door.contains(self.name, value)
+
+    def size(self) -> int:
+        """The number of members. The cost does not depend on it."""
+        return self._door.read(self.name, limit=1).size or 0
+
+    def __contains__(self, value: JsonValue) -> bool:
+        return self.contains(value)
+
+    def __len__(self) -> int:
+        return self.size()
+
+    def __iter__(self) -> Iterator[JsonValue]:
+        page = self.page(limit=LIMITS.page_items)
+        yield from page.value
+        while page.next is not None:
+            page = self.page(page.next, LIMITS.page_items)
+            yield from page.value
+
+
+class GrowingCounter(Value[int], GrowingCounterWrites[Written]):
+    """A handle on a `gcounter`."""
+
+
+class Counter(Value[int], CounterWrites[Written]):
+    """A handle on a `counter` or `opcounter`."""
+
+
+class Register(Value[JsonValue], RegisterWrites[Written]):
+    """A handle on a `register`."""
+
+
+class MultiValue(Value[list[JsonValue]], MultiValueWrites[Written]):
+    """A handle on an `mvregister`."""
+
+
+class Flag(Value[bool], FlagWrites[Written]):
+    """A handle on a `flag` or `dwflag`."""
+
+
+class GrowingSet(Members, GrowingSetWrites[Written]):
+    """A handle on a `gset`."""
+
+
+class Set(Members, SetWrites[Written]):
+    """A handle on a `set`."""
+
+
+class Handles:
+    """The handles of a synchronous door; mixed into it."""
+
+    def counter(self: Door, bucket: str, key: str) -> Counter:
+        return Counter(self, ObjectName(bucket, "counter", key))
+
+    def gcounter(self: Door, bucket: str, key: str) -> GrowingCounter:
+        return GrowingCounter(self, ObjectName(bucket, "gcounter", key))
+
+    def opcounter(self: Door, bucket: str, key: str) -> Counter:
+        return Counter(self, ObjectName(bucket, "opcounter", key))
+
+    def register(self: Door, bucket: str, key: str) -> Register:
+        return Register(self, ObjectName(bucket, "register", key))
+
+    def mvregister(self: Door, bucket: str, key: str) -> MultiValue:
+        return MultiValue(self, ObjectName(bucket, "mvregister", key))
+
+    def flag(self: Door, bucket: str, key: str) -> Flag:
+        return Flag(self, ObjectName(bucket, "flag", key))
+
+    def dwflag(self: Door, bucket: str, key: str) -> Flag:
+        return Flag(self, ObjectName(bucket, "dwflag", key))
+
+    def set(self: Door, bucket: str, key: str) -> Set:
+        return Set(self, ObjectName(bucket, "set", key))
+
+    def gset(self: Door, bucket: str, key: str) -> GrowingSet:
+        return GrowingSet(self, ObjectName(bucket, "gset", key))

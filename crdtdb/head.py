@@ -1,0 +1,81 @@
+"""The head of an object: one local row that answers in O(1) what would take a scan.
+
+Does it exist, how many members has it, when did it last change, what was cut, what does it add to
+the digest. Heads never travel; they can be rebuilt from the records.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from crdtdb import codec
+from crdtdb.causal import NOTHING, VersionVector
+
+__all__ = ["FRESH", "Head"]
+
+_VERSION: Final = 1
+
+
+class _Row(msgspec.Struct, array_like=True):
+    size: int
+    sequence: int
+    context: list[int]
+    cut: list[int] | None
+    digest: bytes
+    expires_at_ms: int | None
+
+
+_decoder = msgspec.msgpack.Decoder(_Row)
+
+
+class Head(msgspec.Struct, frozen=True):
+    """Immutable: a change replaces it."""
+
+    #: Records that users can see: members of a collection; 1 or 0 for one value.
+    size: int = 0
+    #: Local sequence number of the latest change below the object.
+    sequence: int = 0
+    #: A cut that covers this covers everything in the object: the operations that no later
+    #: operation on the object had seen, or more.
+    context: VersionVector = NOTHING
+    #: Join of all cuts that apply to the object; None when nothing was cut.
+    cut: VersionVector | None = None
+    #: XOR of the digests of the visible records.
+    digest: int = 0
+    #: The object's deadline, if it has one.
+    expires_at_ms: int | None = None
+
+    @property
+    def exists(self) -> bool:
+        return self.size > 0
+
+    def encode(self) -> bytes:
+        return codec.pack_whole(
+            _VERSION,
+            (
+                self.size,
+                self.sequence,
+                self.context.flat(),
+                None if self.cut is None else self.cut.flat(),
+                self.digest.to_bytes(16, "big"),
+                self.expires_at_ms,
+            ),
+        )
+
+    @classmethod
+    def decode(cls, data: bytes) -> Head:
+        """Raises codec.FormatError or codec.NewerVersion."""
+        row: _Row = codec.unpack_whole(_VERSION, data, _decoder)
+        return cls(
+            row.size,
+            row.sequence,
+            VersionVector.from_flat(row.context),
+            None if row.cut is None else VersionVector.from_flat(row.cut),
+            int.from_bytes(row.digest, "big"),
+            row.expires_at_ms,
+        )
+
+
+FRESH: Final = Head()

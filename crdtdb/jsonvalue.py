@@ -1,0 +1,358 @@
+"""JSON values as crdtdb understands them: what is accepted, what is equal, what comes first.
+
+A set decides membership, a register decides a conflict and a scan decides its next page by
+comparing values, on every replica for ever. So "equal" and "less" must not depend on how a client
+happened to write a value, nor on the JSON library of the day. This module answers both once:
+
+- **Normalised values.** Numbers that are mathematically equal are one value: an integral float
+  within the integer range becomes an `int` (`1.0`, `1e0` → `1`; `-0.0` → `0`). A number written
+  with a fraction or an exponent means the double nearest to it. Whatever two JSON libraries could
+  read differently (duplicate keys, lone surrogates, huge numbers, NaN) is refused, never repaired.
+  `parse` is the only way in for text, `normalise` the only way in for Python values.
+- **One order**: null < false < true < numbers < strings < arrays < objects. Numbers compare
+  exactly, strings by their UTF-8 bytes, arrays element by element, objects as their sequence of
+  (key, value) pairs in key order; a proper prefix comes first.
+
+`encode` writes a normalised value so that comparing the bytes compares the values:
+`encode(a) < encode(b)` exactly when a < b, and no encoding is a prefix of another. It is part of
+addresses on disk and between replicas, hence **frozen**:
+
+======== ===== ===================================================================================
+value    tag   what follows
+======== ===== ===================================================================================
+null     10
+false    11
+true     12
+number   20    the greatest double d ≤ number, 8 bytes big-endian, with the sign bit flipped when
+               d ≥ 0 and every bit flipped when d < 0; where integers are denser than doubles
+               (|d| ≥ 2^53 and -2^63 ≤ d < 2^64) also number - d, 2 bytes big-endian
+string   30    UTF-8 with 00 written as 01 01 and 01 written as 01 02; then 00
+array    40    the elements; then 00
+object   50    for each key, in UTF-8 order: the key as a string (with its tag), the value; then 00
+======== ===== ===================================================================================
+
+The end mark 00 is below every tag and, thanks to the escapes, below every byte of a string, so
+that what ends first sorts first, wherever it is nested.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import struct
+from collections import Counter
+from typing import Final, TypeAlias
+
+import orjson
+
+from crdtdb.errors import BadRequest, Field
+from crdtdb.limits import LIMITS
+
+__all__ = ["JsonValue", "decode", "dump", "encode", "load", "normalise", "parse"]
+
+JsonValue: TypeAlias = bool | int | float | str | list["JsonValue"] | dict[str, "JsonValue"] | None
+
+_INT_MIN: Final = -(2**63)
+_INT_MAX: Final = 2**64 - 1
+_INT_RANGE: Final = "-2^63 … 2^64-1"
+#: Longer than any integer in range, so a hostile one is refused before it is converted.
+_INT_DIGITS: Final = len(str(_INT_MAX))
+
+_NULL: Final = b"\x10"
+_FALSE: Final = b"\x11"
+_TRUE: Final = b"\x12"
+_NUMBER: Final = b"\x20"
+_STRING: Final = b"\x30"
+_ARRAY: Final = b"\x40"
+_OBJECT: Final = b"\x50"
+_END: Final = b"\x00"
+
+_DOUBLE: Final = struct.Struct(">d")
+_BITS: Final = struct.Struct(">Q")
+_RESIDUAL: Final = struct.Struct(">H")
+_SIGN: Final = 1 << 63
+_ALL: Final = (1 << 64) - 1
+#: From here on neighbouring doubles are integers, later more than 1 apart.
+_DENSE: Final = 2.0**53
+
+_PLAIN_KEY: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+
+
+class _Refusal(Exception):
+    """Why a value is refused; its path grows from the inside out while the walk unwinds.
+
+    The parser's hooks also put one in the place of what they refuse, for the walk to find there.
+    """
+
+    def __init__(self, message: str, limit: int | str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.limit = limit
+        self.path = ""
+
+    def inside(self, step: str) -> _Refusal:
+        self.path = step + self.path
+        return self
+
+    def problem(self) -> BadRequest:
+        path = "$" + self.path
+        return BadRequest(
+            f"The JSON value is refused at {path}: {self.message}.",
+            Field(path, self.message, self.limit),
+        )
+
+
+def _too_deep() -> _Refusal:
+    return _Refusal(f"nested deeper than {LIMITS.json_depth} levels", LIMITS.json_depth)
+
+
+def _out_of_range() -> _Refusal:
+    return _Refusal(f"integers must be within {_INT_RANGE}", _INT_RANGE)
+
+
+def _quoted(key: str) -> str:
+    """A key as it can be shown: bounded, and pure ASCII whatever is in it."""
+    return json.dumps(key if len(key) <= 64 else key[:63] + "…")
+
+
+def _step(key: str) -> str:
+    return f".{key}" if _PLAIN_KEY.fullmatch(key) else f"[{_quoted(key)}]"
+
+
+def _read_integer(digits: str) -> int | _Refusal:
+    return int(digits) if len(digits) <= _INT_DIGITS else _out_of_range()
+
+
+def _read_object(pairs: list[tuple[str, object]]) -> dict[str, object] | _Refusal:
+    members = dict(pairs)
+    if len(members) == len(pairs):
+        return members
+    [(repeated, _)] = Counter(key for key, _ in pairs).most_common(1)
+    return _Refusal(f"duplicate key {_quoted(repeated)}")
+
+
+_DECODER: Final = json.JSONDecoder(parse_int=_read_integer, object_pairs_hook=_read_object)
+
+
+def parse(text: bytes | str) -> JsonValue:
+    """Read one JSON text into a normalised value, or raise `BadRequest` naming the place."""
+    try:
+        if isinstance(text, bytes):
+            text = text.decode()
+        value: object = _DECODER.decode(text)
+    except UnicodeDecodeError as error:
+        raise _Refusal(f"not UTF-8 at byte {error.start}").problem() from None
+    except json.JSONDecodeError as error:
+        marked = error.doc.startswith("\ufeff")
+        reason = "a byte order mark comes before the JSON text" if marked else f"not JSON: {error}"
+        raise _Refusal(reason).problem() from None
+    except RecursionError:
+        raise _too_deep().problem() from None
+    return normalise(value)
+
+
+def normalise(value: object) -> JsonValue:
+    """The normalised copy of a Python value, or `BadRequest` naming the place.
+
+    Taken are None, bool, int, float, str, list, tuple (as an array) and dict, but no subclasses:
+    what an enumeration or a named tuple means beyond its value would silently be lost.
+    """
+    try:
+        return _normalised(value, 0)
+    except _Refusal as refusal:
+        raise refusal.problem() from None
+
+
+def _normalised(value: object, depth: int) -> JsonValue:
+    if type(value) is str:
+        return _unicode(value)
+    if type(value) is int:
+        if _INT_MIN <= value <= _INT_MAX:
+            return value
+        raise _out_of_range()
+    if value is None or type(value) is bool:
+        return value
+    if type(value) is float:
+        return _number(value)
+    if type(value) is dict:
+        return _normalised_object(value, depth + 1)
+    if type(value) is list or type(value) is tuple:
+        return _normalised_array(value, depth + 1)
+    if isinstance(value, _Refusal):
+        raise value
+    raise _Refusal(f"{type(value).__name__} is not a JSON type")
+
+
+def _normalised_object(members: dict[object, object], depth: int) -> JsonValue:
+    if depth > LIMITS.json_depth:
+        raise _too_deep()
+    result: dict[str, JsonValue] = {}
+    for key, item in members.items():
+        if type(key) is not str:
+            raise _Refusal(f"object keys must be strings, not {type(key).__name__}")
+        try:
+            result[_unicode(key)] = _normalised(item, depth)
+        except _Refusal as refusal:
+            raise refusal.inside(_step(key)) from None
+    return result
+
+
+def _normalised_array(items: list[object] | tuple[object, ...], depth: int) -> JsonValue:
+    if depth > LIMITS.json_depth:
+        raise _too_deep()
+    result: list[JsonValue] = []
+    for index, item in enumerate(items):
+        try:
+            result.append(_normalised(item, depth))
+        except _Refusal as refusal:
+            raise refusal.inside(f"[{index}]") from None
+    return result
+
+
+def _unicode(text: str) -> str:
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise _Refusal("a lone surrogate is not a character") from None
+    return text
+
+
+def _number(value: float) -> int | float:
+    """The normalised form of a double."""
+    if not math.isfinite(value):
+        raise _Refusal("numbers must be finite and within the range of a double")
+    if value.is_integer() and _INT_MIN <= value <= _INT_MAX:
+        return int(value)
+    return value
+
+
+def dump(value: JsonValue) -> bytes:
+    """The canonical JSON text of a normalised value: compact, keys in UTF-8 order."""
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+
+
+def load(text: bytes) -> JsonValue:
+    """The inverse of `dump`, for text that this module wrote; strangers' text goes to `parse`."""
+    value: JsonValue = orjson.loads(text)
+    return value
+
+
+def encode(value: JsonValue) -> bytes:
+    """The order-preserving form of a normalised value (the table above)."""
+    if isinstance(value, str):
+        return _STRING + _escaped(value) + _END
+    if value is None:
+        return _NULL
+    if isinstance(value, bool):
+        return _TRUE if value else _FALSE
+    if isinstance(value, list):
+        return b"".join((_ARRAY, *map(encode, value), _END))
+    if isinstance(value, dict):
+        pairs = (encode(key) + encode(value[key]) for key in sorted(value))
+        return b"".join((_OBJECT, *pairs, _END))
+    return _encoded_number(value)
+
+
+def _escaped(text: str) -> bytes:
+    return text.encode().replace(b"\x01", b"\x01\x02").replace(b"\x00", b"\x01\x01")
+
+
+def _floor(value: int | float) -> float:
+    """The greatest double that is not above `value`."""
+    double = float(value)
+    return double if double <= value else math.nextafter(double, -math.inf)
+
+
+def _has_residual(double: float) -> bool:
+    return abs(double) >= _DENSE and _INT_MIN <= double <= _INT_MAX
+
+
+def _encoded_number(value: int | float) -> bytes:
+    double = _floor(value)
+    (bits,) = _BITS.unpack(_DOUBLE.pack(double))
+    sortable = _BITS.pack(~bits & _ALL if bits & _SIGN else bits | _SIGN)
+    if _has_residual(double):
+        return _NUMBER + sortable + _RESIDUAL.pack(int(value) - int(double))
+    return _NUMBER + sortable
+
+
+def decode(data: bytes, start: int = 0) -> tuple[JsonValue, int]:
+    """The value whose encoding begins at `start`, and where that encoding ends.
+
+    Only what `encode` writes is read back; anything else is a `ValueError`.
+    """
+    return _decoded(data, start, 0)
+
+
+def _decoded(data: bytes, start: int, depth: int) -> tuple[JsonValue, int]:
+    tag, at = data[start : start + 1], start + 1
+    if tag == _STRING:
+        return _decoded_string(data, at)
+    if tag == _NUMBER:
+        return _decoded_number(data, at)
+    if tag == _NULL:
+        return None, at
+    if tag == _FALSE:
+        return False, at
+    if tag == _TRUE:
+        return True, at
+    if tag not in (_ARRAY, _OBJECT):
+        raise ValueError(f"no JSON value has the tag {tag.hex() or 'nothing'}")
+    if depth == LIMITS.json_depth:
+        raise ValueError("a JSON value is nested too deep")
+    return (_decoded_array if tag == _ARRAY else _decoded_object)(data, at, depth + 1)
+
+
+def _decoded_string(data: bytes, at: int) -> tuple[str, int]:
+    end = data.index(_END, at)
+    body = data[at:end]
+    if b"\x01" not in body:
+        return body.decode(), end + 1
+    text = body.replace(b"\x01\x01", b"\x00").replace(b"\x01\x02", b"\x01").decode()
+    if _escaped(text) != body:
+        raise ValueError("a string is not escaped as it must be")
+    return text, end + 1
+
+
+def _decoded_number(data: bytes, at: int) -> tuple[int | float, int]:
+    end = at + _BITS.size
+    if end > len(data):
+        raise ValueError("a number is cut short")
+    (sortable,) = _BITS.unpack_from(data, at)
+    bits = sortable ^ _SIGN if sortable & _SIGN else ~sortable & _ALL
+    (double,) = _DOUBLE.unpack(_BITS.pack(bits))
+    if not math.isfinite(double) or bits == _SIGN:
+        raise ValueError("NaN, infinities and negative zero are not JSON values")
+    if not _has_residual(double):
+        return (int(double) if double.is_integer() and abs(double) < _DENSE else double), end
+    if end + _RESIDUAL.size > len(data):
+        raise ValueError("a number is cut short")
+    (residual,) = _RESIDUAL.unpack_from(data, end)
+    value = int(double) + residual
+    if _floor(value) != double:
+        raise ValueError("the residual of a number is too large")
+    return value, end + _RESIDUAL.size
+
+
+def _decoded_array(data: bytes, at: int, depth: int) -> tuple[list[JsonValue], int]:
+    items: list[JsonValue] = []
+    while data[at : at + 1] != _END:
+        item, at = _decoded(data, at, depth)
+        items.append(item)
+    return items, at + 1
+
+
+def _decoded_object(data: bytes, at: int, depth: int) -> tuple[dict[str, JsonValue], int]:
+    members: dict[str, JsonValue] = {}
+    last: str | None = None
+    while data[at : at + 1] != _END:
+        if data[at : at + 1] != _STRING:
+            raise ValueError("an object key is not a string")
+        key, at = _decoded_string(data, at + 1)
+        if last is not None and key <= last:
+            raise ValueError("object keys are not in order")
+        members[key], at = _decoded(data, at, depth)
+        last = key
+    return members, at + 1

@@ -1,0 +1,195 @@
+"""Reading: what one snapshot shows, and what it covers.
+
+Everything a `Reading` says is of one consistent state, whose VV is `seen`; a token made from that
+covers every answer. A reading is short: one request, no waiting while it lives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from crdtdb import address, jsonvalue
+from crdtdb.address import ObjectName
+from crdtdb.causal import NOTHING, VersionVector
+from crdtdb.datatype import CollectionType, OperationType, ScalarType, StateType
+from crdtdb.errors import Field, InvalidOperation
+from crdtdb.head import FRESH, Head
+from crdtdb.jsonvalue import JsonValue
+from crdtdb.limits import LIMITS
+from crdtdb.operations import type_named
+from crdtdb.record import visible
+from crdtdb.rows import read_folded, read_head, read_record, scan_records
+from crdtdb.state import STATE_KEY, State
+from crdtdb.store.base import Snapshot, Table
+from crdtdb.types import CATALOGUE
+
+__all__ = ["SYSTEM_BUCKET", "Digest", "Page", "PageQuery", "Reading"]
+
+#: Objects of the system itself: replicated, but not shown and not part of the digest.
+SYSTEM_BUCKET = "_system"
+
+
+class PageQuery(NamedTuple):
+    """Which part of a collection: `start` ≤ member < `end` in the order of JSON values."""
+
+    limit: int = LIMITS.page_items_default
+    #: Continue behind this position (the tail of a member, from a cursor).
+    after: bytes | None = None
+    #: Encoded bounds (`jsonvalue.encode`).
+    start: bytes | None = None
+    end: bytes | None = None
+    reverse: bool = False
+
+
+class Page(NamedTuple):
+    """One page and, when there may be more, the position it ends at."""
+
+    items: list[JsonValue]
+    position: bytes | None
+
+
+class Digest(NamedTuple):
+    """A hash over everything users see, and how many objects that is."""
+
+    digest: int
+    objects: int
+
+
+class Reading:
+    """One consistent state of a replica."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+        row = snapshot.get(Table.META, STATE_KEY)
+        #: What this state covers.
+        self.seen: VersionVector = State.decode(row).seen if row else NOTHING
+
+    def head(self, prefix: bytes) -> Head:
+        """The head of an object, by its prefix. One store get."""
+        return read_head(self._snapshot, prefix) or FRESH
+
+    def value(self, name: ObjectName, head: Head) -> JsonValue:
+        """The value of an object that reads as one value. At most one store get."""
+        kind = type_named(name.type)
+        prefix = name.prefix
+        if isinstance(kind, OperationType):
+            folded = read_folded(self._snapshot, prefix) if head.exists else None
+            return kind.value(kind.empty() if folded is None else folded)
+        assert isinstance(kind, ScalarType)
+        if not head.exists:
+            return kind.value({})
+        record, _ = read_record(self._snapshot, prefix + address.OWN)
+        return kind.value(visible(record.live, head.cut))
+
+    def also(self, name: ObjectName) -> list[str]:
+        """Other types under which the key exists. One store get per type."""
+        return [
+            other
+            for other in CATALOGUE
+            if other != name.type and self.head(name._replace(type=other).prefix).exists
+        ]
+
+    def contains(self, name: ObjectName, value: object) -> bool:
+        """Is the value a member? Two store gets, whatever the size of the collection."""
+        kind = _collection(name)
+        prefix = name.prefix
+        head = self.head(prefix)
+        if not head.exists:
+            return False
+        record, _ = read_record(self._snapshot, address.member(name, jsonvalue.normalise(value)))
+        return bool(record.live) and kind.alive(visible(record.live, head.cut))
+
+    def page(self, name: ObjectName, head: Head, query: PageQuery) -> Page:
+        """A page of a collection, in the order of its members. O(page + dead records between)."""
+        kind = _collection(name)
+        if not head.exists:
+            return Page([], None)
+        prefix = name.prefix
+        members = prefix + address.MEMBER
+        start = members + (query.start or b"")
+        end = address.after(members) if query.end is None else members + query.end
+        if query.after is not None:
+            if query.reverse:
+                end = min(end or query.after, prefix + query.after)
+            else:
+                start = max(start, prefix + query.after + b"\0")
+        items: list[JsonValue] = []
+        tail = b""
+        for at, record in scan_records(self._snapshot, start, end, reverse=query.reverse):
+            live = visible(record.live, head.cut)
+            if not kind.alive(live):
+                continue
+            if len(items) == query.limit:
+                return Page(items, tail)
+            tail = at[len(prefix) :]
+            items.append(kind.entry(tail, live))
+        return Page(items, None)
+
+    def keys(
+        self, bucket: str, type_name: str, start: str, after: str | None, limit: int
+    ) -> tuple[list[str], bool]:
+        """Keys that exist, begin with `start` and follow `after`; and whether there are more."""
+        prefix = address.key_prefix(bucket, type_name, start)
+        first = prefix
+        if after is not None:
+            first = max(first, address.object_prefix(bucket, type_name, after) + b"\0")
+        found: list[str] = []
+        for at, row in self._snapshot.scan(Table.HEADS, first, address.after(prefix)):
+            if Head.decode(row).exists:
+                if len(found) == limit:
+                    return found, True
+                found.append(address.name_of(at).key)
+        return found, False
+
+    def types(self, bucket: str) -> list[str]:
+        """The types under which something exists in a bucket."""
+        return [name for name in CATALOGUE if self._any_exists(address.type_prefix(bucket, name))]
+
+    def buckets(self, after: str | None, limit: int) -> tuple[list[str], bool]:
+        """Buckets in which something exists, without those of the system."""
+        found: list[str] = []
+        start: bytes | None = address.DATA
+        if after is not None:
+            start = address.after(address.bucket_prefix(after))
+        while start is not None:
+            entry = next(self._snapshot.scan(Table.HEADS, start), None)
+            if entry is None:
+                break
+            bucket = address.name_of(entry[0]).bucket
+            prefix = address.bucket_prefix(bucket)
+            if not bucket.startswith("_") and self._any_exists(prefix):
+                if len(found) == limit:
+                    return found, True
+                found.append(bucket)
+            start = address.after(prefix)
+        return found, False
+
+    def digest(self) -> Digest:
+        """Equal exactly when two replicas show the same data. O(objects)."""
+        digest = objects = 0
+        for prefix, row in self._snapshot.scan(Table.HEADS, address.DATA):
+            if prefix[1:2] == b"_":
+                continue
+            head = Head.decode(row)
+            digest ^= head.digest
+            objects += head.exists
+        return Digest(digest, objects)
+
+    def existing(self, prefix: bytes) -> Iterator[ObjectName]:
+        """The objects that exist below an address prefix."""
+        for at, row in self._snapshot.scan(Table.HEADS, prefix, address.after(prefix)):
+            if Head.decode(row).exists:
+                yield address.name_of(at)
+
+    def _any_exists(self, prefix: bytes) -> bool:
+        return next(self.existing(prefix), None) is not None
+
+
+def _collection(name: ObjectName) -> CollectionType:
+    kind: StateType | OperationType = type_named(name.type)
+    if not isinstance(kind, CollectionType):
+        raise InvalidOperation(
+            f"a {name.type} has no members; read it whole", Field("member", "not a collection")
+        )
+    return kind

@@ -1,0 +1,63 @@
+"""How the engine's rows are read back from a store, and what damage means there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import msgspec
+
+from crdtdb import codec
+from crdtdb.errors import StorageFailed
+from crdtdb.head import Head
+from crdtdb.record import EMPTY, Record
+from crdtdb.store.base import Snapshot, Table
+
+__all__ = ["WIDE_CUT_ROWS", "read_folded", "read_head", "read_record", "scan_records"]
+
+#: META rows that repeat the wide cuts, so that opening a replica need not look for them.
+WIDE_CUT_ROWS: Final = b"cut/"
+
+_decode_folded = msgspec.msgpack.Decoder().decode
+
+
+def _decoded(at: bytes, row: bytes) -> Record:
+    try:
+        return codec.decode_record(at, codec.row_record(row))
+    except codec.FormatError as error:
+        raise StorageFailed(
+            f"the record at {at!r} is damaged on disk ({error}); restore this replica"
+        ) from error
+
+
+def read_record(snapshot: Snapshot, at: bytes) -> tuple[Record, int]:
+    """A record and its sequence number; (EMPTY, 0) if there is none. Raises StorageFailed."""
+    row = snapshot.get(Table.RECORDS, at)
+    if row is None:
+        return EMPTY, 0
+    return _decoded(at, row), codec.row_sequence(row)
+
+
+def scan_records(
+    snapshot: Snapshot, start: bytes, end: bytes | None, *, reverse: bool = False
+) -> Iterator[tuple[bytes, Record]]:
+    """Records with start ≤ address < end, in order, lazily. Raises StorageFailed."""
+    for at, row in snapshot.scan(Table.RECORDS, start, end, reverse=reverse):
+        yield at, _decoded(at, row)
+
+
+def read_head(snapshot: Snapshot, prefix: bytes) -> Head | None:
+    """The head of an object, by its prefix; None if it has none. Raises StorageFailed."""
+    row = snapshot.get(Table.HEADS, prefix)
+    if row is None:
+        return None
+    try:
+        return Head.decode(row)
+    except codec.FormatError as error:
+        raise StorageFailed(f"the head of {prefix!r} is damaged on disk ({error})") from error
+
+
+def read_folded(snapshot: Snapshot, prefix: bytes) -> Any:
+    """The materialised value of an op-based object; None if there is none."""
+    row = snapshot.get(Table.FOLDED, prefix)
+    return None if row is None else _decode_folded(row)

@@ -1,0 +1,155 @@
+"""The data directory: one process at a time, one format, and never a guess about its contents.
+
+    FORMAT    `crdtdb 1`: what wrote this directory; there exactly when the store is whole
+    LOCK      held (flock) by the process that has the store open; says which one
+    data.mdb  LMDB's data
+    lock.mdb  LMDB's reader table, made anew at each open
+
+A store under construction has `FORMAT.new` instead of `FORMAT`. Nobody can have stored anything
+in it yet, so after a crash its construction just starts again. In every other state that is not a
+whole store or an empty directory, the open fails and changes nothing.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+from pathlib import Path
+from struct import Struct
+
+from crdtdb.errors import DamagedStore, DirectoryInUse, NewerFormat, StartError
+from crdtdb.store.lmdb.environment import DATA_FILE, LOCK_FILE, TABLE_NAMES
+from crdtdb.store.lmdb.pages import DamagedPages, check_data_file
+
+__all__ = ["DataDirectory"]
+
+_FORMAT, _UNFINISHED, _LOCK = "FORMAT", "FORMAT.new", "LOCK"
+_VERSION = 1
+_FORMAT_TEXT = re.compile(rb"crdtdb ([1-9][0-9]{0,8})\n")
+_LOCATION = Struct(">QQ")
+
+
+class DataDirectory:
+    """A directory that this process holds until `release`."""
+
+    def __init__(self, path: Path, lock: int, *, is_new: bool) -> None:
+        self.path = path
+        self.is_new = is_new
+        self._lock = lock
+
+    @classmethod
+    def take(cls, path: Path) -> DataDirectory:
+        """Lock `path` and look at it. Raises a `StartError`, with the files as they were."""
+        try:
+            _make(path)
+            lock = _lock(path, os.O_RDWR)
+            if lock is None:
+                _look_at(path)  # before LOCK is made, so that a refused directory stays as it is
+                lock = _lock(path, os.O_RDWR | os.O_CREAT)
+                assert lock is not None
+            try:
+                is_new = _look_at(path)
+                os.ftruncate(lock, 0)
+                os.pwrite(lock, b"%d\n" % os.getpid(), 0)
+            except BaseException:
+                os.close(lock)
+                raise
+        except OSError as error:
+            raise StartError(f"the data directory {path} cannot be used: {error}") from error
+        return cls(path, lock, is_new=is_new)
+
+    @property
+    def location(self) -> bytes:
+        """Device and inode: a copy of the directory has others."""
+        stat = self.path.stat()
+        return _LOCATION.pack(stat.st_dev, stat.st_ino)
+
+    def begin_store(self) -> None:
+        """Mark a new store as unfinished, and drop what an interrupted attempt left."""
+        with open(self.path / _UNFINISHED, "wb", opener=_private) as file:
+            file.write(b"crdtdb %d\n" % _VERSION)
+            file.flush()
+            os.fsync(file.fileno())
+        for name in (DATA_FILE, LOCK_FILE):
+            (self.path / name).unlink(missing_ok=True)
+        _sync(self.path)
+
+    def finish_store(self) -> None:
+        """The store is whole. This also puts the names of LMDB's files on the disk."""
+        (self.path / _UNFINISHED).rename(self.path / _FORMAT)
+        _sync(self.path)
+
+    def release(self) -> None:
+        """Let other processes open the directory. (The end of the process does it, too.)"""
+        os.close(self._lock)
+
+
+def _make(path: Path) -> None:
+    missing = [p for p in (path, *path.parents) if not p.exists()]
+    for directory in reversed(missing):
+        directory.mkdir(mode=0o700)
+        _sync(directory.parent)
+
+
+def _lock(path: Path, flags: int) -> int | None:
+    """The locked file, or `None` if it is not there."""
+    try:
+        file = os.open(path / _LOCK, flags, 0o600)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.read(file, 20).strip().decode(errors="replace")
+        os.close(file)
+        known = f"process {holder}" if holder.isdecimal() else "another process"
+        raise DirectoryInUse(
+            f"{path} is in use by {known}; stop it, or choose another data directory"
+        ) from None
+    return file
+
+
+def _look_at(path: Path) -> bool:
+    """Whether a store has to be made here. Raises if there is something else than a store."""
+    names = set(os.listdir(path))
+    if _FORMAT not in names:
+        if _UNFINISHED in names or names <= {_LOCK}:
+            return True
+        raise DamagedStore(
+            f"{path} has files but is no crdtdb store ({_FORMAT} is missing); "
+            "choose an empty directory"
+        )
+    text = (path / _FORMAT).read_bytes()
+    version = _FORMAT_TEXT.fullmatch(text)
+    if version is None:
+        raise DamagedStore(f"{path / _FORMAT} says {text[:20]!r}; {_ADVICE}")
+    if int(version[1]) > _VERSION:
+        raise NewerFormat(
+            f"{path} has format {int(version[1])}, this crdtdb knows up to {_VERSION}; "
+            "use the newer crdtdb"
+        )
+    try:
+        check_data_file(path / DATA_FILE, TABLE_NAMES)
+    except DamagedPages as reason:
+        raise DamagedStore(f"{path} is damaged: {reason}; {_ADVICE}") from None
+    return False
+
+
+_ADVICE = (
+    "put a backup in its place, or move it away and start with an empty directory: "
+    "the replica then takes everything from its peers"
+)
+
+
+def _private(name: str, flags: int) -> int:
+    return os.open(name, flags, 0o600)
+
+
+def _sync(directory: Path) -> None:
+    """Put the names in a directory on the disk."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

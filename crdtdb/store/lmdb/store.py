@@ -1,0 +1,286 @@
+"""`LmdbStore`: commits, snapshots, and what happens when the map or the disk is full.
+
+**The map** is the address range that LMDB may use. It costs nothing, but it can only grow while
+no snapshot is open (`gate`), so it grows early: while a quarter of it is still free. At its limit
+deletions still work: they take pages before they free some, so they get a loan of address space.
+Freed pages can be used two commits later; an empty commit makes it the next one.
+
+**The disk.** LMDB writes changed pages to free places, syncs, and then one meta page that makes
+them count. A failure before that leaves the former state, and the environment goes on. If the meta
+page itself cannot be written, LMDB puts the old one back and refuses everything until it is opened
+again. `_revive` does so; nothing is written on top before the old meta page is synced, because a
+power cut could otherwise bring back the new one, with its pages written over.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Self
+
+import lmdb
+
+from crdtdb.errors import DamagedStore, NoSpace, StartError, StorageFailed
+from crdtdb.store.base import Batch, StoreStats, Table, check_keys
+from crdtdb.store.lmdb import longkeys
+from crdtdb.store.lmdb.directory import DataDirectory
+from crdtdb.store.lmdb.environment import Environment
+from crdtdb.store.lmdb.gate import Gate
+
+__all__ = ["LmdbSnapshot", "LmdbStore"]
+
+_MAP_BYTES = 2**30
+_MAX_MAP_BYTES = 2**40
+_LOAN_BYTES = 2**24
+#: What the system says when there is no room: device, quota, greatest file.
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+class LmdbStore:
+    """A replica's tables in one LMDB environment. Make one with `open`."""
+
+    def __init__(
+        self,
+        directory: DataDirectory,
+        environment: Environment,
+        *,
+        map_bytes: int,
+        max_map_bytes: int,
+    ) -> None:
+        self.location = directory.location
+        self._directory = directory
+        self._environment = environment
+        self._map_bytes = map_bytes
+        self._max_map_bytes = max_map_bytes
+        self._gate = Gate()
+        #: LMDB's number of the last commit, as it was when the running one began.
+        self._last_commit = environment.last_commit
+        #: The meta page of a failed commit may still be on the disk.
+        self._unsettled = False
+        #: The map is greater than it may be, for a batch that frees pages.
+        self._on_loan = False
+        #: Why nothing can be done with this store any more.
+        self._refusal: str | None = None
+        self._closed = False
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        map_bytes: int = _MAP_BYTES,
+        max_map_bytes: int = _MAX_MAP_BYTES,
+    ) -> Self:
+        """Open the store at `path`, or make one if there is nothing.
+
+        `map_bytes` is the size of the map to begin with; it grows up to `max_map_bytes`, which
+        bounds the data file. Raises a `StartError`.
+        """
+        map_bytes = min(map_bytes, max_map_bytes)
+        directory = DataDirectory.take(Path(path).absolute())
+        try:
+            if directory.is_new:
+                directory.begin_store()
+            environment = Environment.open(directory.path, map_bytes, create=directory.is_new)
+            if directory.is_new:
+                directory.finish_store()
+            return cls(directory, environment, map_bytes=map_bytes, max_map_bytes=max_map_bytes)
+        except (lmdb.Error, OSError) as error:
+            directory.release()
+            kind = DamagedStore if _is_damage(error) else StartError
+            raise kind(f"{path} cannot be opened: {error}") from error
+
+    def snapshot(self) -> LmdbSnapshot:
+        return LmdbSnapshot(self)
+
+    def commit(self, batch: Batch) -> None:
+        check_keys(batch)
+        if self._refusal is not None:
+            raise StorageFailed(self._refusal)
+        try:
+            if self._unsettled:
+                self._settle()
+            self._last_commit = self._environment.last_commit
+            self._grow_early(batch)
+            self._write(batch)
+        except lmdb.Error as error:
+            self._revive()
+            raise self._problem(error, batch) from error
+        finally:
+            if self._on_loan:
+                with suppress(lmdb.Error):  # tried again after the next commit
+                    self._repay()
+
+    def stats(self) -> StoreStats:
+        with self.snapshot():
+            try:
+                return self._environment.stats()
+            except lmdb.Error as error:
+                raise self._unreadable(error) from error
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._refusal = "the store is closed; open it again"
+        with self._gate.shut():
+            self._environment.handle.close()
+        self._directory.release()
+
+    def _write(self, batch: Batch) -> None:
+        """One transaction, repeated in a greater map if this one proves too small."""
+        limit = self._max_map_bytes + (_LOAN_BYTES if _frees(batch) else 0)
+        while True:
+            try:
+                self._environment.apply(batch)
+                return
+            except lmdb.MapFullError as error:
+                size = self._environment.map_bytes
+                if self._grow(2 * size, limit):
+                    self._on_loan = self._environment.map_bytes > self._max_map_bytes
+                elif size >= limit:
+                    raise NoSpace(
+                        f"the store has reached its limit of {self._max_map_bytes} bytes; "
+                        "delete something, or raise the limit"
+                    ) from error
+                else:
+                    raise StorageFailed(
+                        "the store must grow and cannot while snapshots are open; try again"
+                    ) from error
+
+    def _grow_early(self, batch: Batch) -> None:
+        """Grow while there is room, so that hardly any transaction is thrown away."""
+        reached, size = self._environment.reached_bytes, self._environment.map_bytes
+        need = 2 * _footprint(batch, self._environment.page_bytes)
+        if size - reached < max(size // 4, need):
+            self._grow(max(2 * size, reached + 2 * need), self._max_map_bytes)
+
+    def _grow(self, map_bytes: int, limit: int) -> bool:
+        """Make the map that large, or as large as the limit. Whether it grew."""
+        map_bytes = min(map_bytes, limit)
+        if map_bytes <= self._environment.map_bytes:
+            return False
+        with self._gate.shut() as alone:
+            if not alone:
+                return False
+            try:
+                self._environment.handle.set_mapsize(map_bytes)
+            except lmdb.Error:  # no such address range; LMDB has given up the former one
+                self._reopen()
+                return False
+        return True
+
+    def _repay(self) -> None:
+        """Back to the limit, with the pages that the last commit freed ready for use."""
+        self._environment.turn_over()
+        with self._gate.shut() as alone:
+            if alone:
+                self._environment.handle.set_mapsize(self._max_map_bytes)
+                self._on_loan = False
+
+    def _revive(self) -> None:
+        """After a failed commit: open the environment again if LMDB has given it up."""
+        try:
+            self._environment.handle.begin().abort()
+        except lmdb.Error:
+            with self._gate.shut():
+                self._reopen()
+
+    def _reopen(self) -> None:
+        self._unsettled = True
+        self._environment.handle.close()
+        with suppress(lmdb.Error):  # tried again before the next commit
+            self._environment = Environment.open(
+                self._directory.path, self._map_bytes, create=False
+            )
+            if self._environment.last_commit != self._last_commit:
+                self._refusal = "a failed commit could not be taken back; restart this replica"
+                self._environment.handle.close()
+
+    def _settle(self) -> None:
+        """Make sure that no power cut brings back a failed commit, before the next one."""
+        self._revive()
+        self._environment.handle.sync(True)
+        self._unsettled = False
+
+    def _problem(self, error: lmdb.Error, batch: Batch) -> NoSpace | StorageFailed:
+        short_write = error.code == errno.EIO and self._disk_is_full(batch)
+        if short_write or error.code in _NO_ROOM:
+            return NoSpace(
+                f"no space left for the data directory ({error}); "
+                "make room, and writes go on by themselves"
+            )
+        return StorageFailed(f"the data directory cannot be written: {error}")
+
+    def _unreadable(self, error: lmdb.Error) -> StorageFailed:
+        return StorageFailed(self._refusal or f"the data directory cannot be read: {error}")
+
+    def _disk_is_full(self, batch: Batch) -> bool:
+        free_bytes = shutil.disk_usage(self._directory.path).free
+        return free_bytes < _footprint(batch, self._environment.page_bytes)
+
+
+class LmdbSnapshot:
+    """One read transaction. It costs a few microseconds, and no more however long the scan."""
+
+    def __init__(self, store: LmdbStore) -> None:
+        self._store = store
+
+    def __enter__(self) -> Self:
+        self._thread = self._store._gate.enter()
+        try:
+            environment = self._store._environment
+            self._tables = environment.tables
+            self._transaction = environment.handle.begin()
+        except lmdb.Error as error:
+            self._store._gate.leave(self._thread)
+            raise self._store._unreadable(error) from error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._transaction.abort()
+        self._store._gate.leave(self._thread)
+
+    def get(self, table: Table, key: bytes) -> bytes | None:
+        try:
+            return longkeys.get(self._transaction, self._tables[table], key)
+        except lmdb.Error as error:
+            raise self._store._unreadable(error) from error
+
+    def scan(
+        self,
+        table: Table,
+        start: bytes = b"",
+        end: bytes | None = None,
+        *,
+        reverse: bool = False,
+    ) -> Iterator[tuple[bytes, bytes]]:
+        databases = self._tables[table]
+        try:
+            yield from longkeys.scan(self._transaction, databases, start, end, reverse=reverse)
+        except lmdb.Error as error:
+            raise self._store._unreadable(error) from error
+
+
+def _footprint(batch: Batch, page_bytes: int) -> int:
+    """Bytes of fresh pages that a batch may take: at worst each entry changes a page of its own."""
+    return sum(
+        page_bytes + len(key) + len(value or b"")
+        for changes in batch.values()
+        for key, value in changes.items()
+    )
+
+
+def _frees(batch: Batch) -> bool:
+    """Whether a batch deletes at least as many entries as it puts."""
+    values = [value for changes in batch.values() for value in changes.values()]
+    return 2 * values.count(None) >= len(values) > 0
+
+
+def _is_damage(error: lmdb.Error | OSError) -> bool:
+    """LMDB's own codes are negative; the others are the system's."""
+    return isinstance(error, lmdb.Error) and error.code < 0

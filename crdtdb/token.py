@@ -1,0 +1,77 @@
+"""Session tokens and read contexts: a version vector that travels through a caller's hands.
+
+The two do different jobs and cannot be mistaken for each other: a *session token* says what state
+may answer; a *read context* says what a read showed, so what an operation may remove. Both name
+their cluster. Opaque base64url without padding; inside (frozen by `tests/wire/token.jsonl`):
+
+    version 1 | kind | xxh3-64 of the cluster's name, 8 bytes | msgpack flat vector | xxh32, 4 bytes
+
+The checksum finds damage, not forgery: whoever makes up a token can only ask for more, and the
+server clamps a read context to what it has seen before that enters any state.
+"""
+
+from __future__ import annotations
+
+import binascii
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from enum import Enum
+from functools import lru_cache
+from typing import Final
+
+import msgspec
+import xxhash
+
+from crdtdb import codec
+from crdtdb.causal import VersionVector
+from crdtdb.errors import BadToken
+from crdtdb.limits import LIMITS
+
+__all__ = ["TokenKind", "read_token", "write_token"]
+
+_VERSION: Final = 1
+_decode_flat = msgspec.msgpack.Decoder(list[int]).decode
+
+
+class TokenKind(Enum):
+    """What a token is for."""
+
+    SESSION = b"s"
+    READ = b"r"
+
+
+@lru_cache(maxsize=16)
+def _cluster_mark(cluster: str) -> bytes:
+    return xxhash.xxh3_64_digest(cluster.encode())
+
+
+def write_token(kind: TokenKind, cluster: str, vector: VersionVector) -> str:
+    """The token for a vector. O(entries)."""
+    inner = bytes((_VERSION,)) + kind.value + _cluster_mark(cluster) + codec.pack(vector.flat())
+    return urlsafe_b64encode(inner + xxhash.xxh32_digest(inner)).rstrip(b"=").decode()
+
+
+def read_token(kind: TokenKind, cluster: str, text: str) -> VersionVector:
+    """The vector of a token. Raises BadToken, which says what is wrong with it."""
+    if len(text) > LIMITS.token_bytes:
+        raise BadToken(f"a token has at most {LIMITS.token_bytes} bytes; this has {len(text)}")
+    try:
+        whole = urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
+    except (binascii.Error, ValueError) as error:
+        raise BadToken("the token is not base64url; send it as it was given") from error
+    inner, checksum = whole[:-4], whole[-4:]
+    if len(inner) < 11 or xxhash.xxh32_digest(inner) != checksum:
+        raise BadToken("the token is damaged; send it as it was given, or start without one")
+    if inner[0] != _VERSION:
+        raise BadToken(f"the token has version {inner[0]}; this replica reads {_VERSION}")
+    if inner[1:2] != kind.value:
+        raise BadToken(
+            "this is a session token, not the `seen` of a read"
+            if kind is TokenKind.READ
+            else "this is the `seen` of a read, not a session token"
+        )
+    if inner[2:10] != _cluster_mark(cluster):
+        raise BadToken(f"the token is of another cluster than {cluster!r}")
+    try:
+        return VersionVector.from_flat(_decode_flat(inner[10:]))
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise BadToken("the token is damaged; start without one") from error

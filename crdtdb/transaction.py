@@ -1,0 +1,75 @@
+"""What a caller asks of the engine and what comes back. Plain values; nothing here acts."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from crdtdb.address import ObjectName
+from crdtdb.causal import VersionVector
+from crdtdb.datatype import Operation
+from crdtdb.errors import Problem
+from crdtdb.jsonvalue import JsonValue
+
+__all__ = ["Committed", "Erase", "Outcome", "Push", "Result", "Transaction", "Update"]
+
+
+class Update(NamedTuple):
+    """One operation on one object. `seen` is its read context, already decoded."""
+
+    name: ObjectName
+    operation: Operation
+    seen: VersionVector | None = None
+
+
+class Erase(NamedTuple):
+    """Remove every object whose address starts with `prefix` (a bucket, a type, a key prefix)."""
+
+    prefix: bytes
+
+
+class Transaction(NamedTuple):
+    """Updates that take effect together or not at all."""
+
+    updates: tuple[Update | Erase, ...]
+
+
+class Result(NamedTuple):
+    """What one update did."""
+
+    #: Did it change what users see?
+    changed: bool
+    #: The value afterwards, of a type that reads as one value.
+    value: JsonValue = None
+    #: The size afterwards, of a collection; the objects removed, of an erase.
+    size: int | None = None
+
+
+class Outcome(NamedTuple):
+    """What became of one transaction: results in order of its updates, or why it was refused."""
+
+    results: tuple[Result, ...]
+    error: Problem | None
+    #: Counters of the dots it got: first and one past the last. Equal when it wrote nothing.
+    first: int
+    after: int
+
+
+class Push(NamedTuple):
+    """The records one commit changed, as of that commit, for peers to take in at once."""
+
+    origin: int
+    #: Counters of the commit's operations, both included.
+    first: int
+    last: int
+    #: Everything the origin had seen before, without its own entry.
+    deps: VersionVector
+    time: int
+    records: tuple[tuple[bytes, bytes], ...]
+
+
+class Committed(NamedTuple):
+    """What a group commit did: one outcome per transaction, the push, and the VV afterwards."""
+
+    outcomes: tuple[Outcome, ...]
+    push: Push | None
+    seen: VersionVector

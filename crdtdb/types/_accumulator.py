@@ -1,0 +1,129 @@
+"""Running totals: what counters are made of.
+
+Each replica keeps its increments of one counter in an *accumulator*: totals of what it added and
+took away, named by the dot of its first increment (so a replica that comes back with an empty
+disk, or after the old totals were reclaimed, never adds to a name that has a baseline elsewhere;
+DESIGN F7). A payload is
+
+    [name, added, taken, baselines]      baselines: [[name, added, taken], …] sorted
+
+A reset removes exactly what it saw: it records, per accumulator, the totals it saw as a
+*baseline*. The value is Σ totals − baseline. Baselines of one accumulator join by max, entry by
+entry, wherever they are found; each later payload repeats the baselines of its own accumulator,
+so they outlive the reset that set them.
+
+Totals are exact integers of any size; beyond 64 bits they travel as big-endian bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import NamedTuple, TypeAlias
+
+from crdtdb.causal import Dot
+from crdtdb.record import Live, Payload
+
+__all__ = ["Sums", "accumulate", "is_spent", "payload_type", "reset", "total"]
+
+_Number: TypeAlias = int | bytes
+_Baseline: TypeAlias = tuple[int, int, _Number, _Number]
+#: [name (incarnation, counter), added, taken, baselines]
+payload_type: TypeAlias = tuple[int, int, _Number, _Number, list[_Baseline]]
+
+
+class Sums(NamedTuple):
+    """What one accumulator, or all of them, added and took away."""
+
+    added: int
+    taken: int
+
+
+_NONE = Sums(0, 0)
+
+
+class Step(NamedTuple):
+    """The next payload of this replica and the dots it replaces."""
+
+    replaces: Collection[Dot]
+    payload: Payload
+
+
+def _pack(number: int) -> _Number:
+    return number if number < 1 << 64 else number.to_bytes((number.bit_length() + 7) // 8, "big")
+
+
+def _unpack(number: _Number) -> int:
+    return number if isinstance(number, int) else int.from_bytes(number, "big")
+
+
+def _read(live: Live) -> tuple[dict[Dot, Sums], dict[Dot, Sums]]:
+    """Totals and baselines by accumulator, each joined by max."""
+    totals: dict[Dot, Sums] = {}
+    baselines: dict[Dot, Sums] = {}
+    for incarnation, counter, added, taken, lines in live.values():
+        _raise_to(totals, (incarnation, counter), Sums(_unpack(added), _unpack(taken)))
+        for inc, n, base_added, base_taken in lines:
+            _raise_to(baselines, (inc, n), Sums(_unpack(base_added), _unpack(base_taken)))
+    return totals, baselines
+
+
+def _raise_to(sums: dict[Dot, Sums], name: Dot, other: Sums) -> None:
+    mine = sums.get(name, _NONE)
+    sums[name] = Sums(max(mine.added, other.added), max(mine.taken, other.taken))
+
+
+def _write(name: Dot, sums: Sums, baselines: dict[Dot, Sums]) -> Payload:
+    lines = [
+        (*accumulator, _pack(base.added), _pack(base.taken))
+        for accumulator, base in sorted(baselines.items())
+    ]
+    return (*name, _pack(sums.added), _pack(sums.taken), lines)
+
+
+def _own(live: Live, dot: Dot) -> tuple[list[Dot], Dot]:
+    """This replica's live dots, and the name of its accumulator (the new dot if it has none)."""
+    mine = [d for d in live if d[0] == dot[0]]
+    if not mine:
+        return mine, dot
+    incarnation, counter, *_ = live[max(mine)]
+    return mine, (incarnation, counter)
+
+
+def total(live: Live) -> int:
+    """The value: everything added less everything taken, less what resets removed."""
+    totals, baselines = _read(live)
+    value = 0
+    for name, sums in totals.items():
+        base = baselines.get(name, _NONE)
+        value += max(0, sums.added - base.added) - max(0, sums.taken - base.taken)
+    return value
+
+
+def is_spent(live: Live) -> bool:
+    """Has everything been reset, so that users see a counter nobody wrote?"""
+    totals, baselines = _read(live)
+    return all(
+        sums.added <= baselines.get(name, _NONE).added
+        and sums.taken <= baselines.get(name, _NONE).taken
+        for name, sums in totals.items()
+    )
+
+
+def accumulate(live: Live, dot: Dot, by: Sums) -> Step:
+    """Add to this replica's accumulator; its payload repeats the baselines it has carried."""
+    mine, name = _own(live, dot)
+    totals, baselines = _read(live)
+    sums = totals.get(name, _NONE)
+    carried = _read({d: live[d] for d in mine})[1]
+    if name in baselines:
+        carried[name] = baselines[name]
+    return Step(mine, _write(name, Sums(sums.added + by.added, sums.taken + by.taken), carried))
+
+
+def reset(live: Live, dot: Dot) -> Step:
+    """Record what is seen of every accumulator as its baseline."""
+    mine, name = _own(live, dot)
+    totals, baselines = _read(live)
+    for accumulator, sums in totals.items():
+        _raise_to(baselines, accumulator, sums)
+    return Step(mine, _write(name, totals.get(name, _NONE), baselines))

@@ -1,0 +1,45 @@
+"""What the counters share: they are one record of accumulators, and deleting is resetting."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from crdtdb.address import OWN
+from crdtdb.datatype import Change, Cut, ScalarType, Stamp, View
+from crdtdb.errors import Field, InvalidOperation
+from crdtdb.record import Live
+from crdtdb.types import _accumulator
+from crdtdb.types._accumulator import Sums
+
+__all__ = ["CountingType"]
+
+
+class CountingType(ScalarType):
+    """A counter whose increments survive every reset that did not see them."""
+
+    payload = _accumulator.payload_type
+    totals = True
+    removable = False
+
+    def add(self, view: View, stamp: Stamp, by: Sums) -> Iterator[Change | Cut]:
+        """Add to this replica's accumulator."""
+        step = _accumulator.accumulate(view.live(OWN), stamp.dot, by)
+        yield Change(OWN, step.replaces, step.payload)
+
+    def delete(self, view: View, stamp: Stamp) -> Iterator[Change | Cut]:
+        """Reset: a running total is not a dot, so a cut could not remove exactly what it saw."""
+        if view.seen is not None:
+            raise InvalidOperation(
+                "a running total cannot be split at an earlier read; delete without `seen`",
+                Field("seen", "not for counters"),
+            )
+        live = view.live(OWN)
+        if not _accumulator.is_spent(live):
+            step = _accumulator.reset(live, stamp.dot)
+            yield Change(OWN, step.replaces, step.payload)
+
+    def alive(self, live: Live) -> bool:
+        return not _accumulator.is_spent(live)
+
+    def value(self, live: Live) -> int:
+        return _accumulator.total(live)

@@ -1,0 +1,20 @@
+"""How a JSON value becomes a payload: checked once, stored as the text that reads send."""
+
+from __future__ import annotations
+
+from crdtdb import jsonvalue
+from crdtdb.errors import Field, TooLarge
+from crdtdb.limits import LIMITS
+
+__all__ = ["stored"]
+
+
+def stored(value: object) -> bytes:
+    """The JSON text of a value. Raises BadRequest, or TooLarge beyond `LIMITS.value_bytes`."""
+    text = jsonvalue.dump(jsonvalue.normalise(value))
+    if len(text) > LIMITS.value_bytes:
+        raise TooLarge(
+            f"the value has {len(text)} bytes as JSON; keep it within {LIMITS.value_bytes}",
+            Field("value", "too large", LIMITS.value_bytes),
+        )
+    return text

@@ -1,0 +1,47 @@
+"""`dwflag`: a boolean where disabling wins over a concurrent enabling.
+
+Both leave a mark in force; the flag is on when there are marks and none of them is "off".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from crdtdb.address import OWN
+from crdtdb.datatype import Change, Cut, Operation, ScalarType, Stamp, View
+from crdtdb.record import Live
+
+__all__ = ["TYPE"]
+
+
+class Enable(Operation, tag="enable", frozen=True):
+    """Set the flag, unless somebody clears it at the same time."""
+
+
+class Disable(Operation, tag="disable", frozen=True):
+    """Clear the flag, also against a concurrent enable."""
+
+    seen: str | None = None
+
+
+class DisableWinsFlag(ScalarType):
+    name = "dwflag"
+    summary = "A boolean; a concurrent disable wins over an enable."
+    operations = (Enable, Disable)
+    payload = bool  # the mark: on or off
+
+    def mutate(self, operation: Operation, view: View, stamp: Stamp) -> Iterator[Change | Cut]:
+        live = view.live(OWN)
+        if isinstance(operation, Enable):
+            yield Change(OWN, live.keys(), True)
+        else:  # the mark is needed even when nothing is on: an enable may be under way elsewhere
+            yield Change(OWN, view.observed(live), False)
+
+    def alive(self, live: Live) -> bool:
+        return self.value(live)
+
+    def value(self, live: Live) -> bool:
+        return bool(live) and all(live.values())
+
+
+TYPE = DisableWinsFlag()

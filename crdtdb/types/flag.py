@@ -1,0 +1,41 @@
+"""`flag`: a boolean where enabling wins over a concurrent disabling."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from crdtdb.address import OWN
+from crdtdb.datatype import Change, Cut, Operation, ScalarType, Stamp, View
+from crdtdb.record import Live
+
+__all__ = ["TYPE"]
+
+
+class Enable(Operation, tag="enable", frozen=True):
+    """Set the flag."""
+
+
+class Disable(Operation, tag="disable", frozen=True):
+    """Clear the flag, as far as it was observed."""
+
+    seen: str | None = None
+
+
+class EnableWinsFlag(ScalarType):
+    name = "flag"
+    summary = "A boolean; a concurrent enable wins over a disable."
+    operations = (Enable, Disable)
+    payload = None
+
+    def mutate(self, operation: Operation, view: View, stamp: Stamp) -> Iterator[Change | Cut]:
+        live = view.live(OWN)
+        if isinstance(operation, Enable):
+            yield Change(OWN, live.keys(), None)
+        elif observed := view.observed(live):
+            yield Change(OWN, observed)
+
+    def value(self, live: Live) -> bool:
+        return bool(live)
+
+
+TYPE = EnableWinsFlag()

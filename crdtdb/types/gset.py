@@ -1,0 +1,35 @@
+"""`gset`: a set that only grows (until the whole object is deleted)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from crdtdb.datatype import Change, CollectionType, Cut, Operation, Stamp, View
+from crdtdb.types._members import member_tails
+
+__all__ = ["TYPE"]
+
+
+class Add(Operation, tag="add", frozen=True):
+    """Put members in: one `value`, or a list of `values`."""
+
+    value: Any = msgspec.UNSET
+    values: list[Any] | msgspec.UnsetType = msgspec.UNSET
+
+
+class GrowingSet(CollectionType):
+    name = "gset"
+    summary = "A set of JSON values that only grows."
+    operations = (Add,)
+    payload = None
+
+    def mutate(self, operation: Operation, view: View, stamp: Stamp) -> Iterator[Change | Cut]:
+        assert isinstance(operation, Add)
+        for tail in member_tails(operation.value, operation.values):
+            yield Change(tail, view.live(tail).keys(), None)
+
+
+TYPE = GrowingSet()

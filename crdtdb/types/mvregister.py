@@ -1,0 +1,45 @@
+"""`mvregister`: a register that keeps every concurrent value until a writer has seen them.
+
+Nothing acknowledged is lost: a write replaces only what its writer saw (all this replica holds,
+or what the read context `seen` shows).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from crdtdb import jsonvalue
+from crdtdb.address import OWN
+from crdtdb.datatype import Change, Cut, Operation, ScalarType, Stamp, View
+from crdtdb.jsonvalue import JsonValue
+from crdtdb.record import Live
+from crdtdb.types._stored import stored
+
+__all__ = ["TYPE"]
+
+
+class Set(Operation, tag="set", frozen=True):
+    """Replace the values that were seen."""
+
+    value: Any
+    seen: str | None = None
+
+
+class MultiValueRegister(ScalarType):
+    name = "mvregister"
+    summary = "JSON values; concurrent writes are all read, as a list, until one replaces them."
+    operations = (Set,)
+    payload = bytes  # JSON text
+
+    def mutate(self, operation: Operation, view: View, stamp: Stamp) -> Iterator[Change | Cut]:
+        assert isinstance(operation, Set)
+        text = stored(operation.value)
+        yield Change(OWN, view.observed(view.live(OWN)), text)
+
+    def value(self, live: Live) -> JsonValue:
+        values = {jsonvalue.encode(value): value for value in map(jsonvalue.load, live.values())}
+        return [values[order] for order in sorted(values)]
+
+
+TYPE = MultiValueRegister()
