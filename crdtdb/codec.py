@@ -119,9 +119,9 @@ def live_digest(address: bytes, live: Mapping[Any, Any]) -> int:
     return xxhash.xxh3_128_intdigest(address + pack(_rows(live)))
 
 
-def fingerprint(vector: VersionVector) -> int:
-    """64 bits that stand for a VV, so that equal replicas can say so in a few bytes."""
-    return xxhash.xxh3_64_intdigest(pack(vector.flat()))
+def fingerprint(value: Any) -> int:
+    """64 bits that stand for plain values, so that equal replicas can say so in a few bytes."""
+    return xxhash.xxh3_64_intdigest(pack(value))
 
 
 def pack_whole(version: int, value: Any) -> bytes:

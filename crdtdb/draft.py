@@ -8,7 +8,7 @@ transaction that fails leaves no trace in a group commit.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 import msgspec
@@ -305,6 +305,27 @@ class Draft:
         if isinstance(kind, OperationType):
             self._refold(prefix, head, kind)
         return incoming
+
+    def fold_stable(self, prefix: bytes, operations: Iterable[bytes]) -> None:
+        """Put operations that every member has seen into the base, and drop their records.
+
+        `operations` are addresses in causal order. What users see does not change. Nothing
+        concurrent to them can arrive any more, so a later cut covers all of the base or none.
+        """
+        kind = type_of(prefix)
+        assert isinstance(kind, OperationType)
+        cut = self.head(prefix).cut
+        base_at = prefix + address.BASE
+        base = self.record(base_at)
+        live, context = dict(visible(base.live, cut)), base.context
+        for at in operations:
+            record = self.record(at)
+            context = context.join(record.context)
+            for dot, payload in visible(record.live, cut).items():
+                standing = next(iter(live.values())) if live else kind.empty()
+                live = {dot: kind.apply(standing, dot, payload)}
+            self._put(at, None)
+        self._put(base_at, Record(live, context))
 
     # -- writing ------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ time; reads take snapshots of their own and need no care.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Final
 
 import msgspec
@@ -34,7 +35,7 @@ from crdtdb.draft import Draft, type_of
 from crdtdb.errors import DamagedStore, NewerFormat, PeerError, Problem, TooLarge, UnknownType
 from crdtdb.limits import LIMITS
 from crdtdb.record import Live, Record, after
-from crdtdb.rows import WIDE_CUT_ROWS
+from crdtdb.rows import WIDE_CUT_ROWS, read_record
 from crdtdb.state import STATE_KEY, State
 from crdtdb.store.base import Batch, Store, Table
 from crdtdb.transaction import Committed, Erase, Outcome, Push, Result, Transaction, Update
@@ -102,6 +103,14 @@ class Engine:
     def state(self) -> State:
         """What this replica is and has seen, as of its last commit or merge."""
         return self._state
+
+    def now_ms(self) -> int:
+        """What this replica's wall clock shows."""
+        return self._clock()
+
+    def time_now(self) -> int:
+        """The hybrid logical time now; no operation gets it."""
+        return max(self._state.time, hlc.tick(0, self._clock()))
 
     def take_incarnation(self) -> int:
         """Begin a new identity for this replica's dots. Durable before it returns."""
@@ -335,6 +344,36 @@ class Engine:
         except (ValueError, msgspec.ValidationError) as error:
             raise PeerError("bad-record", str(error)) from error
         return record
+
+    # -- folding --------------------------------------------------------------------------------
+
+    def fold(self, stable: VersionVector, start: int, entries: int) -> int:
+        """Fold operations that `stable` covers into their objects' bases.
+
+        Looks at `entries` places of the sequence after `start`; returns where to go on, 0 at the
+        end. What users see does not change.
+        """
+        number = start
+        by_object: dict[bytes, list[bytes]] = {}
+        with self._store.snapshot() as snapshot:
+            scan = snapshot.scan(Table.SEQUENCE, (start + 1).to_bytes(8, "big"))
+            looked_at = list(islice(scan, entries))
+            for key, at in looked_at:
+                number = int.from_bytes(key, "big")
+                if address.is_cut(at):
+                    continue
+                prefix, tail = address.split_object(at)
+                if tail.startswith(address.OPERATION):
+                    record, _ = read_record(snapshot, at)
+                    if stable.includes(record.context):
+                        by_object.setdefault(prefix, []).append(at)
+            draft = Draft(snapshot, self._state.seen, self._wide)
+            for prefix, operations in by_object.items():
+                draft.fold_stable(prefix, operations)
+            batch, _, sequence = draft.batch(self._state.sequence)
+        if by_object:
+            self._write(batch, sequence=sequence)
+        return number if len(looked_at) == entries else 0
 
     # -- the one write --------------------------------------------------------------------------
 

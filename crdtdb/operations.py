@@ -35,7 +35,7 @@ def type_named(name: str) -> StateType | OperationType:
 @cache
 def _structs(type_name: str) -> dict[str, type[Operation]]:
     kind = CATALOGUE[type_name]
-    structs = (*kind.operations, Delete)
+    structs: tuple[type[Operation], ...] = (*kind.operations, Delete)
     return {str(struct.__struct_config__.tag): struct for struct in structs}
 
 

@@ -13,7 +13,7 @@ from crdtdb.head import Head
 from crdtdb.record import EMPTY, Record
 from crdtdb.store.base import Snapshot, Table
 
-__all__ = ["WIDE_CUT_ROWS", "read_folded", "read_head", "read_record", "scan_records"]
+__all__ = ["WIDE_CUT_ROWS", "read_folded", "read_head", "read_record", "read_row", "scan_records"]
 
 #: META rows that repeat the wide cuts, so that opening a replica need not look for them.
 WIDE_CUT_ROWS: Final = b"cut/"
@@ -36,6 +36,14 @@ def read_record(snapshot: Snapshot, at: bytes) -> tuple[Record, int]:
     if row is None:
         return EMPTY, 0
     return _decoded(at, row), codec.row_sequence(row)
+
+
+def read_row(snapshot: Snapshot, at: bytes) -> tuple[Record, bytes]:
+    """A record that the sequence names, and its row. Raises StorageFailed if it is not there."""
+    row = snapshot.get(Table.RECORDS, at)
+    if row is None:
+        raise StorageFailed(f"the sequence names a record at {at!r} that is not there")
+    return _decoded(at, row), row
 
 
 def scan_records(

@@ -16,9 +16,6 @@ from threading import Condition, Lock, get_ident
 
 __all__ = ["Gate"]
 
-#: Snapshots are short, so one older than this is held by a thread that waits for the exchange.
-_PATIENCE_S = 5.0
-
 
 class Gate:
     """Counts the snapshots of each thread."""
@@ -48,12 +45,12 @@ class Gate:
                 self._changed.notify_all()
 
     @contextmanager
-    def shut(self) -> Iterator[bool]:
-        """Let nobody in; says whether nobody *is* inside (after waiting for those who are)."""
+    def shut(self, patience_s: float) -> Iterator[bool]:
+        """Let nobody in, and wait for those inside. Says whether they have all left."""
         with self._changed:
             self._shut = True
             alone = get_ident() not in self._inside and self._changed.wait_for(
-                lambda: not self._inside, _PATIENCE_S
+                lambda: not self._inside, patience_s
             )
         try:
             yield alone

@@ -70,8 +70,7 @@ def apply(
             puts.append((key, value))
     if puts:
         with transaction.cursor(table.short) as cursor:
-            at_the_end = not cursor.last() or cursor.key() < puts[0][0]
-            cursor.putmulti(puts, append=at_the_end)
+            cursor.putmulti(puts)
 
 
 def scan(

@@ -18,7 +18,7 @@ import errno
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Self
 
@@ -36,6 +36,8 @@ __all__ = ["LmdbSnapshot", "LmdbStore"]
 _MAP_BYTES = 2**30
 _MAX_MAP_BYTES = 2**40
 _LOAN_BYTES = 2**24
+#: Snapshots are short, so one older than this is held by a thread that waits for us.
+_PATIENCE_S = 5.0
 #: What the system says when there is no room: device, quota, greatest file.
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
@@ -57,7 +59,7 @@ class LmdbStore:
         self._map_bytes = map_bytes
         self._max_map_bytes = max_map_bytes
         self._gate = Gate()
-        #: LMDB's number of the last commit, as it was when the running one began.
+        #: LMDB's number of the last commit that succeeded.
         self._last_commit = environment.last_commit
         #: The meta page of a failed commit may still be on the disk.
         self._unsettled = False
@@ -82,17 +84,20 @@ class LmdbStore:
         """
         map_bytes = min(map_bytes, max_map_bytes)
         directory = DataDirectory.take(Path(path).absolute())
-        try:
-            if directory.is_new:
-                directory.begin_store()
-            environment = Environment.open(directory.path, map_bytes, create=directory.is_new)
-            if directory.is_new:
-                directory.finish_store()
-            return cls(directory, environment, map_bytes=map_bytes, max_map_bytes=max_map_bytes)
-        except (lmdb.Error, OSError) as error:
-            directory.release()
-            kind = DamagedStore if _is_damage(error) else StartError
-            raise kind(f"{path} cannot be opened: {error}") from error
+        with ExitStack() as on_failure:
+            on_failure.callback(directory.release)
+            try:
+                if directory.is_new:
+                    directory.begin_store()
+                environment = Environment.open(directory.path, map_bytes, create=directory.is_new)
+                on_failure.callback(environment.handle.close)
+                if directory.is_new:
+                    directory.finish_store()
+            except (lmdb.Error, OSError) as error:
+                kind = DamagedStore if _is_damage(error) else StartError
+                raise kind(f"{path} cannot be opened: {error}") from error
+            on_failure.pop_all()
+        return cls(directory, environment, map_bytes=map_bytes, max_map_bytes=max_map_bytes)
 
     def snapshot(self) -> LmdbSnapshot:
         return LmdbSnapshot(self)
@@ -104,9 +109,9 @@ class LmdbStore:
         try:
             if self._unsettled:
                 self._settle()
-            self._last_commit = self._environment.last_commit
             self._grow_early(batch)
             self._write(batch)
+            self._last_commit = self._environment.last_commit
         except lmdb.Error as error:
             self._revive()
             raise self._problem(error, batch) from error
@@ -127,7 +132,7 @@ class LmdbStore:
             return
         self._closed = True
         self._refusal = "the store is closed; open it again"
-        with self._gate.shut():
+        with self._gate.shut(_PATIENCE_S):
             self._environment.handle.close()
         self._directory.release()
 
@@ -140,7 +145,7 @@ class LmdbStore:
                 return
             except lmdb.MapFullError as error:
                 size = self._environment.map_bytes
-                if self._grow(2 * size, limit):
+                if self._grow(2 * size, limit, _PATIENCE_S):
                     self._on_loan = self._environment.map_bytes > self._max_map_bytes
                 elif size >= limit:
                     raise NoSpace(
@@ -157,14 +162,14 @@ class LmdbStore:
         reached, size = self._environment.reached_bytes, self._environment.map_bytes
         need = 2 * _footprint(batch, self._environment.page_bytes)
         if size - reached < max(size // 4, need):
-            self._grow(max(2 * size, reached + 2 * need), self._max_map_bytes)
+            self._grow(max(2 * size, reached + 2 * need), self._max_map_bytes, 0)
 
-    def _grow(self, map_bytes: int, limit: int) -> bool:
+    def _grow(self, map_bytes: int, limit: int, patience_s: float) -> bool:
         """Make the map that large, or as large as the limit. Whether it grew."""
         map_bytes = min(map_bytes, limit)
         if map_bytes <= self._environment.map_bytes:
             return False
-        with self._gate.shut() as alone:
+        with self._gate.shut(patience_s) as alone:
             if not alone:
                 return False
             try:
@@ -177,7 +182,8 @@ class LmdbStore:
     def _repay(self) -> None:
         """Back to the limit, with the pages that the last commit freed ready for use."""
         self._environment.turn_over()
-        with self._gate.shut() as alone:
+        self._last_commit = self._environment.last_commit
+        with self._gate.shut(_PATIENCE_S) as alone:
             if alone:
                 self._environment.handle.set_mapsize(self._max_map_bytes)
                 self._on_loan = False
@@ -187,7 +193,7 @@ class LmdbStore:
         try:
             self._environment.handle.begin().abort()
         except lmdb.Error:
-            with self._gate.shut():
+            with self._gate.shut(_PATIENCE_S):
                 self._reopen()
 
     def _reopen(self) -> None:
@@ -229,6 +235,7 @@ class LmdbSnapshot:
 
     def __init__(self, store: LmdbStore) -> None:
         self._store = store
+        self._ended = False
 
     def __enter__(self) -> Self:
         self._thread = self._store._gate.enter()
@@ -242,6 +249,7 @@ class LmdbSnapshot:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._ended = True
         self._transaction.abort()
         self._store._gate.leave(self._thread)
 
@@ -249,7 +257,7 @@ class LmdbSnapshot:
         try:
             return longkeys.get(self._transaction, self._tables[table], key)
         except lmdb.Error as error:
-            raise self._store._unreadable(error) from error
+            raise self._problem(error) from error
 
     def scan(
         self,
@@ -263,7 +271,12 @@ class LmdbSnapshot:
         try:
             yield from longkeys.scan(self._transaction, databases, start, end, reverse=reverse)
         except lmdb.Error as error:
-            raise self._store._unreadable(error) from error
+            raise self._problem(error) from error
+
+    def _problem(self, error: lmdb.Error) -> StorageFailed:
+        if self._ended:
+            return StorageFailed("the snapshot has ended; take a new one")
+        return self._store._unreadable(error)
 
 
 def _footprint(batch: Batch, page_bytes: int) -> int:

@@ -1,0 +1,55 @@
+"""Giving: the pages of a pull, read from the by-change sequence.
+
+Every record is in the sequence once, at its latest change. A page reads on from where the puller
+stands, skips what the puller has seen, and at the head of the sequence claims: "you now have
+everything up to this VV". Pages and claim are of one snapshot each; a record that changes between
+two pages moves to a later place and comes again.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from crdtdb import codec
+from crdtdb.causal import VersionVector
+from crdtdb.rows import read_row
+from crdtdb.replication.messages import Claim, Page, Pull
+from crdtdb.state import STATE_KEY, State
+from crdtdb.store.base import Store, Table
+
+__all__ = ["PAGE_BYTES", "PAGE_RECORDS", "read_page"]
+
+#: A page is closed at whichever comes first; entries looked at are bounded too.
+PAGE_RECORDS: Final = 1_000
+PAGE_BYTES: Final = 262_144
+_PAGE_ENTRIES: Final = 8_000
+
+
+def read_page(store: Store, pull: Pull, seen: VersionVector, own_store_id: int) -> Page:
+    """The next page for a puller who had seen `seen` when its session began.
+
+    Raises StorageFailed at a damaged record: what is damaged is not absent, so nothing may be
+    claimed over it.
+    """
+    since = pull.since if pull.store_id == own_store_id else 0
+    records: list[tuple[bytes, bytes]] = []
+    size = entries = 0
+    with store.snapshot() as snapshot:
+        start = (since + 1).to_bytes(8, "big")
+        for number, at in snapshot.scan(Table.SEQUENCE, start):
+            if entries == _PAGE_ENTRIES or len(records) == PAGE_RECORDS or size >= PAGE_BYTES:
+                break
+            entries += 1
+            since = int.from_bytes(number, "big")
+            record, row = read_row(snapshot, at)
+            if not seen.includes(record.context):
+                data = codec.row_record(row)
+                records.append((at, data))
+                size += len(at) + len(data)
+        else:
+            state_row = snapshot.get(Table.META, STATE_KEY)
+            assert state_row is not None, "a replica that serves has a state"
+            state = State.decode(state_row)
+            claim = Claim(state.seen.flat(), state.time)
+            return Page(pull.session, pull.since, own_store_id, state.sequence, records, claim)
+    return Page(pull.session, pull.since, own_store_id, since, records, None)

@@ -1,0 +1,59 @@
+"""Pushes that came too early: held for a moment, since the one they wait for is often in flight.
+
+Bounded in number; dropping a push is always safe, a pull brings what it held (DESIGN F17).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Final
+
+from crdtdb.causal import VersionVector
+from crdtdb.replication.messages import Push, read_vector
+
+__all__ = ["EARLY_PATIENCE_MS", "EarlyPushes", "fits"]
+
+_MOST: Final = 256
+#: After so long what is missing is not in flight but lost: ask for it.
+EARLY_PATIENCE_MS: Final = 50
+
+
+def fits(push: Push, seen: VersionVector) -> bool:
+    """Does a push continue exactly where this replica stands, with all its writer had seen?"""
+    return seen.get(push.origin) == push.first - 1 and seen.includes(read_vector(push.deps))
+
+
+class EarlyPushes:
+    """The held pushes, oldest first."""
+
+    def __init__(self) -> None:
+        self._held: OrderedDict[tuple[int, int], tuple[Push, str, int]] = OrderedDict()
+
+    def hold(self, push: Push, sender: str, now_ms: int) -> None:
+        """Keep a push and where it came from; beyond the bound the oldest goes."""
+        self._held[push.origin, push.first] = (push, sender, now_ms)
+        if len(self._held) > _MOST:
+            self._held.popitem(last=False)
+
+    def next_fitting(self, seen: VersionVector) -> Push | None:
+        """Take out a push that has become deliverable; forget those that came otherwise."""
+        for key, (push, _, _) in list(self._held.items()):
+            if push.last <= seen.get(push.origin):
+                del self._held[key]
+            elif fits(push, seen):
+                del self._held[key]
+                return push
+        return None
+
+    def overdue(self, now_ms: int) -> list[str]:
+        """Whom to ask, because what a push waits for did not come; each is named once a while."""
+        ask: list[str] = []
+        for key, (push, sender, since) in self._held.items():
+            if now_ms - since > EARLY_PATIENCE_MS:
+                self._held[key] = (push, sender, now_ms)
+                if sender not in ask:
+                    ask.append(sender)
+        return ask
+
+    def __len__(self) -> int:
+        return len(self._held)

@@ -1,0 +1,85 @@
+"""Who counts: the members of the cluster, as a replicated object like any other.
+
+Each member is a register in the system bucket, named by its incarnation. A donor writes a joiner
+in before its first page, so everybody who reclaims something after hearing of it waits for the
+joiner too (DESIGN F4). The object converges like all data; nobody leads.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from crdtdb import address
+from crdtdb.address import ObjectName
+from crdtdb.causal import format_incarnation
+from crdtdb.datatype import Delete
+from crdtdb.errors import CrdtdbError
+from crdtdb.operations import read_operation
+from crdtdb.reading import SYSTEM_BUCKET, Reading
+from crdtdb.replication.messages import Sender
+from crdtdb.transaction import Transaction, Update
+
+__all__ = ["SYSTEM_PREFIX", "Member", "adding", "read_members", "replacing", "touches_members"]
+
+_TYPE: Final = "register"
+_KEY: Final = "member/"
+
+#: Every record about members lies below this address prefix.
+SYSTEM_PREFIX: Final = address.bucket_prefix(SYSTEM_BUCKET)
+
+
+class Member(NamedTuple):
+    """One replica that counts for stability."""
+
+    incarnation: int
+    name: str
+    region: str
+    endpoint: str
+
+
+def _object(incarnation: int) -> ObjectName:
+    return ObjectName(SYSTEM_BUCKET, _TYPE, _KEY + format_incarnation(incarnation))
+
+
+def _setting(sender: Sender) -> Update:
+    value = {"name": sender.name, "region": sender.region, "endpoint": sender.endpoint}
+    operation = read_operation(_TYPE, {"op": "set", "value": value})
+    return Update(_object(sender.incarnation), operation)
+
+
+def adding(sender: Sender) -> Transaction:
+    """The transaction that makes a replica a member (or corrects where it can be reached)."""
+    return Transaction((_setting(sender),))
+
+
+def replacing(old: int, sender: Sender) -> Transaction:
+    """The transaction by which a replica's new incarnation takes the place of its old one."""
+    return Transaction((Update(_object(old), Delete()), _setting(sender)))
+
+
+def read_members(reading: Reading) -> dict[int, Member]:
+    """The members as of a reading, by incarnation. O(members)."""
+    members: dict[int, Member] = {}
+    prefix = address.key_prefix(SYSTEM_BUCKET, _TYPE, _KEY)
+    for name in list(reading.existing(prefix)):
+        value = reading.value(name, reading.head(name.prefix))
+        try:
+            incarnation = int(name.key.removeprefix(_KEY), 16)
+        except ValueError as error:
+            raise CrdtdbError(f"{name.key!r} is no member's key") from error
+        if isinstance(value, dict):
+            members[incarnation] = Member(
+                incarnation,
+                str(value.get("name", "")),
+                str(value.get("region", "")),
+                str(value.get("endpoint", "")),
+            )
+    return members
+
+
+def touches_members(records: list[tuple[bytes, bytes]] | tuple[tuple[bytes, bytes], ...]) -> bool:
+    """Do these records say anything about members?"""
+    return any(
+        at.startswith(SYSTEM_PREFIX) or at.startswith(address.cut(SYSTEM_PREFIX))
+        for at, _ in records
+    )

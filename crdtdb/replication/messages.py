@@ -1,0 +1,199 @@
+"""What replicas say to each other, and the frames it travels in.
+
+A frame is version 1 | xxh3-64 of the body | msgpack of one tagged message. Records inside are the
+very bytes that are stored. `tests/wire/messages.jsonl` freezes all of it. Who sends a frame is not
+in it: the transport says so once per exchange (`Sender`), which keeps an idle digest small.
+"""
+
+from __future__ import annotations
+
+from typing import Final, TypeAlias
+
+import msgspec
+
+from crdtdb import codec
+from crdtdb.causal import VersionVector, format_incarnation
+from crdtdb.errors import PeerError
+
+__all__ = [
+    "Claim",
+    "Digest",
+    "Hello",
+    "Message",
+    "Page",
+    "Pull",
+    "Push",
+    "Received",
+    "Refused",
+    "Same",
+    "Sender",
+    "Summary",
+    "Welcome",
+    "read_frame",
+    "read_sender",
+    "read_vector",
+    "write_frame",
+    "write_sender",
+]
+
+_VERSION: Final = 1
+
+
+class _Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Base of all messages."""
+
+
+class Sender(_Message, frozen=True):
+    """Who speaks. `endpoint` is where it can be reached; empty if only answers reach it."""
+
+    cluster: str
+    incarnation: int
+    name: str
+    region: str
+    endpoint: str
+    fresh: bool
+
+    @property
+    def address(self) -> str:
+        """Where an answer goes."""
+        return self.endpoint or f"~{format_incarnation(self.incarnation)}"
+
+
+class Hello(_Message, tag=1, frozen=True):
+    """I have just started; do you know operations of mine that I do not?"""
+
+    #: The counter of my latest operation.
+    own: int
+
+
+class Welcome(_Message, tag=2, frozen=True):
+    """The answer to Hello: the latest counter of yours that I have seen."""
+
+    known: int
+
+
+class Digest(_Message, tag=3, frozen=True):
+    """In a few bytes: have we seen the same? Fingerprints of the VV and of the reports."""
+
+    seen: int
+    reports: int
+    time: int
+
+
+class Same(_Message, tag=4, frozen=True):
+    """Yes (to the Digest with that fingerprint); my sequence stands here."""
+
+    seen: int
+    time: int
+    store_id: int
+    sequence: int
+
+
+class Summary(_Message, tag=5, frozen=True):
+    """No: this is what I have seen, and what members last reported to have seen."""
+
+    seen: list[int]
+    time: int
+    reports: dict[int, list[int]]
+    #: Do I want yours in return?
+    answer: bool
+
+
+class Pull(_Message, tag=6, frozen=True):
+    """Send what is in your sequence after `since` and not covered by `seen`, page by page.
+
+    `seen` stays what it was when the session began: a record that changes between two pages must
+    come again even if the change reached me otherwise meanwhile.
+    """
+
+    session: int
+    store_id: int
+    since: int
+    seen: list[int]
+
+
+class Claim(_Message, frozen=True):
+    """After these pages you have everything I have seen."""
+
+    seen: list[int]
+    time: int
+
+
+class Page(_Message, tag=7, frozen=True):
+    """Some records; at the head of the sequence with a claim. Echoes the request."""
+
+    session: int
+    since: int
+    store_id: int
+    next: int
+    records: list[tuple[bytes, bytes]]
+    claim: Claim | None
+
+
+class Push(_Message, tag=8, frozen=True):
+    """What one commit changed (`crdtdb.transaction.Push`)."""
+
+    origin: int
+    first: int
+    last: int
+    deps: list[int]
+    time: int
+    records: list[tuple[bytes, bytes]]
+
+
+class Received(_Message, tag=9, frozen=True):
+    """The answer to a push: so much of this origin is durable here."""
+
+    origin: int
+    counter: int
+
+
+class Refused(_Message, tag=10, frozen=True):
+    """I cannot serve that now (`bootstrapping`, `damaged`, `not-a-member`)."""
+
+    reason: str
+
+
+Message: TypeAlias = (
+    Hello | Welcome | Digest | Same | Summary | Pull | Page | Push | Received | Refused
+)
+
+_decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
+_sender_decoder = msgspec.msgpack.Decoder(Sender)
+
+
+def write_frame(message: Message) -> bytes:
+    """The frame of a message."""
+    return codec.pack_whole(_VERSION, message)
+
+
+def read_frame(frame: bytes) -> Message:
+    """The message in a frame. Raises PeerError."""
+    try:
+        message: Message = codec.unpack_whole(_VERSION, frame, _decoder)
+    except codec.NewerVersion as error:
+        raise PeerError("newer-version", f"a frame of a newer crdtdb: {error}") from error
+    except codec.FormatError as error:
+        raise PeerError("bad-frame", f"a frame cannot be read: {error}") from error
+    return message
+
+
+def read_vector(flat: list[int]) -> VersionVector:
+    """A version vector from a peer. Raises PeerError."""
+    try:
+        return VersionVector.from_flat(flat)
+    except ValueError as error:
+        raise PeerError("bad-vector", str(error)) from error
+
+
+def write_sender(sender: Sender) -> bytes:
+    """Who speaks, for the transport to carry."""
+    return codec.pack(sender)
+
+
+def read_sender(data: bytes) -> Sender:
+    """The inverse of `write_sender`. Raises PeerError."""
+    try:
+        return _sender_decoder.decode(data)
+    except msgspec.MsgspecError as error:
+        raise PeerError("bad-frame", f"the sender cannot be read: {error}") from error

@@ -1,0 +1,44 @@
+"""What is known of the replicas on the other side."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from crdtdb.causal import NOTHING, VersionVector
+from crdtdb.replication.messages import Sender
+
+__all__ = ["Contact", "Peer"]
+
+
+@dataclass(slots=True)
+class Contact:
+    """An endpoint to knock at: from the configuration or from a member's entry."""
+
+    endpoint: str
+    #: Who answered there last.
+    incarnation: int | None = None
+    #: Has it answered the Hello of this start? And was it fresh itself?
+    welcomed: bool = False
+    fresh: bool = False
+    #: When to say Hello (again).
+    hello_ms: int = 0
+
+
+@dataclass(slots=True)
+class Peer:
+    """Another replica, by incarnation."""
+
+    sender: Sender
+    #: What it last said to have seen.
+    seen: VersionVector = NOTHING
+    #: How far its sequence has been read: (store id, sequence).
+    cursor: tuple[int, int] = (0, 0)
+    last_contact_ms: int = 0
+    #: When this replica last had everything the peer had.
+    level_ms: int = 0
+    #: Its clock less this replica's, as last seen.
+    clock_offset_ms: int = 0
+    #: Does it confirm that it knows no more of this replica's dots?
+    confirmed: bool = False
+    #: Frames of it that were refused, by reason.
+    refusals: dict[str, int] = field(default_factory=dict)
