@@ -158,16 +158,23 @@ class Engine:
         own = self._state.incarnation
         first = draft.seen.get(own) + 1
         try:
-            results = tuple(
-                self._erase(fork, update.prefix)
-                if isinstance(update, Erase)
-                else self._update(fork, update)
-                for update in transaction.updates
-            )
+            results = tuple(self._stamped(fork, update) for update in transaction.updates)
         except Problem as error:
             return Outcome((), error, first, first)
         draft.absorb(fork)
         return Outcome(results, None, first, draft.seen.get(own) + 1)
+
+    def _stamped(self, draft: Draft, update: Update | Erase) -> Result:
+        """What one update did, with what was minted for it."""
+        own = self._state.incarnation
+        before = draft.seen.get(own)
+        result = (
+            self._erase(draft, update.prefix)
+            if isinstance(update, Erase)
+            else self._update(draft, update)
+        )
+        last = draft.seen.get(own)
+        return result if last == before else result._replace(stamp=Stamp((own, last), self._time))
 
     def _stamp(self, draft: Draft) -> Stamp:
         own = self._state.incarnation

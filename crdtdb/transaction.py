@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from crdtdb.address import ObjectName
 from crdtdb.causal import VersionVector
-from crdtdb.datatype import Operation
+from crdtdb.datatype import Operation, Stamp
 from crdtdb.errors import Problem
 from crdtdb.jsonvalue import JsonValue
 
@@ -42,6 +42,8 @@ class Result(NamedTuple):
     value: JsonValue = None
     #: The size afterwards, of a collection; the objects removed, of an erase.
     size: int | None = None
+    #: The dot and time that were minted for it (of an erase, the last); None: it wrote nothing.
+    stamp: Stamp | None = None
 
 
 class Outcome(NamedTuple):

@@ -176,12 +176,14 @@ class Replication:
 
     def _say_hello(self, now_ms: int) -> list[Send]:
         sends = []
-        own = self._engine.state.seen.get(self.incarnation)
         for contact in self._contacts.values():
             if not contact.welcomed and contact.hello_ms <= now_ms:
                 contact.hello_ms = now_ms + self._jittered(HELLO_INTERVAL_MS)
-                sends.append(Send(contact.endpoint, write_frame(Hello(own))))
+                sends.append(Send(contact.endpoint, self._hello_frame()))
         return sends
+
+    def _hello_frame(self) -> bytes:
+        return write_frame(Hello(self._engine.state.seen.get(self.incarnation)))
 
     def _serve_empty(self) -> list[Send]:
         self._engine.mark_served()
@@ -256,9 +258,16 @@ class Replication:
             return self._serve_empty()
         return self._serve_empty() if now_ms - self._started_ms >= ALONE_AFTER_MS else []
 
-    def reachable(self, endpoint: str) -> list[Send]:
-        """An endpoint answers again after it did not: compare at once instead of waiting."""
-        return [Send(endpoint, self._digest_frame())] if self._engine.state.served else []
+    def probe(self) -> bytes:
+        """The frame to try an endpoint with that did not answer: compare at once, or say hello."""
+        if self._engine.state.served:
+            return self._digest_frame()
+        return self._hello_frame()
+
+    @property
+    def staged_records(self) -> int:
+        """Records of the pull under way that wait for its claim."""
+        return 0 if self._pull is None else len(self._pull.records)
 
     def _digests(self, fanout: int) -> list[Send]:
         endpoints = [p.sender.endpoint for p in self._peers.values() if p.sender.endpoint]
@@ -362,8 +371,7 @@ class Replication:
         known = self._engine.state.seen.get(peer.sender.incarnation)
         sends = self._answer(peer, Welcome(known))
         if not self._settled and not peer.confirmed:
-            own = self._engine.state.seen.get(self.incarnation)
-            sends += self._answer(peer, Hello(own))
+            sends.append(Send(peer.sender.address, self._hello_frame()))
         if peer.sender.endpoint and peer.sender.endpoint != self._me.endpoint:
             self._contacts.setdefault(
                 peer.sender.endpoint,

@@ -79,7 +79,5 @@ def read_members(reading: Reading) -> dict[int, Member]:
 
 def touches_members(records: list[tuple[bytes, bytes]] | tuple[tuple[bytes, bytes], ...]) -> bool:
     """Do these records say anything about members?"""
-    return any(
-        at.startswith(SYSTEM_PREFIX) or at.startswith(address.cut(SYSTEM_PREFIX))
-        for at, _ in records
-    )
+    below = (SYSTEM_PREFIX, address.cut(SYSTEM_PREFIX))
+    return any(at.startswith(below) for at, _ in records)

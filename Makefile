@@ -1,0 +1,42 @@
+# Everything from a fresh clone: each target does its own set-up.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+TRACE ?=
+
+.PHONY: demo test lint laws simulate bench-first clean help
+
+help:            ## what there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */ — /'
+
+demo: $(VENV)/user          ## three regions, one partition, one answer (TRACE=FILE replays a commit history)
+	$(BIN)/crdtdb demo $(if $(TRACE),--trace $(TRACE))
+
+test: $(VENV)/dev           ## all tests that CI runs
+	$(BIN)/python -m pytest -n 2 --dist worksteal -q
+
+lint: $(VENV)/dev           ## style, types, direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+laws: $(VENV)/dev           ## every law with 2,000 examples
+	$(BIN)/python -m pytest -n 2 -q tests/laws --examples 2000
+
+bench-first: $(VENV)/dev    ## the ratios of the first slice
+	$(BIN)/python benchmarks/first_slice.py
+
+$(VENV)/user: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+$(VENV)/dev: pyproject.toml $(VENV)/user
+	$(BIN)/python -m pip install --quiet --group dev
+	touch $@
+
+clean:           ## remove what the targets made
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
