@@ -12,8 +12,8 @@ from typing import Final
 
 from crdtdb import codec
 from crdtdb.causal import VersionVector
-from crdtdb.rows import read_row
 from crdtdb.replication.messages import Claim, Page, Pull
+from crdtdb.rows import read_row
 from crdtdb.state import STATE_KEY, State
 from crdtdb.store.base import Store, Table
 

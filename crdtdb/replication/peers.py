@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from crdtdb.causal import NOTHING, VersionVector
 from crdtdb.replication.messages import Sender
@@ -40,5 +40,3 @@ class Peer:
     clock_offset_ms: int = 0
     #: Does it confirm that it knows no more of this replica's dots?
     confirmed: bool = False
-    #: Frames of it that were refused, by reason.
-    refusals: dict[str, int] = field(default_factory=dict)

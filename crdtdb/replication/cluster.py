@@ -1,0 +1,205 @@
+"""The cluster as one replica sees it: itself, the members, and the replicas it has heard.
+
+The parts of the machine share this. Everything that becomes durable on the way does so through
+the engine; the only state here is what a replica learns again after a restart.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from random import Random
+from typing import NamedTuple
+
+import msgspec
+
+from crdtdb import codec, hlc
+from crdtdb.causal import VersionVector
+from crdtdb.engine import Engine
+from crdtdb.errors import PeerError
+from crdtdb.reading import Reading
+from crdtdb.replication import messages
+from crdtdb.replication.members import Member, read_members, replacing, touches_members
+from crdtdb.replication.messages import Message, Sender, write_frame
+from crdtdb.replication.peers import Contact, Peer
+from crdtdb.replication.stability import Reports
+from crdtdb.transaction import Push, Transaction
+
+__all__ = ["Cluster", "Send"]
+
+
+class Send(NamedTuple):
+    """A frame for an endpoint (or, starting with ~, for whoever just asked)."""
+
+    endpoint: str
+    frame: bytes
+
+
+class Cluster:
+    """Who is there, and who this replica is among them."""
+
+    def __init__(self, engine: Engine, me: Sender, peers: tuple[str, ...], random: Random) -> None:
+        self.engine = engine
+        self.random = random
+        #: The time of the call under way, on the caller's monotonic clock.
+        self.now_ms = 0
+        #: Where to knock: configured peers, and members' and callers' endpoints.
+        self.contacts = {peer: Contact(peer) for peer in peers if peer != me.endpoint}
+        #: Replicas that were heard, by incarnation.
+        self.peers: dict[int, Peer] = {}
+        self.members: dict[int, Member] = {}
+        self.reports = Reports()
+        #: What was refused, by reason; and times that were too far ahead.
+        self.refusals: Counter[str] = Counter()
+        #: Is it certain that this incarnation's next dot was never issued before?
+        self.settled = False
+        self._me = me
+
+    # -- this replica ---------------------------------------------------------------------------
+
+    @property
+    def incarnation(self) -> int:
+        return self.engine.state.incarnation
+
+    @property
+    def seen(self) -> VersionVector:
+        return self.engine.state.seen
+
+    @property
+    def served(self) -> bool:
+        return self.engine.state.served
+
+    @property
+    def me(self) -> Sender:
+        """What the transport says about this replica with every exchange."""
+        return msgspec.structs.replace(
+            self._me, incarnation=self.incarnation, fresh=not self.served
+        )
+
+    def take_new_incarnation(self) -> list[Send]:
+        """Go on under a new identity, which takes the old one's place among the members."""
+        old = self.incarnation
+        self.engine.take_incarnation()
+        self.settled = True
+        return self.commit(replacing(old, self.me))
+
+    def settle_if_confirmed(self) -> None:
+        """The identity goes on once every member has said that it knows no more of its dots."""
+        self.settled = all(
+            member == self.incarnation
+            or ((peer := self.peers.get(member)) is not None and peer.confirmed)
+            for member in self.members
+        )
+
+    # -- writing --------------------------------------------------------------------------------
+
+    def commit(self, transaction: Transaction) -> list[Send]:
+        """Commit something of the system's own, and push it."""
+        sends = [] if self.settled else self.take_new_incarnation()
+        committed = self.engine.commit([transaction])
+        (outcome,) = committed.outcomes
+        if outcome.error is not None:
+            raise outcome.error
+        return sends if committed.push is None else sends + self.push(committed.push)
+
+    def push(self, push: Push) -> list[Send]:
+        """Spread a durable local commit to every member that can be reached."""
+        message = messages.Push(
+            push.origin, push.first, push.last, push.deps.flat(), push.time, list(push.records)
+        )
+        if touches_members(push.records):
+            self.refresh_members()
+        frame = write_frame(message)
+        endpoints = {member.endpoint for member in self.members.values()}
+        return [Send(endpoint, frame) for endpoint in sorted(endpoints - {"", self._me.endpoint})]
+
+    def merge(
+        self,
+        records: list[tuple[bytes, bytes]],
+        seen: VersionVector,
+        time: int,
+        *,
+        past: VersionVector | None = None,
+        first_state: bool = False,
+    ) -> None:
+        """Take in records that bring this replica to `seen` (see `Engine.merge`)."""
+        past = VersionVector() if past is None else past
+        if self.engine.merge(records, seen, time, past=past, served=first_state):
+            self.refusals["clock-ahead"] += 1
+        if touches_members(records):
+            self.refresh_members()
+        self.reports.advance(self.seen)
+
+    def refresh_members(self) -> None:
+        """Read the members again, because something was written about them."""
+        with self.engine.store.snapshot() as snapshot:
+            self.members = read_members(Reading(snapshot))
+
+    # -- others ---------------------------------------------------------------------------------
+
+    def meet(self, sender: Sender) -> Peer:
+        """Note who speaks. Raises PeerError for a stranger or this replica itself."""
+        if sender.cluster != self._me.cluster:
+            raise PeerError(
+                "wrong-cluster",
+                f"{sender.name!r} belongs to cluster {sender.cluster!r}, "
+                f"this replica to {self._me.cluster!r}",
+            )
+        if sender.incarnation == self.incarnation:
+            raise PeerError("self", f"{sender.name!r} is this replica itself")
+        peer = self.peers.get(sender.incarnation)
+        if peer is None:
+            self._forget_predecessor(sender)
+            peer = self.peers[sender.incarnation] = Peer(sender)
+        peer.sender = sender
+        peer.last_contact_ms = self.now_ms
+        if contact := self.contacts.get(sender.endpoint):
+            contact.incarnation = sender.incarnation
+            contact.fresh = sender.fresh
+        return peer
+
+    def _forget_predecessor(self, sender: Sender) -> None:
+        """An endpoint belongs to who spoke from it last."""
+        gone = [
+            incarnation
+            for incarnation, other in self.peers.items()
+            if sender.endpoint and other.sender.endpoint == sender.endpoint
+        ]
+        for incarnation in gone:
+            del self.peers[incarnation]
+
+    def answer(self, peer: Peer, message: Message) -> list[Send]:
+        """A message for the peer that just spoke."""
+        return [Send(peer.sender.address, write_frame(message))]
+
+    def note_seen(self, peer: Peer, theirs: VersionVector) -> None:
+        """A peer says what it has seen: its report, and whether this replica is level with it."""
+        peer.seen = peer.seen.join(theirs)
+        self.reports.take(peer.sender.incarnation, theirs, self.seen)
+        if self.seen.includes(theirs):
+            peer.level_ms = self.now_ms
+
+    def note_time(self, peer: Peer, time: int) -> None:
+        """A peer says what time it has."""
+        peer.clock_offset_ms = hlc.milliseconds(time) - self.engine.now_ms()
+
+    # -- together -------------------------------------------------------------------------------
+
+    def report_table(self) -> dict[int, list[int]]:
+        """What each member last reported to have seen, for peers."""
+        return self.reports.table(self.members, self.incarnation, self.seen)
+
+    def reports_mark(self) -> int:
+        """A few bytes that stand for that table."""
+        return codec.fingerprint(self.report_table())
+
+    def stable(self) -> VersionVector:
+        """What every member has seen, as far as this replica can tell."""
+        return self.reports.stable(self.members, self.incarnation, self.seen)
+
+    def blocking(self) -> dict[int, int]:
+        """Members that keep operations from being stable: incarnation → operations it lacks."""
+        return self.reports.blocking(self.members, self.incarnation, self.seen)
+
+    def jittered(self, mean_ms: int) -> int:
+        """An interval around a mean, so that replicas do not fall into step."""
+        return round(mean_ms * self.random.uniform(0.75, 1.25))

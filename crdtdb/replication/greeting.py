@@ -1,0 +1,125 @@
+"""The beginning of a conversation: is my identity good, and where is my first state?
+
+A replica that comes back asks every member whether it knows operations that this directory does
+not: then dots were lost (a restore, a rollback, a copy) and the identity must not go on (DESIGN
+F11). A fresh replica copies from somebody who has a state. When everybody who answers is fresh
+too, or nobody answers, its own empty state is a consistent one and it serves that.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from crdtdb.replication.cluster import Cluster, Send
+from crdtdb.replication.members import adding
+from crdtdb.replication.messages import Hello, Welcome, write_frame
+from crdtdb.replication.peers import Contact, Peer
+
+__all__ = ["Greeting"]
+
+HELLO_INTERVAL_MS: Final = 500
+#: A fresh replica serves its empty state when nobody has answered for so long …
+ALONE_AFTER_MS: Final = 3_000
+#: … or when all who did are fresh too, so long after the first of them.
+FRESH_GRACE_MS: Final = 300
+
+
+class Greeting:
+    """Says hello until everybody has answered."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._started_ms = 0
+        self._first_fresh_ms: int | None = None
+
+    def start(self) -> list[Send]:
+        """Take or confirm an identity, and knock at every endpoint."""
+        cluster = self._cluster
+        self._started_ms = cluster.now_ms
+        cluster.refresh_members()
+        if cluster.incarnation == 0:
+            self._become_somebody()
+        else:
+            cluster.settle_if_confirmed()
+            if not cluster.settled:
+                self._knock_at_members()
+        return self.knock()
+
+    def _become_somebody(self) -> None:
+        """Nobody can know of dots that were never issued: the first identity is a good one."""
+        self._cluster.engine.take_incarnation()
+        self._cluster.settled = True
+
+    def _knock_at_members(self) -> None:
+        for member in self._cluster.members.values():
+            if member.endpoint and member.incarnation != self._cluster.incarnation:
+                self._cluster.contacts.setdefault(member.endpoint, Contact(member.endpoint))
+
+    def frame(self) -> bytes:
+        """Hello."""
+        return write_frame(Hello(self._cluster.seen.get(self._cluster.incarnation)))
+
+    def knock(self) -> list[Send]:
+        """Say hello, again, wherever nobody has answered yet."""
+        cluster = self._cluster
+        sends = []
+        for contact in cluster.contacts.values():
+            if not contact.welcomed and contact.hello_ms <= cluster.now_ms:
+                contact.hello_ms = cluster.now_ms + cluster.jittered(HELLO_INTERVAL_MS)
+                sends.append(Send(contact.endpoint, self.frame()))
+        return sends
+
+    def on_hello(self, peer: Peer) -> list[Send]:
+        cluster = self._cluster
+        sends = cluster.answer(peer, Welcome(cluster.seen.get(peer.sender.incarnation)))
+        if not cluster.settled and not peer.confirmed:
+            sends.append(Send(peer.sender.address, self.frame()))
+        endpoint = peer.sender.endpoint
+        if endpoint and endpoint != cluster.me.endpoint:
+            known = Contact(endpoint, peer.sender.incarnation, fresh=peer.sender.fresh)
+            cluster.contacts.setdefault(endpoint, known)
+        return sends
+
+    def on_welcome(self, peer: Peer, message: Welcome) -> list[Send]:
+        cluster = self._cluster
+        if contact := cluster.contacts.get(peer.sender.endpoint):
+            contact.welcomed = True
+        if cluster.settled:
+            return []
+        if message.known > cluster.seen.get(cluster.incarnation):
+            return cluster.take_new_incarnation()
+        peer.confirmed = True
+        cluster.settle_if_confirmed()
+        return []
+
+    # -- the first state ------------------------------------------------------------------------
+
+    def donor(self) -> Peer | None:
+        """Somebody who has a state to copy, if one has answered."""
+        cluster = self._cluster
+        donors = [
+            peer
+            for contact in cluster.contacts.values()
+            if contact.welcomed
+            and not contact.fresh
+            and contact.incarnation is not None
+            and (peer := cluster.peers.get(contact.incarnation))
+        ]
+        return donors[cluster.random.randrange(len(donors))] if donors else None
+
+    def may_serve_empty(self) -> bool:
+        """Is nobody there who could have a state?"""
+        cluster = self._cluster
+        answered = [contact for contact in cluster.contacts.values() if contact.welcomed]
+        if len(answered) == len(cluster.contacts):
+            return True
+        if not answered:
+            return cluster.now_ms - self._started_ms >= ALONE_AFTER_MS
+        if self._first_fresh_ms is None:
+            self._first_fresh_ms = cluster.now_ms
+        return cluster.now_ms - self._first_fresh_ms >= FRESH_GRACE_MS
+
+    def serve_empty(self) -> list[Send]:
+        """Begin with the empty state, as a member."""
+        self._cluster.engine.mark_served()
+        return self._cluster.commit(adding(self._cluster.me))

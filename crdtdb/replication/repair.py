@@ -1,0 +1,193 @@
+"""Repair: finding out by digests what was missed, and fetching it by pulls.
+
+A digest is a fingerprint of the VV. Equal: done, in one exchange of a few bytes. Not equal: both
+say what they have seen, and whoever lacks something pulls, one pull at a time.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from crdtdb import codec
+from crdtdb.errors import StorageFailed
+from crdtdb.replication.cluster import Cluster, Send
+from crdtdb.replication.donor import read_page
+from crdtdb.replication.members import adding
+from crdtdb.replication.messages import (
+    Digest,
+    Page,
+    Pull,
+    Refused,
+    Same,
+    Summary,
+    read_vector,
+    write_frame,
+)
+from crdtdb.replication.peers import Peer
+from crdtdb.replication.pull import PullSession
+
+__all__ = ["Repair"]
+
+#: Mean time between digests, and to how many peers each time.
+DIGEST_INTERVAL_MS: Final = 1_000
+DIGEST_FANOUT: Final = 2
+#: There is news to relay: tell the others so soon that what follows at once goes with it.
+RELAY_DELAY_MS: Final = 20
+
+
+class Repair:
+    """Digests, summaries and the pull under way."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self.pull: PullSession | None = None
+        #: Peers that had more than this replica while a pull was under way.
+        self._wanted: dict[int, None] = {}
+        self._digest_ms = 0
+        self._relay_ms: int | None = None
+
+    def start(self) -> None:
+        """The first digests are due after one interval."""
+        self._digest_ms = self._cluster.now_ms + self._cluster.jittered(DIGEST_INTERVAL_MS)
+
+    def relay_soon(self) -> None:
+        """Compare with everybody in a moment."""
+        self._relay_ms = self._cluster.now_ms + RELAY_DELAY_MS
+
+    def tick(self) -> list[Send]:
+        """Send the digests that are due; give up a donor that keeps silent."""
+        now_ms = self._cluster.now_ms
+        sends: list[Send] = []
+        if self.pull is not None and self.pull.is_stalled(now_ms):
+            self.pull = None
+            sends = self._next_pull()
+        if self._relay_ms is not None and now_ms >= self._relay_ms:
+            self._relay_ms = None
+            return sends + self._digests(len(self._cluster.peers))
+        if now_ms >= self._digest_ms:
+            self._digest_ms = now_ms + self._cluster.jittered(DIGEST_INTERVAL_MS)
+            return sends + self._digests(DIGEST_FANOUT)
+        return sends
+
+    # -- digests --------------------------------------------------------------------------------
+
+    def digest(self) -> bytes:
+        """The frame that asks: have we seen the same?"""
+        cluster = self._cluster
+        seen = codec.fingerprint(cluster.seen.flat())
+        return write_frame(Digest(seen, cluster.reports_mark(), cluster.engine.time_now()))
+
+    def _digests(self, fanout: int) -> list[Send]:
+        cluster = self._cluster
+        endpoints = [p.sender.endpoint for p in cluster.peers.values() if p.sender.endpoint]
+        chosen = cluster.random.sample(endpoints, min(fanout, len(endpoints)))
+        return [Send(endpoint, self.digest()) for endpoint in chosen]
+
+    def on_digest(self, peer: Peer, message: Digest) -> list[Send]:
+        cluster = self._cluster
+        cluster.note_time(peer, message.time)
+        mark = codec.fingerprint(cluster.seen.flat())
+        if message.seen == mark:
+            cluster.note_seen(peer, cluster.seen)
+            if message.reports == cluster.reports_mark():
+                state = cluster.engine.state
+                time = cluster.engine.time_now()
+                return cluster.answer(peer, Same(mark, time, state.store_id, state.sequence))
+        return cluster.answer(peer, self._summary(answer=True))
+
+    def on_same(self, peer: Peer, message: Same) -> list[Send]:
+        cluster = self._cluster
+        cluster.note_time(peer, message.time)
+        if message.seen == codec.fingerprint(cluster.seen.flat()):
+            # All up to there is here: the next pull need not look at it again.
+            peer.cursor = (message.store_id, message.sequence)
+            cluster.note_seen(peer, cluster.seen)
+        return []
+
+    def _summary(self, *, answer: bool) -> Summary:
+        cluster = self._cluster
+        time = cluster.engine.time_now()
+        return Summary(cluster.seen.flat(), time, cluster.report_table(), answer)
+
+    def on_summary(self, peer: Peer, message: Summary) -> list[Send]:
+        cluster = self._cluster
+        theirs = read_vector(message.seen)
+        reports = {member: read_vector(flat) for member, flat in message.reports.items()}
+        cluster.note_time(peer, message.time)
+        for member, reported in reports.items():
+            if member != cluster.incarnation and cluster.seen.includes(reported):
+                cluster.reports.take(member, reported, cluster.seen)
+        cluster.note_seen(peer, theirs)
+        sends = cluster.answer(peer, self._summary(answer=False)) if message.answer else []
+        return sends if cluster.seen.includes(theirs) else sends + self._want(peer)
+
+    # -- pulling --------------------------------------------------------------------------------
+
+    def _want(self, peer: Peer) -> list[Send]:
+        if self.pull is None:
+            return self.pull_from(peer)
+        if self.pull.donor.incarnation != peer.sender.incarnation:
+            self._wanted[peer.sender.incarnation] = None
+        return []
+
+    def pull_from(self, peer: Peer) -> list[Send]:
+        """Begin a pull; there must be none under way."""
+        cluster = self._cluster
+        assert self.pull is None, "pulls are serialised"
+        self._wanted.pop(peer.sender.incarnation, None)
+        number = cluster.random.getrandbits(32)
+        self.pull = PullSession(number, peer.sender, *peer.cursor, cluster.seen, cluster.now_ms)
+        return cluster.answer(peer, self.pull.request())
+
+    def _next_pull(self) -> list[Send]:
+        """Turn to the next peer that had more, if it still has."""
+        cluster = self._cluster
+        while self._wanted:
+            incarnation = next(iter(self._wanted))
+            del self._wanted[incarnation]
+            peer = cluster.peers.get(incarnation)
+            if peer is not None and not cluster.seen.includes(peer.seen):
+                return self.pull_from(peer)
+        return []
+
+    def on_page(self, peer: Peer, message: Page) -> list[Send]:
+        """Stage a page; with the claim, take in all of them."""
+        cluster, pull = self._cluster, self.pull
+        if pull is None or pull.donor.incarnation != peer.sender.incarnation:
+            return []
+        if not pull.take(message, cluster.now_ms):
+            return []
+        if message.claim is None:
+            return cluster.answer(peer, pull.request())
+        self.pull = None
+        claimed = read_vector(message.claim.seen)
+        cluster.merge(pull.records, claimed, message.claim.time, first_state=True)
+        peer.cursor = pull.cursor
+        cluster.note_seen(peer, claimed)
+        if pull.records:
+            self.relay_soon()
+        return self._next_pull()
+
+    def on_refused(self, peer: Peer) -> list[Send]:
+        """The donor cannot serve: turn to another."""
+        if self.pull is not None and self.pull.donor.incarnation == peer.sender.incarnation:
+            self.pull = None
+            return self._next_pull()
+        return []
+
+    # -- giving ---------------------------------------------------------------------------------
+
+    def on_pull(self, peer: Peer, message: Pull) -> list[Send]:
+        """Serve a page. A stranger becomes a member first, so that reclaiming waits for it."""
+        cluster = self._cluster
+        theirs = read_vector(message.seen)
+        sends: list[Send] = []
+        if peer.sender.incarnation not in cluster.members:
+            sends = cluster.commit(adding(peer.sender))
+        cluster.note_seen(peer, theirs)
+        engine = cluster.engine
+        try:
+            page = read_page(engine.store, message, theirs, engine.state.store_id)
+        except StorageFailed:
+            return sends + cluster.answer(peer, Refused("damaged"))
+        return sends + cluster.answer(peer, page)
