@@ -1,0 +1,106 @@
+"""From an incoming request to its response: the one way every request takes."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterable
+from time import perf_counter
+from typing import Final
+
+import structlog
+
+from crdtdb.causal import NOTHING, VersionVector
+from crdtdb.errors import Bootstrapping, Internal, Problem
+from crdtdb_server.exchange import Answer, Incoming, Request, Response, decode_query, split_target
+from crdtdb_server.hosts import Hosts
+from crdtdb_server.problems import problem_answer
+from crdtdb_server.routes import Access, Route, Router, WrongMethod
+from crdtdb_server.service import Service
+from crdtdb_server.session import CONTEXT, wait_of
+
+__all__ = ["Dispatcher"]
+
+_log = structlog.get_logger("crdtdb.http")
+
+_SANE_ID: Final = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+#: The label of requests for which no route was found.
+_NO_ROUTE: Final = "none"
+_OTHER_METHOD: Final = "other"
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE"})
+
+
+class Dispatcher:
+    """Checks a request, hands it to its handler, and completes the answer."""
+
+    def __init__(self, service: Service, routes: Iterable[Route]) -> None:
+        self._service = service
+        self._router = Router(routes)
+        self._hosts = Hosts(service.options.advertise, service.options.allow_hosts)
+        self._fixed_headers = (
+            ("Crdtdb-Replica", service.database.replica),
+            ("X-Content-Type-Options", "nosniff"),
+            ("Cache-Control", "no-store"),
+        )
+
+    async def answer(self, incoming: Incoming) -> Response:
+        """The response to a request, whatever is wrong with it. Does not raise."""
+        began = perf_counter()
+        request_id = _request_id(incoming)
+        label, carried = _NO_ROUTE, NOTHING
+        try:
+            route, names, query = self._find(incoming)
+            label = route.path
+            carried = self._service.sessions.carried(incoming.headers)
+            if route.access is not Access.OPEN:
+                await self._admit(incoming, carried)
+            body = await incoming.read_body(route.body_bytes) if route.body_bytes else b""
+            request = Request(names, query, incoming.headers, body)
+            answer = await route.handler(self._service, request)
+        except Problem as error:
+            answer = self._refusal(error)
+        except Exception:
+            _log.exception("request failed", request_id=request_id, route=label)
+            bug = Internal(f"this is a bug; the server's log has it under request {request_id}")
+            answer = self._refusal(bug)
+        method = incoming.method if incoming.method in _METHODS else _OTHER_METHOD
+        self._service.metrics.answered(label, method, answer.status, perf_counter() - began)
+        return self._completed(answer, carried, request_id)
+
+    def _find(self, incoming: Incoming) -> tuple[Route, tuple[str, ...], dict[str, str]]:
+        """The route, its path parameters and its query parameters."""
+        authority, raw_path, raw_query = split_target(incoming.target)
+        self._hosts.check(authority, incoming.headers)
+        route, names = self._router.find(incoming.method, raw_path)
+        return route, names, decode_query(raw_query, route.query)
+
+    async def _admit(self, incoming: Incoming, carried: VersionVector) -> None:
+        """Let a request in once this replica can answer it. Raises Bootstrapping or Behind."""
+        service = self._service
+        if service.state() == "bootstrapping":
+            raise Bootstrapping("this replica is taking its first copy; ask another one")
+        wait_s = wait_of(incoming.headers)
+        if not service.seen.includes(carried):
+            await service.sessions.reach(carried, wait_s)
+
+    def _refusal(self, error: Problem) -> Answer:
+        headers = (("Allow", error.allow),) if isinstance(error, WrongMethod) else ()
+        return problem_answer(error, self._service.seen, headers)
+
+    def _completed(self, answer: Answer, carried: VersionVector, request_id: str) -> Response:
+        """The answer with the headers that every answer has."""
+        seen = answer.seen if answer.seen.includes(carried) else answer.seen.join(carried)
+        headers = (
+            ("Content-Type", answer.media_type),
+            (CONTEXT, self._service.sessions.token(seen)),
+            ("X-Request-Id", request_id),
+            *self._fixed_headers,
+            *answer.headers,
+        )
+        return Response(answer.status, headers, answer.body)
+
+
+def _request_id(incoming: Incoming) -> str:
+    """The caller's name for the request if it is a sane one, else a random one."""
+    given = incoming.headers.get("x-request-id", "")
+    return given if _SANE_ID.fullmatch(given) else secrets.token_hex(8)

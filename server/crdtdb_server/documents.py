@@ -1,0 +1,58 @@
+"""JSON documents in and out of the HTTP interface."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Iterable
+from typing import Any, Final
+
+import orjson
+
+from crdtdb import jsonvalue
+from crdtdb.errors import TooLarge, UnsupportedMediaType
+from crdtdb.jsonvalue import JsonValue
+from crdtdb.limits import LIMITS
+from crdtdb_server.exchange import Request
+
+__all__ = ["array", "dump", "read_json"]
+
+_JSON_TYPE: Final = re.compile(
+    r'application/json\s*(?:;\s*charset\s*=\s*(?:utf-8|"utf-8")\s*)?', re.IGNORECASE
+)
+
+#: Reading a larger text takes long enough for other requests to notice, so a thread does it.
+_LARGE_BYTES: Final = 256 * 1024
+
+
+def dump(document: Any) -> bytes:
+    """Compact JSON text. Integers of any size are exact: counters know no bound."""
+    try:
+        return orjson.dumps(document)
+    except TypeError:  # an integer beyond 64 bits
+        return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def array(documents: Iterable[Any]) -> bytes:
+    """JSON text of an array that may not grow beyond what one request may carry."""
+    parts: list[bytes] = []
+    size = 0
+    for document in documents:
+        parts.append(part := dump(document))
+        size += len(part)
+        if size > LIMITS.body_bytes:
+            raise TooLarge(
+                f"the answer would have more than {LIMITS.body_bytes} bytes; ask for less"
+            )
+    return b"[" + b",".join(parts) + b"]"
+
+
+async def read_json(request: Request) -> JsonValue:
+    """The body of a request. Raises UnsupportedMediaType or BadRequest naming the place."""
+    media_type = request.headers.get("content-type", "")
+    if media_type != "application/json" and not _JSON_TYPE.fullmatch(media_type.strip()):
+        raise UnsupportedMediaType("send the body as JSON, with Content-Type: application/json")
+    if len(request.body) > _LARGE_BYTES:
+        return await asyncio.to_thread(jsonvalue.parse, request.body)
+    return jsonvalue.parse(request.body)

@@ -1,0 +1,145 @@
+"""One HTTP exchange, whatever front carries it: what arrives, what handlers see, what goes back.
+
+A *front* speaks HTTP on a socket. It hands over an `Incoming` as it was on the wire and writes
+the `Response`; everything between is front-agnostic, so that two fronts serve the very same routes.
+
+Targets are decoded here, once and strictly, from their raw form: two URLs that differ only in a
+careless escape must never name one key, and one URL must never name two.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from typing import Final, NamedTuple
+from urllib.parse import unquote_to_bytes
+
+from crdtdb.causal import VersionVector
+from crdtdb.errors import BadRequest, Field
+
+__all__ = [
+    "JSON",
+    "Answer",
+    "Headers",
+    "Incoming",
+    "Request",
+    "Response",
+    "decode_query",
+    "decode_segment",
+    "join_headers",
+    "split_target",
+]
+
+JSON: Final = "application/json"
+
+_BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_ABSOLUTE: Final = re.compile(r"https?://([^/?#]*)", re.IGNORECASE)
+
+#: Header fields in order, as they go out.
+Headers = tuple[tuple[str, str], ...]
+
+
+class Incoming(NamedTuple):
+    """A request as it was on the wire."""
+
+    method: str
+    #: The request target, undecoded.
+    target: str
+    #: Names in lower case; repeated fields joined with ", " (RFC 9110, section 5.2).
+    headers: Mapping[str, str]
+    #: Reads the body, of at most so many bytes. Raises TooLarge.
+    read_body: Callable[[int], Awaitable[bytes]]
+
+
+class Request(NamedTuple):
+    """A request as handlers see it: decoded, and known to be one that its route takes."""
+
+    #: The values of the route's path parameters, in order.
+    names: tuple[str, ...]
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Answer(NamedTuple):
+    """What a handler gives back."""
+
+    body: bytes
+    #: What the answer covers: the state it was read from, or the state after its write.
+    seen: VersionVector
+    status: int = 200
+    media_type: str = JSON
+    headers: Headers = ()
+
+
+class Response(NamedTuple):
+    """What a front writes. It adds the length, and leaves the body out for HEAD."""
+
+    status: int
+    headers: Headers
+    body: bytes
+
+
+def join_headers(fields: Collection[tuple[str, str]]) -> dict[str, str]:
+    """Header fields by lower-case name, repeated ones joined."""
+    joined: dict[str, str] = {}
+    for name, value in fields:
+        name = name.lower()
+        joined[name] = f"{joined[name]}, {value}" if name in joined else value
+    return joined
+
+
+def split_target(target: str) -> tuple[str | None, str, str]:
+    """Authority (of an absolute target), raw path and raw query. Raises BadRequest."""
+    authority = None
+    if not target.startswith("/"):
+        match = _ABSOLUTE.match(target)
+        if match is None:
+            raise _unreadable("path", "the request target must start with /")
+        authority, target = match[1], target[match.end() :] or "/"
+    if "#" in target:
+        raise _unreadable("path", "a fragment does not belong into a request")
+    path, _, query = target.partition("?")
+    return authority, path, query
+
+
+def decode_segment(raw: str, field: str) -> str:
+    """Decode one segment of a path. Raises BadRequest naming the field."""
+    if raw.isascii() and "%" not in raw:
+        return raw
+    return _decode(raw, field)
+
+
+def decode_query(raw: str, allowed: Collection[str]) -> dict[str, str]:
+    """Decode a query, in which "+" means a space. Raises BadRequest naming the parameter."""
+    parameters: dict[str, str] = {}
+    if not raw:
+        return parameters
+    for part in raw.split("&"):
+        raw_name, _, raw_value = part.partition("=")
+        name = _decode(raw_name.replace("+", " "), "query")
+        if name not in allowed:
+            known = ", ".join(sorted(allowed)) or "none"
+            raise BadRequest(
+                f"there is no query parameter {name!r} here; known: {known}",
+                Field(name, "unknown query parameter"),
+            )
+        if name in parameters:
+            raise _unreadable(name, "given more than once")
+        parameters[name] = _decode(raw_value.replace("+", " "), name)
+    return parameters
+
+
+def _decode(raw: str, field: str) -> str:
+    if not raw.isascii():
+        raise _unreadable(field, "characters beyond ASCII must be percent-encoded UTF-8")
+    if _BAD_ESCAPE.search(raw):
+        raise _unreadable(field, "a % must be followed by two hexadecimal digits (% itself is %25)")
+    try:
+        return unquote_to_bytes(raw).decode()
+    except UnicodeDecodeError:
+        raise _unreadable(field, "the escapes are not UTF-8") from None
+
+
+def _unreadable(field: str, message: str) -> BadRequest:
+    return BadRequest(f"The {field} cannot be read: {message}.", Field(field, message))

@@ -1,0 +1,84 @@
+"""The aiohttp front: HTTP on a socket, and nothing else.
+
+Only what is on the wire comes from aiohttp: method, raw target, header fields, body bytes. Its own
+decoding of paths and queries is not used, for that would let two URLs name one key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import Final
+
+from aiohttp import web
+from multidict import CIMultiDict
+
+from crdtdb.errors import BadRequest, Field, TooLarge, UnsupportedMediaType
+from crdtdb_server.dispatch import Dispatcher
+from crdtdb_server.exchange import Incoming, join_headers
+
+__all__ = ["make_front"]
+
+#: The request line, and each header field.
+_LINE_BYTES: Final = 16 * 1024
+#: A connection that asks nothing is closed; longer than the proxies in front usually wait.
+_KEEPALIVE_S: Final = 120
+#: For a body to arrive whole.
+_BODY_S: Final = 30
+
+
+def make_front(dispatcher: Dispatcher) -> web.Server:
+    """A protocol factory that answers every request with the dispatcher."""
+    return web.Server(
+        partial(_answer, dispatcher),
+        access_log=None,
+        max_line_size=_LINE_BYTES,
+        max_field_size=_LINE_BYTES,
+        keepalive_timeout=_KEEPALIVE_S,
+        auto_decompress=False,
+    )
+
+
+async def _answer(dispatcher: Dispatcher, request: web.BaseRequest) -> web.StreamResponse:
+    incoming = Incoming(
+        request.method,
+        request.raw_path,
+        join_headers(request.headers.items()),
+        partial(_read_body, request),
+    )
+    status, headers, body = await dispatcher.answer(incoming)
+    return web.Response(status=status, headers=CIMultiDict(headers), body=body)
+
+
+async def _read_body(request: web.BaseRequest, limit: int) -> bytes:
+    """The body of a request, read no further than the limit."""
+    if request.headers.get("Content-Encoding", "identity") != "identity":
+        raise UnsupportedMediaType("send the body as it is, without Content-Encoding")
+    if (request.content_length or 0) > limit:
+        raise _too_large(limit)
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    content = request.content
+    if content.is_eof():  # it came in one piece with the head
+        return content.read_nowait()
+    parts: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(_BODY_S):
+            while part := await content.readany():
+                size += len(part)
+                if size > limit:
+                    raise _too_large(limit)
+                parts.append(part)
+    except TimeoutError:
+        raise BadRequest(f"the body did not arrive within {_BODY_S} seconds") from None
+    except (web.RequestPayloadError, ConnectionError) as error:
+        raise BadRequest(f"the body did not arrive whole: {error}") from error
+    return b"".join(parts)
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(
+        f"a body here has at most {limit} bytes; send the work in parts",
+        Field("", "body too large", limit),
+    )

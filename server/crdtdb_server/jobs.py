@@ -1,0 +1,141 @@
+"""What waits for its turn at the engine, and what one turn is.
+
+A job is carried out in one place (the event loop or the commit thread) and settled in another:
+`run` does the work and keeps what came of it, `settle` tells the loop's futures.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from time import perf_counter
+from typing import Final, Generic, TypeVar, cast
+
+from crdtdb.database import Database
+from crdtdb.transaction import Committed, Erase, Outcome, Transaction
+
+__all__ = ["Call", "Group", "Waiting"]
+
+T = TypeVar("T")
+
+#: More updates than this take too long for the event loop.
+SMALL_OPERATIONS: Final = 64
+
+
+class Waiting:
+    """One transaction and the request that waits for it."""
+
+    __slots__ = ("_error", "_future", "_outcome", "before", "transaction")
+
+    def __init__(
+        self,
+        transaction: Transaction,
+        before: Callable[[], None] | None,
+        future: asyncio.Future[Outcome],
+    ) -> None:
+        self.transaction = transaction
+        self.before = before
+        self._future = future
+        self._outcome: Outcome | None = None
+        self._error: Exception | None = None
+
+    @property
+    def given_up(self) -> bool:
+        """Has the request gone?"""
+        return self._future.done()
+
+    def prepare(self) -> bool:
+        """Do what comes before the transaction; False if that went wrong."""
+        if self.before is not None:
+            try:
+                self.before()
+            except Exception as error:
+                self._error = error
+                return False
+        return True
+
+    def finish(self, outcome: Outcome) -> None:
+        self._outcome, self._error = outcome, outcome.error
+
+    def fail(self, error: Exception) -> None:
+        self._error = self._error or error
+
+    def settle(self) -> None:
+        if self._future.done():
+            return
+        if self._error is not None:
+            self._future.set_exception(self._error)
+        else:
+            assert self._outcome is not None
+            self._future.set_result(self._outcome)
+
+
+class Group:
+    """Transactions that share a commit. Only the first may have something to do before it."""
+
+    def __init__(self, waiting: list[Waiting]) -> None:
+        self._waiting = waiting
+        updates = [update for one in waiting for update in one.transaction.updates]
+        #: May the event loop carry it out itself?
+        self.small = len(updates) <= SMALL_OPERATIONS and not any(
+            isinstance(update, Erase) for update in updates
+        )
+        #: What was made durable; None if nothing was.
+        self.committed: Committed | None = None
+        self.duration_s = 0.0
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def run(self, database: Database) -> None:
+        """Carry the transactions out, in one commit."""
+        began = perf_counter()
+        try:
+            ready = [one for one in self._waiting if one.prepare()]
+            committed = database.commit([one.transaction for one in ready])
+            for one, outcome in zip(ready, committed.outcomes, strict=True):
+                one.finish(outcome)
+            self.committed = committed
+        except Exception as error:
+            for one in self._waiting:
+                one.fail(error)
+        self.duration_s = perf_counter() - began
+
+    def settle(self) -> None:
+        """Tell every request, on the loop."""
+        for one in self._waiting:
+            one.settle()
+
+
+class Call(Generic[T]):
+    """A function that may write to the engine."""
+
+    def __init__(
+        self, function: Callable[[], T], future: asyncio.Future[T], *, small: bool
+    ) -> None:
+        self._function = function
+        self._future = future
+        self.small = small
+        self._result: T | None = None
+        self._error: Exception | None = None
+
+    @property
+    def given_up(self) -> bool:
+        """Has the caller gone?"""
+        return self._future.done()
+
+    def run(self, database: Database) -> None:
+        """Call the function."""
+        try:
+            self._result = self._function()
+        except Exception as error:
+            self._error = error
+
+    def settle(self) -> None:
+        """Tell the caller, on the loop."""
+        if self._future.done():
+            return
+        if self._error is not None:
+            self._future.set_exception(self._error)
+        else:
+            self._future.set_result(cast(T, self._result))

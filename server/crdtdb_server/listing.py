@@ -1,0 +1,152 @@
+"""What there is: buckets, types, keys; and removing whole ranges of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from crdtdb import address
+from crdtdb.address import ObjectName
+from crdtdb.cursor import read_cursor, write_cursor
+from crdtdb.errors import BadRequest, Field, TooLarge
+from crdtdb.limits import LIMITS
+from crdtdb.operations import type_named
+from crdtdb.query import check_limit
+from crdtdb.reading import Reading
+from crdtdb.transaction import Erase
+from crdtdb_server.data import object_document
+from crdtdb_server.documents import dump
+from crdtdb_server.exchange import Answer, Request
+from crdtdb_server.parameters import Part, boolean, whole_number
+from crdtdb_server.service import Service
+
+__all__ = ["delete_bucket", "delete_type", "get_bucket", "get_buckets", "get_keys"]
+
+
+async def get_buckets(service: Service, request: Request) -> Answer:
+    """The buckets in which something exists."""
+    limit, after = _page(request.query, "buckets")
+    with service.database.reading() as reading:
+        buckets, more = reading.buckets(after, limit)
+        seen = reading.seen
+    document: dict[str, Any] = {"buckets": buckets}
+    if more:
+        document["next"] = write_cursor("buckets", buckets[-1].encode())
+    return Answer(dump(document), seen)
+
+
+async def get_bucket(service: Service, request: Request) -> Answer:
+    """The types under which something exists in a bucket."""
+    (bucket,) = request.names
+    address.check_bucket(bucket)
+    with service.database.reading() as reading:
+        document = {"bucket": bucket, "types": reading.types(bucket)}
+        return Answer(dump(document), reading.seen)
+
+
+async def get_keys(service: Service, request: Request) -> Answer:
+    """The keys of a type that exist, with `values=true` as whole objects."""
+    bucket, type_name = _named(request)
+    start = _key_start(request.query)
+    listing = f"keys {bucket}/{type_name}/{start}"
+    limit, after = _page(request.query, listing)
+    with_values = boolean(request.query.get("values", "false"), "values")
+    with service.database.reading() as reading:
+        keys, more = reading.keys(bucket, type_name, start, after, limit)
+        seen = reading.seen
+        if with_values:
+            shown = _objects(service, reading, bucket, type_name, keys)
+            more = more or len(shown) < len(keys)
+            keys = keys[: len(shown)]
+    field, entries = ("objects", shown) if with_values else ("keys", [dump(key) for key in keys])
+    document: dict[str, Any] = {"bucket": bucket, "type": type_name}
+    if more:
+        document["next"] = write_cursor(listing, keys[-1].encode())
+    head = dump(document)[:-1]
+    body = b"%b,%b:[%b]}" % (head, dump(field), b",".join(entries))
+    return Answer(body, seen)
+
+
+def _objects(
+    service: Service, reading: Reading, bucket: str, type_name: str, keys: list[str]
+) -> list[bytes]:
+    """The documents of as many of these objects as fit one answer; at least of one."""
+    documents: list[bytes] = []
+    size = 0
+    for key in keys:
+        name = ObjectName(bucket, type_name, key)
+        document = dump(object_document(service, reading, name, Part()))
+        size += len(document)
+        if documents and size > LIMITS.body_bytes:
+            break
+        documents.append(document)
+    return documents
+
+
+async def delete_bucket(service: Service, request: Request) -> Answer:
+    """Remove everything in a bucket, as far as this replica has seen it."""
+    (bucket,) = request.names
+    address.check_bucket(bucket)
+    return await _delete(service, request, address.bucket_prefix(bucket))
+
+
+async def delete_type(service: Service, request: Request) -> Answer:
+    """Remove the objects of a type in a bucket: all, or those whose keys begin with `prefix`."""
+    bucket, type_name = _named(request)
+    start = _key_start(request.query)
+    return await _delete(service, request, address.key_prefix(bucket, type_name, start))
+
+
+async def _delete(service: Service, request: Request, prefix: bytes) -> Answer:
+    if boolean(request.query.get("dry_run", "false"), "dry_run"):
+        # A long scan: it must not hold up the event loop.
+        objects = await asyncio.to_thread(_count, service, prefix)
+        return Answer(dump({"objects": objects, "changed": False}), service.seen)
+    (result,) = await service.carry_out((Erase(prefix),))
+    document = {"objects": result.size or 0, "changed": result.changed}
+    return Answer(dump(document), service.seen)
+
+
+def _count(service: Service, prefix: bytes) -> int:
+    """How many objects a delete would remove. Raises TooLarge where the delete would."""
+    with service.database.reading() as reading:
+        objects = 0
+        for _ in reading.existing(prefix):
+            objects += 1
+            if objects > LIMITS.delete_objects:
+                raise TooLarge(
+                    f"more than {LIMITS.delete_objects} objects are below; delete by key prefix",
+                    Field("prefix", "too many objects", LIMITS.delete_objects),
+                )
+    return objects
+
+
+def _named(request: Request) -> tuple[str, str]:
+    bucket, type_name = request.names
+    address.check_bucket(bucket)
+    type_named(type_name)
+    return bucket, type_name
+
+
+def _page(query: Mapping[str, str], listing: str) -> tuple[int, str | None]:
+    """Page size, and the name that the page comes after."""
+    limit = LIMITS.page_items_default
+    if "limit" in query:
+        limit = whole_number(query["limit"], "limit")
+        check_limit(limit)
+    if "after" not in query:
+        return limit, None
+    # Replaced, because a made-up cursor may hold anything; it then names some place or other.
+    return limit, read_cursor(listing, query["after"]).decode(errors="replace")
+
+
+def _key_start(query: Mapping[str, str]) -> str:
+    """What keys must begin with."""
+    start = query.get("prefix", "")
+    if "\0" in start or len(start.encode()) > LIMITS.key_bytes:
+        raise BadRequest(
+            "no key begins so: keys have no U+0000 and are bounded in length",
+            Field("prefix", "no possible beginning of a key", LIMITS.key_bytes),
+        )
+    return start

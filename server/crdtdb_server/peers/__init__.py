@@ -1,0 +1,1 @@
+"""Replicas talking to each other over HTTP: links, their faults, and what drives the machine."""

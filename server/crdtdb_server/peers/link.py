@@ -1,0 +1,187 @@
+"""One link: frames for one endpoint, sent in order over a kept-alive connection.
+
+What waits is sent together. An endpoint that does not answer is tried again with exponential
+backoff and jitter; meanwhile frames for it are dropped, which is always safe: the first exchange
+after it is back compares what both have seen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from random import Random
+from typing import Final, Protocol
+
+import aiohttp
+import structlog
+
+from crdtdb.errors import PeerError
+from crdtdb.replication.messages import Sender
+from crdtdb_server.peers.envelope import (
+    BODY_BYTES,
+    ENCODING_HEADER,
+    PATH,
+    SENDER_HEADER,
+    open_body,
+    open_sender,
+    seal_body,
+    seal_sender,
+)
+from crdtdb_server.peers.faults import Faults, LinkDown
+
+__all__ = ["Hub", "Link"]
+
+_log = structlog.get_logger("crdtdb.peers")
+
+#: What may wait for one endpoint; beyond, the oldest is dropped.
+_WAITING_FRAMES: Final = 1_024
+_WAITING_BYTES: Final = 16 * 1_048_576
+#: One exchange.
+_EXCHANGE_BYTES: Final = 4 * 1_048_576
+_BACKOFF_FIRST_S: Final = 0.1
+_BACKOFF_MOST_S: Final = 2.0
+
+
+class Hub(Protocol):
+    """What a link belongs to."""
+
+    @property
+    def me(self) -> Sender:
+        """Who speaks."""
+
+    def probe(self) -> bytes:
+        """The frame to try a silent endpoint with."""
+
+    async def deliver(self, sender: Sender, frames: list[bytes]) -> list[bytes]:
+        """Take in frames; returns those that answer the sender."""
+
+
+class Link:
+    """The way to one endpoint."""
+
+    def __init__(
+        self,
+        endpoint: str,
+        hub: Hub,
+        session: aiohttp.ClientSession,
+        faults: Faults,
+        random: Random,
+        on_bytes: Callable[[int], None],
+    ) -> None:
+        self.endpoint = endpoint
+        #: The replica that answered there last.
+        self.replica: str | None = None
+        #: Why it is not reachable; None while it is.
+        self.trouble: str | None = None
+        self._hub = hub
+        self._session = session
+        self._faults = faults
+        self._random = random
+        self._on_bytes = on_bytes
+        self._waiting: deque[bytes] = deque()
+        self._waiting_bytes = 0
+        self._wake = asyncio.Event()
+        self._task = asyncio.create_task(self._run(), name=f"link {endpoint}")
+
+    def send(self, frame: bytes) -> None:
+        """Send a frame as soon as it goes; dropped while the endpoint is silent."""
+        if self.trouble is not None:
+            return
+        self._waiting.append(frame)
+        self._waiting_bytes += len(frame)
+        while len(self._waiting) > _WAITING_FRAMES or self._waiting_bytes > _WAITING_BYTES:
+            self._waiting_bytes -= len(self._waiting.popleft())
+        self._wake.set()
+
+    async def close(self) -> None:
+        """Stop; what waits is dropped."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    def _take(self) -> list[bytes]:
+        frames: list[bytes] = []
+        size = 0
+        while self._waiting and size < _EXCHANGE_BYTES:
+            frame = self._waiting.popleft()
+            size += len(frame)
+            frames.append(frame)
+        self._waiting_bytes -= size
+        if not self._waiting:
+            self._wake.clear()
+        return frames
+
+    async def _run(self) -> None:
+        backoff_s = _BACKOFF_FIRST_S
+        while True:
+            if self.trouble is None:
+                await self._wake.wait()
+                frames = self._take()
+            else:
+                await asyncio.sleep(backoff_s * self._random.uniform(0.5, 1.0))
+                frames = [self._hub.probe()]
+            try:
+                answer = await self._exchange(frames)
+            except (TimeoutError, aiohttp.ClientError, OSError, LinkDown, PeerError) as error:
+                backoff_s = min(backoff_s * 2, _BACKOFF_MOST_S)
+                self._note_trouble(_described(error))
+                continue
+            if self.trouble is not None:
+                _log.info("peer reachable again", endpoint=self.endpoint, replica=self.replica)
+                self.trouble = None
+            backoff_s = _BACKOFF_FIRST_S
+            for frame in answer:
+                self.send(frame)
+
+    async def _exchange(self, frames: list[bytes]) -> list[bytes]:
+        """Post frames, take in what comes back; returns what that calls for."""
+        await self._faults.cross(self.replica)
+        body, encoding = seal_body(frames)
+        headers = {SENDER_HEADER: seal_sender(self._hub.me)}
+        if encoding is not None:
+            headers[ENCODING_HEADER] = encoding
+        self._on_bytes(len(body))
+        async with self._session.post(
+            self.endpoint + PATH, data=body, headers=headers, allow_redirects=False
+        ) as response:
+            answer = await _bounded(response)
+            if response.status != 200:
+                raise PeerError("refused", f"answered {response.status}: {_detail(answer)}")
+            sender = open_sender(response.headers.get(SENDER_HEADER, ""))
+            self.replica = sender.name
+            await self._faults.cross(sender.name)
+            returned = open_body(answer, response.headers.get(ENCODING_HEADER))
+        return await self._hub.deliver(sender, returned) if returned else []
+
+    def _note_trouble(self, trouble: str) -> None:
+        """Said once: when it begins, or when it becomes another."""
+        if self.trouble != trouble:
+            _log.warning("peer not reachable", endpoint=self.endpoint, why=trouble)
+        self.trouble = trouble
+        self._waiting.clear()
+        self._waiting_bytes = 0
+        self._wake.clear()
+
+
+async def _bounded(response: aiohttp.ClientResponse) -> bytes:
+    body = await response.content.read(BODY_BYTES + 1)
+    chunks = [body]
+    size = len(body)
+    while chunk := await response.content.readany():
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > BODY_BYTES:
+            raise PeerError("too-large", f"a peer answered with more than {BODY_BYTES} bytes")
+    return b"".join(chunks)
+
+
+def _detail(answer: bytes) -> str:
+    return answer[:300].decode(errors="replace")
+
+
+def _described(error: BaseException) -> str:
+    if isinstance(error, LinkDown):
+        return "the link is cut (injected fault)"
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    return f"{error}" or type(error).__name__

@@ -1,0 +1,160 @@
+"""The network of one replica: what drives its replication machine.
+
+Every call that may change the machine or the engine goes through the writer, which runs one at a
+time. What the machine wants sent goes to the link of its endpoint, or back in the answer of the
+exchange that asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from random import Random
+from typing import Final
+
+import aiohttp
+import structlog
+
+from crdtdb.errors import Problem
+from crdtdb.replication import Replication, Send
+from crdtdb.replication.messages import Sender
+from crdtdb.transaction import Committed
+from crdtdb_server.peers.faults import Faults
+from crdtdb_server.peers.link import Link
+from crdtdb_server.writer import Writer
+
+__all__ = ["Network", "monotonic_ms"]
+
+_log = structlog.get_logger("crdtdb.peers")
+
+_TICK_S: Final = 0.05
+#: A merge of more than this runs in the commit thread, so that reads go on.
+_HEAVY_RECORDS: Final = 500
+_HEAVY_BYTES: Final = 65_536
+#: How long the first write may wait for the members to confirm this replica's identity.
+_SETTLE_MS: Final = 500
+_TIMEOUT: Final = aiohttp.ClientTimeout(total=10, sock_connect=2)
+
+
+def monotonic_ms() -> int:
+    """A clock that does not go back, for the machine's timers."""
+    return time.monotonic_ns() // 1_000_000
+
+
+class Network:
+    """Links to all endpoints, and the machine between them."""
+
+    def __init__(self, replication: Replication, writer: Writer, random: Random) -> None:
+        self.replication = replication
+        self.faults = Faults(random)
+        #: Bytes of bodies sent to peers since the start.
+        self.bytes_sent = 0
+        self._writer = writer
+        self._random = random
+        self._links: dict[str, Link] = {}
+        self._session: aiohttp.ClientSession | None = None
+        self._ticking: asyncio.Task[None] | None = None
+        self._started = asyncio.Event()
+        writer.hold()
+
+    async def start(self) -> None:
+        """Take up the conversation; the listening socket is open already."""
+        self._session = aiohttp.ClientSession(timeout=_TIMEOUT, auto_decompress=False)
+        self._dispatch(await self._writer.call(lambda: self.replication.start(monotonic_ms())))
+        self._started.set()
+        self._ticking = asyncio.create_task(self._tick(), name="replication tick")
+
+    async def close(self) -> None:
+        """Leave the conversation."""
+        if self._ticking is not None:
+            self._ticking.cancel()
+            await asyncio.gather(self._ticking, return_exceptions=True)
+        await asyncio.gather(*(link.close() for link in self._links.values()))
+        if self._session is not None:
+            await self._session.close()
+
+    @property
+    def links(self) -> dict[str, Link]:
+        """The links in use, by endpoint."""
+        return self._links
+
+    # -- what links and the HTTP front call -------------------------------------------------------
+
+    @property
+    def me(self) -> Sender:
+        return self.replication.me
+
+    def probe(self) -> bytes:
+        return self.replication.probe()
+
+    async def deliver(self, sender: Sender, frames: list[bytes]) -> list[bytes]:
+        """Take in the frames of one exchange. Raises PeerError if one is refused."""
+        await self._started.wait()
+        heavy = (
+            self.replication.staged_records > _HEAVY_RECORDS or sum(map(len, frames)) > _HEAVY_BYTES
+        )
+
+        def take_in() -> list[Send]:
+            now_ms = monotonic_ms()
+            sends: list[Send] = []
+            for frame in frames:
+                sends += self.replication.step(sender, frame, now_ms)
+            return sends
+
+        sends = await self._writer.call(take_in, in_thread=heavy)
+        answers = [send.frame for send in sends if send.endpoint == sender.address]
+        self._dispatch([send for send in sends if send.endpoint != sender.address])
+        return answers
+
+    async def receive(self, sender: Sender, frames: list[bytes]) -> list[bytes]:
+        """The same for an exchange that a peer began, over a link that may be faulty.
+
+        Raises LinkDown or PeerError.
+        """
+        await self.faults.cross(sender.name)
+        answers = await self.deliver(sender, frames)
+        await self.faults.cross(sender.name)
+        return answers
+
+    def committed(self, committed: Committed) -> None:
+        """Push a durable local commit. Runs on the event loop, right after it."""
+        if committed.push is not None:
+            self._dispatch(self.replication.committed(committed.push))
+
+    # -- time and sending -------------------------------------------------------------------------
+
+    async def _tick(self) -> None:
+        started_ms = monotonic_ms()
+        while True:
+            try:
+                self._dispatch(
+                    await self._writer.call(lambda: self.replication.tick(monotonic_ms()))
+                )
+                if self._writer.held:
+                    await self._open_when_settled(monotonic_ms() - started_ms)
+            except Problem:
+                _log.exception("a replication tick failed; it is tried again")
+            await asyncio.sleep(_TICK_S)
+
+    async def _open_when_settled(self, since_start_ms: int) -> None:
+        """Let writes begin: the identity is proven, or somebody cannot wait for that."""
+        if not self.replication.settled:
+            if not self._writer.held_transactions or since_start_ms < _SETTLE_MS:
+                return
+            self._dispatch(await self._writer.call(self.replication.before_write))
+        self._writer.open()
+
+    def _dispatch(self, sends: list[Send]) -> None:
+        for endpoint, frame in sends:
+            if endpoint.startswith("~"):
+                continue  # it can only be answered, and nobody there is asking now
+            link = self._links.get(endpoint)
+            if link is None:
+                assert self._session is not None, "sent before the start"
+                link = self._links[endpoint] = Link(
+                    endpoint, self, self._session, self.faults, self._random, self._count_bytes
+                )
+            link.send(frame)
+
+    def _count_bytes(self, body_bytes: int) -> None:
+        self.bytes_sent += body_bytes

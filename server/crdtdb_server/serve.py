@@ -1,0 +1,95 @@
+"""`crdtdb serve`: a data directory as a live replica, until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from random import SystemRandom
+from typing import NamedTuple
+
+import structlog
+import uvloop
+
+from crdtdb.database import Database
+from crdtdb.replication import Replication
+from crdtdb_server.app import serving
+from crdtdb_server.config import Settings
+from crdtdb_server.peers.network import Network
+from crdtdb_server.peers.routes import fault_routes, peer_routes
+from crdtdb_server.peers.status import state_of
+from crdtdb_server.routes import ROUTES
+from crdtdb_server.service import Options, Service
+
+__all__ = ["LiveReplica", "live", "serve"]
+
+_log = structlog.get_logger("crdtdb")
+
+
+class LiveReplica(NamedTuple):
+    """A replica on the network."""
+
+    url: str
+    service: Service
+    network: Network
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGINT or SIGTERM. Raises StartError, with the files as they were."""
+    with Database.open(
+        settings.data_dir,
+        replica=settings.replica,
+        region=settings.region,
+        cluster=settings.cluster,
+    ) as database:
+        uvloop.run(_until_told(database, settings))
+
+
+async def _until_told(database: Database, settings: Settings) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    async with live(database, settings) as replica:
+        _log.info(
+            "serving",
+            url=replica.url,
+            replica=database.replica,
+            region=database.region,
+            cluster=database.cluster,
+            data_dir=str(settings.data_dir),
+        )
+        await stop.wait()
+        _log.info("stopping")
+
+
+@asynccontextmanager
+async def live(database: Database, settings: Settings) -> AsyncIterator[LiveReplica]:
+    """A database as a live replica, while the block lasts."""
+    random = SystemRandom()
+    host, port = settings.host, settings.port
+    endpoint = settings.advertise or f"http://{settings.listen}"
+    replication = Replication(
+        database.engine,
+        name=database.replica,
+        region=database.region or "",
+        cluster=database.cluster,
+        endpoint=endpoint,
+        peers=settings.peers,
+        random=random,
+    )
+    options = Options(host, port, settings.advertise, settings.allow_hosts, settings.insecure)
+    service = Service(database, options)
+    network = Network(replication, service.writer, random)
+    service.state = lambda: state_of(network)
+    service.writer.on_commit = network.committed
+    routes = ROUTES + peer_routes(network)
+    if settings.allow_fault_injection:
+        routes += fault_routes(network)
+    async with serving(service, routes) as url:
+        await network.start()
+        try:
+            yield LiveReplica(url, service, network)
+        finally:
+            await network.close()

@@ -1,0 +1,123 @@
+"""Session tokens: what state may answer a request, and what an answer covers."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from crdtdb.causal import NOTHING, VersionVector, format_incarnation
+from crdtdb.errors import BadHeader, BadToken, Behind, Field
+from crdtdb.token import TokenKind, read_token, write_token
+
+__all__ = ["CONTEXT", "Sessions", "wait_of"]
+
+CONTEXT: Final = "Crdtdb-Context"
+#: How long a request waits for this replica to catch up: when nothing is said, and at most.
+WAIT_DEFAULT_S: Final = 1
+WAIT_MAX_S: Final = 60
+#: Tokens in one request, and replicas named in one problem.
+_TOKENS: Final = 64
+_NAMED: Final = 8
+_KEPT_TEXTS: Final = 64
+
+_WAIT: Final = re.compile(r"wait\s*=\s*([^;]*)", re.IGNORECASE)
+
+
+class Sessions:
+    """Reads and writes the tokens of one replica, and lets requests wait for what they name."""
+
+    def __init__(self, cluster: str, seen: Callable[[], VersionVector]) -> None:
+        self._cluster = cluster
+        self._seen = seen
+        self._waiting: set[asyncio.Future[None]] = set()
+        #: Most answers share the vector of the one before: its id → (the vector, its token).
+        self._texts: dict[int, tuple[VersionVector, str]] = {}
+
+    def token(self, vector: VersionVector) -> str:
+        """The token of a vector."""
+        kept = self._texts.get(id(vector))
+        if kept is not None:
+            return kept[1]
+        if len(self._texts) >= _KEPT_TEXTS:
+            self._texts.clear()
+        text = write_token(TokenKind.SESSION, self._cluster, vector)
+        self._texts[id(vector)] = vector, text
+        return text
+
+    def carried(self, headers: Mapping[str, str]) -> VersionVector:
+        """What the tokens of a request name, joined. Raises BadToken."""
+        value = headers.get("crdtdb-context")
+        if value is None:
+            return NOTHING
+        texts = value.split(",")
+        if len(texts) > _TOKENS:
+            raise BadToken(
+                f"{len(texts)} tokens; send at most {_TOKENS}",
+                Field(CONTEXT, "too many tokens", _TOKENS),
+            )
+        vector = NOTHING
+        for text in texts:
+            try:
+                vector = vector.join(read_token(TokenKind.SESSION, self._cluster, text.strip()))
+            except BadToken as error:
+                raise BadToken(error.detail, Field(CONTEXT, error.detail)) from error
+        return vector
+
+    async def reach(self, vector: VersionVector, wait_s: int) -> None:
+        """Wait until this replica has seen all of `vector`. Raises Behind."""
+        try:
+            async with asyncio.timeout(wait_s):
+                while not self._seen().includes(vector):
+                    await self._advance()
+        except TimeoutError:
+            raise self._behind(vector) from None
+
+    def advanced(self) -> None:
+        """This replica may have seen more than before."""
+        waiting, self._waiting = self._waiting, set()
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
+
+    async def _advance(self) -> None:
+        future = asyncio.get_running_loop().create_future()
+        self._waiting.add(future)
+        try:
+            await future
+        finally:
+            self._waiting.discard(future)
+
+    def _behind(self, vector: VersionVector) -> Behind:
+        seen = self._seen()
+        lacking = [
+            Field(
+                CONTEXT,
+                f"operations {seen.get(incarnation) + 1} to {counter} of "
+                f"{format_incarnation(incarnation)} are missing",
+            )
+            for incarnation, counter in sorted(vector.items())
+            if counter > seen.get(incarnation)
+        ]
+        return Behind(
+            f"this replica has yet to see {seen.missing(vector)} operations that the token names; "
+            f"wait longer (Prefer: wait={WAIT_MAX_S}) or ask another replica",
+            *lacking[:_NAMED],
+        )
+
+
+def wait_of(headers: Mapping[str, str]) -> int:
+    """How many seconds a request is willing to wait. Raises BadHeader."""
+    for preference in headers.get("prefer", "").split(","):
+        match = _WAIT.match(preference.strip())
+        if match is None:
+            continue
+        text = match[1].strip()
+        if not (text.isascii() and text.isdecimal() and len(text) <= 4) or int(text) > WAIT_MAX_S:
+            raise BadHeader(
+                f"Prefer: wait takes whole seconds from 0 to {WAIT_MAX_S}",
+                Field("Prefer", "wait is not a whole number in range", WAIT_MAX_S),
+            )
+        return int(text)
+    return WAIT_DEFAULT_S

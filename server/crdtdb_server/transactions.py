@@ -1,0 +1,114 @@
+"""Several objects at once: reads of one snapshot, then updates that take effect together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from crdtdb.address import ObjectName
+from crdtdb.causal import NOTHING
+from crdtdb.database import Database, check_name, too_many
+from crdtdb.errors import BadRequest, Field
+from crdtdb.limits import LIMITS
+from crdtdb.transaction import Update
+from crdtdb_server.data import object_document, result_document
+from crdtdb_server.documents import array, dump, read_json
+from crdtdb_server.exchange import Answer, Request
+from crdtdb_server.parameters import Part, part_of_document
+from crdtdb_server.service import Service
+
+__all__ = ["post_transaction"]
+
+
+class _Reads:
+    """The reads of a transaction: carried out once, in one snapshot."""
+
+    def __init__(self, service: Service, wanted: list[tuple[ObjectName, Part]]) -> None:
+        self._service = service
+        self._wanted = wanted
+        self.text = b"[]"
+        self.seen = NOTHING
+
+    def carry_out(self) -> None:
+        with self._service.database.reading() as reading:
+            self.text = array(
+                object_document(self._service, reading, name, part) for name, part in self._wanted
+            )
+            self.seen = reading.seen
+
+
+async def post_transaction(service: Service, request: Request) -> Answer:
+    """Read objects in one snapshot, then change objects in one atomic commit."""
+    document = await read_json(request)
+    wanted, updates = _parsed(service.database, document)
+    reads = _Reads(service, wanted)
+    if not updates:
+        reads.carry_out()
+        return Answer(b'{"reads":%b,"results":[]}' % reads.text, reads.seen)
+    results = await service.carry_out(updates, before=reads.carry_out if wanted else None)
+    done = dump(
+        [
+            result_document(update.name.type, result)
+            for update, result in zip(updates, results, strict=True)
+        ]
+    )
+    return Answer(b'{"reads":%b,"results":%b}' % (reads.text, done), service.seen)
+
+
+def _parsed(
+    database: Database, document: Any
+) -> tuple[list[tuple[ObjectName, Part]], tuple[Update, ...]]:
+    """The reads and updates of a request, checked. Raises problems that name the field."""
+    if not isinstance(document, dict):
+        raise BadRequest(
+            'a transaction is an object: {"reads": […], "updates": […]}',
+            Field("", "not an object"),
+        )
+    for name in document:
+        if name not in ("reads", "updates"):
+            raise BadRequest(f"a transaction has no field {name!r}", Field(name, "unknown field"))
+    reads = _list(document, "reads")
+    updates = _list(document, "updates")
+    if not 1 <= len(reads) + len(updates) <= LIMITS.transaction_operations:
+        raise too_many(len(reads) + len(updates))
+    return (
+        [_read(entry, f"reads[{i}]") for i, entry in enumerate(reads)],
+        tuple(_update(database, entry, f"updates[{i}]") for i, entry in enumerate(updates)),
+    )
+
+
+def _list(document: Mapping[str, Any], name: str) -> Sequence[Any]:
+    value = document.get(name, [])
+    if not isinstance(value, list):
+        raise BadRequest(f"`{name}` is a list", Field(name, "not a list"))
+    return value
+
+
+def _read(entry: Any, field: str) -> tuple[ObjectName, Part]:
+    name, rest = _addressed(entry, field)
+    return name, part_of_document(name.type, rest, field)
+
+
+def _update(database: Database, entry: Any, field: str) -> Update:
+    name, rest = _addressed(entry, field)
+    return database.parse_update(name, rest, field)
+
+
+def _addressed(entry: Any, field: str) -> tuple[ObjectName, dict[str, Any]]:
+    """The object that an entry names, and what else the entry holds."""
+    if not isinstance(entry, dict):
+        raise BadRequest(
+            f"{field} is an object with bucket, type and key", Field(field, "no object")
+        )
+    parts: list[str] = []
+    for part in ObjectName._fields:
+        value = entry.get(part)
+        if not isinstance(value, str):
+            raise BadRequest(
+                f"{field} needs `{part}`, a string",
+                Field(f"{field}.{part}", "missing or not a string"),
+            )
+        parts.append(value)
+    name = ObjectName(*parts)
+    check_name(name)
+    return name, {key: value for key, value in entry.items() if key not in ObjectName._fields}

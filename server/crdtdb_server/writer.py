@@ -1,0 +1,208 @@
+"""Group commit: many requests, one durable store transaction.
+
+Requests hand in transactions and wait. Whatever has gathered by the next turn of the event loop
+becomes one batch and one fsync. A small batch on a quick disk is carried out right there, on the
+loop: handing it to a thread would cost more than it saves. Anything else goes to the one commit
+thread, and while that works, the next batch forms.
+
+The order is that of arrival, for transactions and calls alike. Nothing is answered or pushed
+before it is durable. A request that is cancelled before its batch begins is not carried out;
+later, it is, and nobody is told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from time import perf_counter, thread_time
+from typing import Any, Final, TypeVar
+
+from crdtdb.database import Database
+from crdtdb.errors import Overloaded, ReadOnly
+from crdtdb.transaction import Committed, Outcome, Transaction
+from crdtdb_server.jobs import Call, Group, Waiting
+from crdtdb_server.metrics import Metrics
+
+__all__ = ["Writer"]
+
+T = TypeVar("T")
+
+#: Transactions and calls that may wait: a second or so of work.
+QUEUE_ENTRIES: Final = 4_096
+#: One batch: enough to share an fsync well, few enough to keep the next one's wait short.
+BATCH_TRANSACTIONS: Final = 256
+BATCH_OPERATIONS: Final = 2_000
+#: A disk that makes a commit wait longer than this is not for the event loop.
+INLINE_WAIT_S: Final = 0.002
+
+
+def _nothing(*_: object) -> None:
+    """The callback of one who is not interested."""
+
+
+def _stopping() -> ReadOnly:
+    return ReadOnly("the server is stopping; go on at another replica")
+
+
+class Writer:
+    """The only way to the engine's writes in a server: one batch or call at a time, in order.
+
+    Belongs to the running event loop.
+    """
+
+    def __init__(self, database: Database, metrics: Metrics) -> None:
+        self._database = database
+        self._metrics = metrics
+        #: Called on the loop with every durable commit, in order and before the next job begins
+        #: (pushes go out here).
+        self.on_commit: Callable[[Committed], None] = _nothing
+        #: Called on the loop after every job: the replica may have seen more than before.
+        self.on_change: Callable[[], None] = _nothing
+        self._loop = asyncio.get_running_loop()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="commit")
+        self._queue: deque[Waiting | Call[Any]] = deque()
+        #: Transactions that `hold` keeps waiting.
+        self._held: deque[Waiting] | None = None
+        #: A job is under way, or its beginning has been scheduled.
+        self._busy = False
+        #: How long the disk made the last job wait.
+        self._disk_wait_s = 0.0
+        self._closed = False
+        self._drained: asyncio.Future[None] | None = None
+
+    async def commit(
+        self, transaction: Transaction, *, before: Callable[[], None] | None = None
+    ) -> Outcome:
+        """Carry out a transaction; durable when this returns. Raises why it was refused.
+
+        `before` runs immediately before it: what that reads is the state that the transaction
+        applies to. If it raises, so does this, and nothing is written.
+        """
+        future: asyncio.Future[Outcome] = self._loop.create_future()
+        waiting = Waiting(transaction, before, future)
+        if self._held is None:
+            self._enqueue(waiting)
+        else:
+            self._check_room(self._held)
+            self._held.append(waiting)
+        return await future
+
+    async def call(self, function: Callable[[], T], *, in_thread: bool = False) -> T:
+        """Run a function that may write to the engine, when its turn comes.
+
+        `in_thread` says that it takes long, so that the event loop must not run it itself.
+        """
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._enqueue(Call(function, future, small=not in_thread))
+        return await future
+
+    def hold(self) -> None:
+        """Keep transactions waiting until `open`; calls go on."""
+        if self._held is None:
+            self._held = deque()
+
+    @property
+    def held(self) -> bool:
+        """Are transactions kept waiting?"""
+        return self._held is not None
+
+    @property
+    def held_transactions(self) -> int:
+        """How many wait for `open`."""
+        return len(self._held or ())
+
+    def open(self) -> None:
+        """Let those transactions go on. Idempotent."""
+        held, self._held = self._held, None
+        if held:
+            self._queue.extend(held)
+            self._begin_soon()
+
+    async def close(self) -> None:
+        """Take nothing more, carry out what waits unless it is held, end the thread. Idempotent."""
+        self._closed = True
+        for waiting in self._held or ():
+            waiting.fail(_stopping())
+            waiting.settle()
+        if self._busy:
+            if self._drained is None:
+                self._drained = self._loop.create_future()
+            await asyncio.shield(self._drained)
+        self._thread.shutdown()
+
+    def _check_room(self, queue: deque[Any]) -> None:
+        if self._closed:
+            raise _stopping()
+        if len(queue) >= QUEUE_ENTRIES:
+            raise Overloaded(f"{QUEUE_ENTRIES} writes are waiting already; slow down")
+
+    def _enqueue(self, entry: Waiting | Call[Any]) -> None:
+        self._check_room(self._queue)
+        self._queue.append(entry)
+        self._begin_soon()
+
+    def _begin_soon(self) -> None:
+        if not self._busy:
+            self._busy = True
+            self._loop.call_soon(self._begin)
+
+    def _begin(self) -> None:
+        """Start the next job, or come to rest."""
+        job = self._next()
+        if job is None:
+            self._busy = False
+            if self._drained is not None:
+                self._drained.set_result(None)
+        elif job.small and self._disk_wait_s <= INLINE_WAIT_S:
+            self._run(job)
+            self._settle(job)
+        else:
+            self._thread.submit(self._run_in_thread, job)
+
+    def _next(self) -> Group | Call[Any] | None:
+        """The next call, or as many transactions as one batch takes."""
+        queue = self._queue
+        group: list[Waiting] = []
+        operations = 0
+        while queue:
+            entry = queue[0]
+            if not entry.given_up:
+                if isinstance(entry, Call):
+                    if group:
+                        break
+                    queue.popleft()
+                    return entry
+                operations += len(entry.transaction.updates)
+                if group and (
+                    entry.before is not None
+                    or len(group) == BATCH_TRANSACTIONS
+                    or operations > BATCH_OPERATIONS
+                ):
+                    break
+                group.append(entry)
+            queue.popleft()
+        return Group(group) if group else None
+
+    def _run(self, job: Group | Call[Any]) -> None:
+        began, worked = perf_counter(), thread_time()
+        job.run(self._database)
+        self._disk_wait_s = (perf_counter() - began) - (thread_time() - worked)
+
+    def _run_in_thread(self, job: Group | Call[Any]) -> None:
+        self._run(job)
+        self._loop.call_soon_threadsafe(self._settle, job)
+
+    def _settle(self, job: Group | Call[Any]) -> None:
+        """Tell about this job, and go on with the next."""
+        self._loop.call_soon(self._begin)
+        job.settle()
+        if isinstance(job, Group) and job.committed is not None:
+            self._metrics.committed(job.duration_s, len(job))
+            self.on_commit(job.committed)
+        self.changed()
+
+    def changed(self) -> None:
+        """The replica may have seen more than before."""
+        self.on_change()
