@@ -14,6 +14,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from os import PathLike
 from pathlib import Path
 from threading import Lock
@@ -45,6 +46,12 @@ _NAME_ROW = b"replica"
 
 def _wall_clock_ms() -> int:
     return time.time_ns() // 1_000_000
+
+
+@lru_cache(maxsize=8)
+def _read_context(cluster: str, seen: VersionVector) -> str:
+    """The `seen` of a read. Many reads share the state of the one before."""
+    return write_token(TokenKind.READ, cluster, seen)
 
 
 class Database(Handles):
@@ -147,7 +154,7 @@ class Database(Handles):
         head = reading.head(name.prefix)
         seen = None
         if kind.removable:
-            seen = write_token(TokenKind.READ, self.cluster, reading.seen)
+            seen = _read_context(self.cluster, reading.seen)
         also = () if head.exists else tuple(reading.also(name))
         if not kind.collection:
             value = reading.value(name, head)

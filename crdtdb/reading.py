@@ -7,6 +7,7 @@ covers every answer. A reading is short: one request, no waiting while it lives.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 from crdtdb import address, jsonvalue
@@ -56,6 +57,12 @@ class Digest(NamedTuple):
     objects: int
 
 
+@lru_cache(maxsize=8)
+def _seen(row: bytes) -> VersionVector:
+    """What a state covers. Many readings share the state of the one before."""
+    return State.decode(row).seen
+
+
 class Reading:
     """One consistent state of a replica."""
 
@@ -63,7 +70,7 @@ class Reading:
         self._snapshot = snapshot
         row = snapshot.get(Table.META, STATE_KEY)
         #: What this state covers.
-        self.seen: VersionVector = State.decode(row).seen if row else NOTHING
+        self.seen: VersionVector = _seen(row) if row else NOTHING
 
     def head(self, prefix: bytes) -> Head:
         """The head of an object, by its prefix. One store get."""

@@ -57,10 +57,16 @@ class Environment(NamedTuple):
         )
         try:
             handle.reader_check()
-            tables = {
-                table: Databases(*(handle.open_db(name, create=create) for name in _names(table)))
-                for table in Table
-            }
+            with handle.begin(write=create) as transaction:
+                tables = {
+                    table: Databases(
+                        *(
+                            handle.open_db(name, transaction, create=create)
+                            for name in _names(table)
+                        )
+                    )
+                    for table in Table
+                }
             return cls(handle, tables, handle.stat()["psize"])
         except BaseException:
             handle.close()

@@ -1,19 +1,23 @@
 """Faults on the links between replicas, for demonstrations and tests.
 
-Only with `--allow-fault-injection`. A fault is on this replica's link to another, both ways: what
-is sent there and what comes from there. Nothing else of the replica knows of it.
+Only with `--allow-fault-injection`. A fault is on this replica's link to another: on what is sent
+there, on what comes from there, or (when nothing is said) on both. Nothing else of the replica
+knows of it.
 """
 
 from __future__ import annotations
 
 import asyncio
 from random import Random
-from typing import Annotated
+from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 from msgspec import Meta
 
 __all__ = ["Fault", "Faults", "LinkDown"]
+
+
+Direction: TypeAlias = Literal["in", "out"]
 
 
 class LinkDown(Exception):
@@ -24,6 +28,8 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is wrong with a link."""
 
     drop: bool = False
+    #: Which way it works, seen from this replica.
+    direction: Literal["both", "in", "out"] = "both"
     latency_ms: Annotated[float, Meta(ge=0, le=60_000)] = 0
     jitter_ms: Annotated[float, Meta(ge=0, le=60_000)] = 0
     loss: Annotated[float, Meta(ge=0, le=1)] = 0
@@ -48,9 +54,9 @@ class Faults:
         """The faults in force."""
         return dict(self._faults)
 
-    async def cross(self, replica: str | None) -> None:
+    async def cross(self, replica: str | None, way: Direction) -> None:
         """Let one message cross the link, late or not at all. Raises LinkDown."""
-        fault = self._faults.get(replica or "")
+        fault = self._on(replica, way)
         if fault is None:
             return
         if fault.drop or self._random.random() < fault.loss:
@@ -58,5 +64,10 @@ class Faults:
         delay_ms = fault.latency_ms + self._random.uniform(-fault.jitter_ms, fault.jitter_ms)
         if delay_ms > 0:
             await asyncio.sleep(delay_ms / 1000)
-            if self._faults.get(replica or "", fault).drop:
+            fault = self._on(replica, way)
+            if fault is not None and fault.drop:
                 raise LinkDown
+
+    def _on(self, replica: str | None, way: Direction) -> Fault | None:
+        fault = self._faults.get(replica or "")
+        return fault if fault is not None and fault.direction in ("both", way) else None

@@ -14,9 +14,10 @@ from random import Random
 from typing import Final, Protocol
 
 import aiohttp
+import orjson
 import structlog
 
-from crdtdb.errors import PeerError
+from crdtdb.errors import CrdtdbError, PeerError
 from crdtdb.replication.messages import Sender
 from crdtdb_server.peers.envelope import (
     BODY_BYTES,
@@ -122,9 +123,14 @@ class Link:
                 frames = [self._hub.probe()]
             try:
                 answer = await self._exchange(frames)
-            except (TimeoutError, aiohttp.ClientError, OSError, LinkDown, PeerError) as error:
+            except (TimeoutError, aiohttp.ClientError, OSError, LinkDown, CrdtdbError) as error:
                 backoff_s = min(backoff_s * 2, _BACKOFF_MOST_S)
                 self._note_trouble(_described(error))
+                continue
+            except Exception:
+                backoff_s = _BACKOFF_MOST_S
+                _log.exception("a bug on the link to a peer", endpoint=self.endpoint)
+                self._note_trouble("a bug of this replica; its log has it")
                 continue
             if self.trouble is not None:
                 _log.info("peer reachable again", endpoint=self.endpoint, replica=self.replica)
@@ -135,7 +141,7 @@ class Link:
 
     async def _exchange(self, frames: list[bytes]) -> list[bytes]:
         """Post frames, take in what comes back; returns what that calls for."""
-        await self._faults.cross(self.replica)
+        await self._faults.cross(self.replica, "out")
         body, encoding = seal_body(frames)
         headers = {SENDER_HEADER: seal_sender(self._hub.me)}
         if encoding is not None:
@@ -149,7 +155,7 @@ class Link:
                 raise PeerError("refused", f"answered {response.status}: {_detail(answer)}")
             sender = open_sender(response.headers.get(SENDER_HEADER, ""))
             self.replica = sender.name
-            await self._faults.cross(sender.name)
+            await self._faults.cross(sender.name, "in")
             returned = open_body(answer, response.headers.get(ENCODING_HEADER))
         return await self._hub.deliver(sender, returned) if returned else []
 
@@ -176,7 +182,11 @@ async def _bounded(response: aiohttp.ClientResponse) -> bytes:
 
 
 def _detail(answer: bytes) -> str:
-    return answer[:300].decode(errors="replace")
+    """What a refusal says: the detail of its problem, else the beginning of whatever it is."""
+    try:
+        return str(orjson.loads(answer)["detail"])
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return answer[:200].decode(errors="replace")
 
 
 def _described(error: BaseException) -> str:

@@ -15,7 +15,6 @@ from typing import Final
 import aiohttp
 import structlog
 
-from crdtdb.errors import Problem
 from crdtdb.replication import Replication, Send
 from crdtdb.replication.messages import Sender
 from crdtdb.transaction import Committed
@@ -27,7 +26,7 @@ __all__ = ["Network", "monotonic_ms"]
 
 _log = structlog.get_logger("crdtdb.peers")
 
-_TICK_S: Final = 0.05
+_TICK_S: Final = 0.1
 #: A merge of more than this runs in the commit thread, so that reads go on.
 _HEAVY_RECORDS: Final = 500
 _HEAVY_BYTES: Final = 65_536
@@ -111,9 +110,9 @@ class Network:
 
         Raises LinkDown or PeerError.
         """
-        await self.faults.cross(sender.name)
+        await self.faults.cross(sender.name, "in")
         answers = await self.deliver(sender, frames)
-        await self.faults.cross(sender.name)
+        await self.faults.cross(sender.name, "out")
         return answers
 
     def committed(self, committed: Committed) -> None:
@@ -132,7 +131,7 @@ class Network:
                 )
                 if self._writer.held:
                     await self._open_when_settled(monotonic_ms() - started_ms)
-            except Problem:
+            except Exception:
                 _log.exception("a replication tick failed; it is tried again")
             await asyncio.sleep(_TICK_S)
 
