@@ -54,6 +54,7 @@ __all__ = [
     "check_key",
     "cut",
     "cut_prefix",
+    "is_base",
     "is_cut",
     "key_prefix",
     "member",
@@ -158,6 +159,11 @@ def cut(prefix: bytes) -> bytes:
 
 def is_cut(address: bytes) -> bool:
     return address.startswith(CUTS)
+
+
+def is_base(address: bytes) -> bool:
+    """Is this the base of an op-based object? (Some members' addresses end like one.)"""
+    return address.endswith(BASE) and not is_cut(address) and split_object(address)[1] == BASE
 
 
 def cut_prefix(address: bytes) -> bytes:

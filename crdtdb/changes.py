@@ -9,8 +9,6 @@ never is one left out.
 
 from __future__ import annotations
 
-import binascii
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterator
 from itertools import islice
 from typing import Final, NamedTuple
@@ -27,8 +25,9 @@ from crdtdb.errors import BadToken
 from crdtdb.head import FRESH
 from crdtdb.jsonvalue import JsonValue
 from crdtdb.limits import LIMITS
+from crdtdb.opaque import from_opaque, to_opaque
 from crdtdb.record import Record, visible
-from crdtdb.rows import read_head, read_row
+from crdtdb.rows import read_head, read_row, scan_heads
 from crdtdb.state import STATE_KEY, State
 from crdtdb.store.base import Snapshot, Table
 from crdtdb.types import CATALOGUE
@@ -61,7 +60,7 @@ class ChangeCursor(NamedTuple):
         inner = bytes((_VERSION,)) + codec.pack(
             (codec.fingerprint(cluster), self.store_id, self.sequence, self.base.flat())
         )
-        return urlsafe_b64encode(inner + xxhash.xxh32_digest(inner)).rstrip(b"=").decode()
+        return to_opaque(inner + xxhash.xxh32_digest(inner))
 
     @classmethod
     def read(cls, cluster: str, text: str) -> ChangeCursor:
@@ -69,13 +68,13 @@ class ChangeCursor(NamedTuple):
         if len(text) > LIMITS.token_bytes:
             raise BadToken(f"a cursor has at most {LIMITS.token_bytes} bytes")
         try:
-            whole = urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
+            whole = from_opaque(text)
             inner = whole[:-4]
             if not inner or xxhash.xxh32_digest(inner) != whole[-4:] or inner[0] != _VERSION:
                 raise BadToken("the cursor is damaged; start over without one")
             mark, store_id, sequence, flat = _decode(inner[1:])
             base = VersionVector.from_flat(flat)
-        except (binascii.Error, ValueError, msgspec.MsgspecError) as error:
+        except (ValueError, msgspec.MsgspecError) as error:
             raise BadToken("the cursor cannot be read; send it as it was given") from error
         if mark != codec.fingerprint(cluster):
             raise BadToken(f"the cursor is of another cluster than {cluster!r}")
@@ -140,8 +139,7 @@ def read_changes(snapshot: Snapshot, cursor: ChangeCursor, scope: Scope, limit: 
     scan = snapshot.scan(Table.SEQUENCE, (sequence + 1).to_bytes(8, "big"))
     shown: dict[tuple[ObjectName, bytes | None], Change] = {}
     entries = 0
-    for number, at in islice(scan, _PAGE_ENTRIES):
-        entries += 1
+    for entries, (number, at) in enumerate(islice(scan, _PAGE_ENTRIES), start=1):
         record, _ = read_row(snapshot, at)
         if not cursor.base.includes(record.context):
             for change in _changes_at(snapshot, at, record):
@@ -190,6 +188,5 @@ def _cut_changes(snapshot: Snapshot, prefix: bytes) -> Iterator[Change]:
         head = read_head(snapshot, prefix) or FRESH
         yield Change(address.name_of(prefix), None, not head.exists)
         return
-    for object_prefix, _ in snapshot.scan(Table.HEADS, prefix, address.after(prefix)):
-        head = read_head(snapshot, object_prefix) or FRESH
+    for object_prefix, head in scan_heads(snapshot, prefix, address.after(prefix)):
         yield Change(address.name_of(object_prefix), None, not head.exists)

@@ -88,7 +88,7 @@ def decode_record(address: bytes, data: bytes) -> Record:
         context = VersionVector.of(live)
         if extra:
             context = context.join(VersionVector.from_flat(extra))
-    except (msgspec.MsgspecError, ValueError, TypeError) as error:
+    except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
         raise FormatError(f"a record cannot be read: {error}") from error
     if len(live) != len(rows) or not all(
         0 <= inc < 1 << 64 and 1 <= counter < 1 << 63 for inc, counter in live
@@ -141,5 +141,5 @@ def unpack_whole(version: int, data: bytes, decoder: msgspec.msgpack.Decoder[Any
         raise FormatError("fails its checksum")
     try:
         return decoder.decode(body)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise FormatError(f"cannot be read: {error}") from error

@@ -7,13 +7,12 @@ position.
 
 from __future__ import annotations
 
-import binascii
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from typing import Final
 
 import xxhash
 
 from crdtdb.errors import BadRequest, Field
+from crdtdb.opaque import from_opaque, to_opaque
 
 __all__ = ["read_cursor", "write_cursor"]
 
@@ -27,14 +26,14 @@ def _mark(query: str, position: bytes) -> bytes:
 def write_cursor(query: str, position: bytes) -> str:
     """The cursor after the entry at `position` of a query (any text that identifies it)."""
     whole = _VERSION + _mark(query, position) + position
-    return urlsafe_b64encode(whole).rstrip(b"=").decode()
+    return to_opaque(whole)
 
 
 def read_cursor(query: str, text: str) -> bytes:
     """The position in a cursor. Raises BadRequest unless it came from this query."""
     try:
-        whole = urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
-    except (binascii.Error, ValueError):
+        whole = from_opaque(text)
+    except ValueError:
         whole = b""
     position = whole[9:]
     if whole[:1] != _VERSION or whole[1:9] != _mark(query, position):

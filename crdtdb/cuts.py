@@ -23,7 +23,15 @@ import msgspec
 from crdtdb.causal import NOTHING, VersionVector
 from crdtdb.record import Live, Payload
 
-__all__ = ["NO_WIDE_CUTS", "WideCuts", "check_cut", "covered", "cut_payload", "is_object_prefix"]
+__all__ = [
+    "NO_WIDE_CUTS",
+    "WideCuts",
+    "check_cut",
+    "covered",
+    "cut_payload",
+    "is_object_prefix",
+    "is_wide_or_object",
+]
 
 
 class _CutPayload(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
@@ -55,6 +63,11 @@ def is_object_prefix(prefix: bytes) -> bool:
     return prefix.endswith(b"\0") and prefix.count(b"\0") == 3
 
 
+def is_wide_or_object(prefix: bytes) -> bool:
+    """Does the prefix belong to whole objects, not to a part of one?"""
+    return prefix.count(b"\0") < 3 or is_object_prefix(prefix)
+
+
 class WideCuts:
     """The cuts that cover more than one object: prefix → vector. Immutable."""
 
@@ -78,9 +91,9 @@ class WideCuts:
                 vector = found if vector is None else vector.join(found)
         return vector
 
-    def items(self) -> Iterator[tuple[bytes, VersionVector]]:
-        """(prefix, vector) pairs."""
-        return iter(self._cuts.items())
+    def raised_over(self, old: WideCuts) -> Iterator[tuple[bytes, VersionVector]]:
+        """The (prefix, vector) pairs that `old` does not have."""
+        return (entry for entry in self._cuts.items() if old._cuts.get(entry[0]) != entry[1])
 
 
 NO_WIDE_CUTS: Final = WideCuts()

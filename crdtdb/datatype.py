@@ -21,7 +21,7 @@ from typing import Any, ClassVar, Final, NamedTuple, Protocol
 import msgspec
 
 from crdtdb import address
-from crdtdb.causal import Dot, VersionVector
+from crdtdb.causal import Dot
 from crdtdb.jsonvalue import JsonValue
 from crdtdb.record import Live, Payload
 
@@ -38,7 +38,6 @@ __all__ = [
     "Stamp",
     "StateType",
     "View",
-    "check_payload",
 ]
 
 
@@ -78,10 +77,6 @@ class Cut(NamedTuple):
 class View(Protocol):
     """What a type may look at: the visible live dots of the object's records."""
 
-    @property
-    def seen(self) -> VersionVector | None:
-        """The read context of the operation; None: what this replica holds at commit."""
-
     def live(self, tail: bytes) -> Live:
         """The visible live dots of one record of the object. One store get."""
 
@@ -98,16 +93,28 @@ class DataType(ABC):
     operations: ClassVar[tuple[type[Operation], ...]]
     #: Does a read show members in pages (and a size), or one value?
     collection: ClassVar[bool] = False
-    #: Can something be removed, so that reads hand out a read context?
+    #: Can less than everything be removed, so that reads hand out a read context?
     removable: ClassVar[bool] = True
+    #: The msgspec type of a payload.
+    payload: ClassVar[Any]
+
+    @abstractmethod
+    def places(self, tail: bytes) -> bool:
+        """Is there a record of such an object at this tail?"""
+
+    def check(self, dot: Dot, payload: Payload) -> None:
+        """Raises ValueError unless this type could have written that payload with that dot.
+
+        What a peer sends is checked so before it is merged.
+        """
+        msgspec.convert(payload, type=self.payload, strict=True)
 
 
 class StateType(DataType):
     """The state-based family."""
 
-    #: The msgspec type of a payload: what a peer sends is checked against it before it is merged.
-    payload: ClassVar[Any]
-    #: Do payloads hold running totals? Then a cut above the object is not enough (DESIGN 3.5).
+    #: Do payloads hold running totals? A cut cannot remove exactly what it saw of those, so cuts
+    #: do not apply to such objects: what removes them is `delete` (DESIGN 3, rule 5).
     totals: ClassVar[bool] = False
 
     @abstractmethod
@@ -126,6 +133,13 @@ class StateType(DataType):
 class ScalarType(StateType):
     """A state-based type that is one record and one value."""
 
+    def places(self, tail: bytes) -> bool:
+        return tail == address.OWN
+
+    def shows(self, live: Live) -> Any:
+        """Something that differs exactly when what users read differs."""
+        return self.alive(live), self.value(live)
+
     @abstractmethod
     def value(self, live: Live) -> JsonValue:
         """What users read. Deterministic in the live dots; `value({})` is the bottom."""
@@ -135,6 +149,9 @@ class CollectionType(StateType):
     """A state-based type whose members are records of their own, at MEMBER tails."""
 
     collection = True
+
+    def places(self, tail: bytes) -> bool:
+        return tail.startswith(address.MEMBER)
 
     def entry(self, tail: bytes, live: Live) -> JsonValue:
         """What a page shows of one member that is alive."""
@@ -148,7 +165,11 @@ class OperationType(DataType):
     same result for concurrent operations in either order.
     """
 
-    payload: ClassVar[Any]
+    #: The msgspec type of a materialised value.
+    folded: ClassVar[Any]
+
+    def places(self, tail: bytes) -> bool:
+        return tail == address.BASE or tail.startswith(address.OPERATION)
 
     @abstractmethod
     def prepare(self, operation: Operation, folded: Any) -> Payload | Cut:
@@ -165,8 +186,3 @@ class OperationType(DataType):
     @abstractmethod
     def value(self, folded: Any) -> JsonValue:
         """What users read. `value(empty())` is the bottom."""
-
-
-def check_payload(data_type: StateType | OperationType, payload: Payload) -> None:
-    """Raises ValueError unless the payload is one that this type could have written."""
-    msgspec.convert(payload, type=data_type.payload, strict=True)

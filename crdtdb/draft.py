@@ -19,7 +19,7 @@ from crdtdb.cuts import WideCuts, covered, is_object_prefix
 from crdtdb.datatype import OperationType, StateType
 from crdtdb.head import FRESH, Head
 from crdtdb.record import EMPTY, Live, Record, join, visible
-from crdtdb.rows import read_folded, read_head, read_record
+from crdtdb.rows import pack_folded, read_folded, read_head, read_record
 from crdtdb.store.base import Batch, Snapshot, Table
 from crdtdb.types import CATALOGUE
 
@@ -99,7 +99,7 @@ class Draft:
         head = read_head(self._snapshot, prefix)
         if head is not None:
             return head
-        cut = self.wide.applying(prefix)
+        cut = None if _has_totals(type_of(prefix)) else self.wide.applying(prefix)
         return FRESH if cut is None else Head(cut=cut)
 
     def folded(self, prefix: bytes, kind: OperationType) -> Any:
@@ -116,6 +116,13 @@ class Draft:
     def live(self, at: bytes, prefix: bytes) -> Live:
         """The visible live dots at an address."""
         return visible(self.record(at).live, self.head(prefix).cut)
+
+    def has_standing(self, prefix: bytes) -> bool:
+        """Is there anything in the object that no cut covers, seen by users or not?"""
+        head = self.head(prefix)
+        if _has_totals(type_of(prefix)):
+            return head.exists
+        return not (head.cut or NOTHING).includes(head.context)
 
     def heads_under(self, prefix: bytes) -> Iterator[bytes]:
         """The prefixes of all objects below an address prefix."""
@@ -139,14 +146,8 @@ class Draft:
 
     # -- changing -----------------------------------------------------------------------------
 
-    def join(
-        self, at: bytes, incoming: Record, seen: VersionVector, past: VersionVector = NOTHING
-    ) -> Record:
-        """Join a record into what is here: the only way state changes.
-
-        `seen` is what its sender has seen; `past` is what every new operation in it comes after
-        (for a commit or a push: what the origin had seen before it), if that is known.
-        """
+    def join(self, at: bytes, incoming: Record, seen: VersionVector) -> Record:
+        """Join a record, whose sender has seen `seen`, into what is here: how state changes."""
         is_cut = address.is_cut(at)
         prefix, tail = (b"", b"") if is_cut else address.split_object(at)
         if tail == address.BASE:
@@ -159,7 +160,7 @@ class Draft:
         if is_cut:
             self._install_cut(at, new)
         else:
-            self._install(at, prefix, tail, old, new, past)
+            self._install(at, prefix, tail, old, new)
         return new
 
     def _put(self, at: bytes, record: Record | None) -> None:
@@ -173,12 +174,11 @@ class Draft:
         tail: bytes,
         old: Record,
         new: Record,
-        past: VersionVector,
     ) -> None:
         self._latest[prefix] = at
         kind = type_of(prefix)
         head = self.head(prefix)
-        context = _later_than(past, head.context, new.context)
+        context = head.context.join(new.context)
         if isinstance(kind, OperationType):
             if tail[0] == _OPERATION and (live := visible(new.live, head.cut)):
                 self._fold_in(prefix, kind, head, context, live)
@@ -231,12 +231,12 @@ class Draft:
 
     def _cut_object(self, prefix: bytes, vector: VersionVector, at: bytes) -> None:
         head = self.head(prefix)
+        kind = type_of(prefix)
         cut = vector if head.cut is None else head.cut.join(vector)
-        if cut == head.cut:
+        if cut == head.cut or _has_totals(kind):
             return
         self._latest[prefix] = at
         head = msgspec.structs.replace(head, cut=cut)
-        kind = type_of(prefix)
         if cut.includes(head.context):
             # All there is was seen by the cut: nothing is left, and nothing need be read.
             if isinstance(kind, OperationType):
@@ -310,7 +310,8 @@ class Draft:
         """Put operations that every member has seen into the base, and drop their records.
 
         `operations` are addresses in causal order. What users see does not change. Nothing
-        concurrent to them can arrive any more, so a later cut covers all of the base or none.
+        concurrent to them can arrive any more and cuts of such objects take no read context, so
+        a later cut covers all of the base.
         """
         kind = type_of(prefix)
         assert isinstance(kind, OperationType)
@@ -360,7 +361,7 @@ class Draft:
         batch: Batch = {Table.RECORDS: records, Table.SEQUENCE: entries, Table.HEADS: heads}
         if self._folded:
             batch[Table.FOLDED] = {
-                prefix: None if value is None else codec.pack(value)
+                prefix: None if value is None else pack_folded(value)
                 for prefix, value in self._folded.items()
             }
         return batch, travelling, sequence
@@ -372,9 +373,5 @@ def _alive(kind: StateType | OperationType | None, live: Live) -> bool:
     return kind.alive(live) if isinstance(kind, StateType) else True
 
 
-def _later_than(past: VersionVector, old: VersionVector, new: VersionVector) -> VersionVector:
-    """What of two contexts is not known to come before the newest operation."""
-    joined = old.join(new)
-    if not past:
-        return joined
-    return VersionVector({inc: n for inc, n in joined.items() if past.get(inc) < n})
+def _has_totals(kind: StateType | OperationType | None) -> bool:
+    return isinstance(kind, StateType) and kind.totals

@@ -37,8 +37,7 @@ class Head(msgspec.Struct, frozen=True):
     size: int = 0
     #: Local sequence number of the latest change below the object.
     sequence: int = 0
-    #: A cut that covers this covers everything in the object: the operations that no later
-    #: operation on the object had seen, or more.
+    #: Join of the contexts of all its records: a cut that covers this covers all there is.
     context: VersionVector = NOTHING
     #: Join of all cuts that apply to the object; None when nothing was cut.
     cut: VersionVector | None = None

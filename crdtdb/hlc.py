@@ -16,9 +16,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["LOGICAL_BITS", "Observed", "milliseconds", "observe", "tick"]
+__all__ = ["LOGICAL_BITS", "MOST", "Observed", "milliseconds", "observe", "tick"]
 
 LOGICAL_BITS = 16
+#: The last time there is (in the year 10889); a clock beyond it shows this.
+MOST = (1 << 64) - 1
 
 
 class Observed(NamedTuple):
@@ -30,7 +32,7 @@ class Observed(NamedTuple):
 
 def tick(last: int, now_ms: int) -> int:
     """The next time after `last` when the wall clock shows `now_ms`."""
-    return max(last + 1, now_ms << LOGICAL_BITS)
+    return min(max(last + 1, now_ms << LOGICAL_BITS, 0), MOST)
 
 
 def observe(last: int, remote: int, now_ms: int, max_drift_ms: int) -> Observed:

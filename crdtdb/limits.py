@@ -31,6 +31,8 @@ class Limits:
     transaction_operations: int = 1_000
     #: Values in one `add` or `remove`.
     operation_values: int = 1_000
+    #: Concurrent values that a write with an old read context may leave standing.
+    siblings: int = 100
     #: Body of one request.
     body_bytes: int = 8 * 1_048_576
     #: Members, keys or buckets of one page, at most and when nothing is said.

@@ -20,7 +20,7 @@ from crdtdb.jsonvalue import JsonValue
 from crdtdb.limits import LIMITS
 from crdtdb.operations import type_named
 from crdtdb.record import visible
-from crdtdb.rows import read_folded, read_head, read_record, scan_records
+from crdtdb.rows import read_folded, read_head, read_record, scan_heads, scan_records
 from crdtdb.state import STATE_KEY, State
 from crdtdb.store.base import Snapshot, Table
 from crdtdb.types import CATALOGUE
@@ -142,8 +142,8 @@ class Reading:
         if after is not None:
             first = max(first, address.object_prefix(bucket, type_name, after) + b"\0")
         found: list[str] = []
-        for at, row in self._snapshot.scan(Table.HEADS, first, address.after(prefix)):
-            if Head.decode(row).exists:
+        for at, head in scan_heads(self._snapshot, first, address.after(prefix)):
+            if head.exists:
                 if len(found) == limit:
                     return found, True
                 found.append(address.name_of(at).key)
@@ -160,7 +160,7 @@ class Reading:
         if after is not None:
             start = address.after(address.bucket_prefix(after))
         while start is not None:
-            entry = next(self._snapshot.scan(Table.HEADS, start), None)
+            entry = next(scan_heads(self._snapshot, start), None)
             if entry is None:
                 break
             bucket = address.name_of(entry[0]).bucket
@@ -175,18 +175,17 @@ class Reading:
     def digest(self) -> Digest:
         """Equal exactly when two replicas show the same data. O(objects)."""
         digest = objects = 0
-        for prefix, row in self._snapshot.scan(Table.HEADS, address.DATA):
+        for prefix, head in scan_heads(self._snapshot, address.DATA):
             if prefix[1:2] == b"_":
                 continue
-            head = Head.decode(row)
             digest ^= head.digest
             objects += head.exists
         return Digest(digest, objects)
 
     def existing(self, prefix: bytes) -> Iterator[ObjectName]:
         """The objects that exist below an address prefix."""
-        for at, row in self._snapshot.scan(Table.HEADS, prefix, address.after(prefix)):
-            if Head.decode(row).exists:
+        for at, head in scan_heads(self._snapshot, prefix, address.after(prefix)):
+            if head.exists:
                 yield address.name_of(at)
 
     def _any_exists(self, prefix: bytes) -> bool:

@@ -8,17 +8,32 @@ from typing import Any, Final
 import msgspec
 
 from crdtdb import codec
+from crdtdb.causal import VersionVector
 from crdtdb.errors import StorageFailed
 from crdtdb.head import Head
 from crdtdb.record import EMPTY, Record
 from crdtdb.store.base import Snapshot, Table
 
-__all__ = ["WIDE_CUT_ROWS", "read_folded", "read_head", "read_record", "read_row", "scan_records"]
+__all__ = [
+    "WIDE_CUT_ROWS",
+    "pack_cut_row",
+    "pack_folded",
+    "read_cut_row",
+    "read_folded",
+    "read_head",
+    "read_record",
+    "read_row",
+    "scan_heads",
+    "scan_records",
+]
 
 #: META rows that repeat the wide cuts, so that opening a replica need not look for them.
 WIDE_CUT_ROWS: Final = b"cut/"
 
-_decode_folded = msgspec.msgpack.Decoder().decode
+_FOLDED_VERSION: Final = 1
+_CUT_VERSION: Final = 1
+_folded_decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder()
+_flat_decoder = msgspec.msgpack.Decoder(list[int])
 
 
 def _decoded(at: bytes, row: bytes) -> Record:
@@ -57,8 +72,18 @@ def scan_records(
 def read_head(snapshot: Snapshot, prefix: bytes) -> Head | None:
     """The head of an object, by its prefix; None if it has none. Raises StorageFailed."""
     row = snapshot.get(Table.HEADS, prefix)
-    if row is None:
-        return None
+    return None if row is None else _head(prefix, row)
+
+
+def scan_heads(
+    snapshot: Snapshot, start: bytes, end: bytes | None = None
+) -> Iterator[tuple[bytes, Head]]:
+    """Object prefixes and heads with start ≤ prefix < end, in order, lazily."""
+    for prefix, row in snapshot.scan(Table.HEADS, start, end):
+        yield prefix, _head(prefix, row)
+
+
+def _head(prefix: bytes, row: bytes) -> Head:
     try:
         return Head.decode(row)
     except codec.FormatError as error:
@@ -68,4 +93,24 @@ def read_head(snapshot: Snapshot, prefix: bytes) -> Head | None:
 def read_folded(snapshot: Snapshot, prefix: bytes) -> Any:
     """The materialised value of an op-based object; None if there is none."""
     row = snapshot.get(Table.FOLDED, prefix)
-    return None if row is None else _decode_folded(row)
+    if row is None:
+        return None
+    try:
+        return codec.unpack_whole(_FOLDED_VERSION, row, _folded_decoder)
+    except codec.FormatError as error:
+        raise StorageFailed(f"the value of {prefix!r} is damaged on disk ({error})") from error
+
+
+def pack_folded(value: Any) -> bytes:
+    """The row of a materialised value."""
+    return codec.pack_whole(_FOLDED_VERSION, value)
+
+
+def pack_cut_row(vector: VersionVector) -> bytes:
+    """The row that repeats a wide cut."""
+    return codec.pack_whole(_CUT_VERSION, vector.flat())
+
+
+def read_cut_row(row: bytes) -> VersionVector:
+    """The inverse of `pack_cut_row`. Raises codec.FormatError."""
+    return VersionVector.from_flat(codec.unpack_whole(_CUT_VERSION, row, _flat_decoder))

@@ -12,8 +12,6 @@ server clamps a read context to what it has seen before that enters any state.
 
 from __future__ import annotations
 
-import binascii
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from enum import Enum
 from functools import lru_cache
 from typing import Final
@@ -25,6 +23,7 @@ from crdtdb import codec
 from crdtdb.causal import VersionVector
 from crdtdb.errors import BadToken
 from crdtdb.limits import LIMITS
+from crdtdb.opaque import from_opaque, to_opaque
 
 __all__ = ["TokenKind", "read_token", "write_token"]
 
@@ -47,7 +46,7 @@ def _cluster_mark(cluster: str) -> bytes:
 def write_token(kind: TokenKind, cluster: str, vector: VersionVector) -> str:
     """The token for a vector. O(entries)."""
     inner = bytes((_VERSION,)) + kind.value + _cluster_mark(cluster) + codec.pack(vector.flat())
-    return urlsafe_b64encode(inner + xxhash.xxh32_digest(inner)).rstrip(b"=").decode()
+    return to_opaque(inner + xxhash.xxh32_digest(inner))
 
 
 def read_token(kind: TokenKind, cluster: str, text: str) -> VersionVector:
@@ -55,8 +54,8 @@ def read_token(kind: TokenKind, cluster: str, text: str) -> VersionVector:
     if len(text) > LIMITS.token_bytes:
         raise BadToken(f"a token has at most {LIMITS.token_bytes} bytes; this has {len(text)}")
     try:
-        whole = urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
-    except (binascii.Error, ValueError) as error:
+        whole = from_opaque(text)
+    except ValueError as error:
         raise BadToken("the token is not base64url; send it as it was given") from error
     inner, checksum = whole[:-4], whole[-4:]
     if len(inner) < 11 or xxhash.xxh32_digest(inner) != checksum:

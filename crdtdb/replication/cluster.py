@@ -118,16 +118,21 @@ class Cluster:
         seen: VersionVector,
         time: int,
         *,
-        past: VersionVector | None = None,
         first_state: bool = False,
-    ) -> None:
-        """Take in records that bring this replica to `seen` (see `Engine.merge`)."""
-        past = VersionVector() if past is None else past
-        if self.engine.merge(records, seen, time, past=past, served=first_state):
+    ) -> list[Send]:
+        """Take in records that bring this replica to `seen` (see `Engine.merge`).
+
+        If the sender knows more of this replica's dots than it does itself, they were lost here:
+        the identity must not go on.
+        """
+        lost = seen.get(self.incarnation) > self.seen.get(self.incarnation)
+        sends = self.take_new_incarnation() if lost else []
+        if self.engine.merge(records, seen, time, served=first_state):
             self.refusals["clock-ahead"] += 1
         if touches_members(records):
             self.refresh_members()
         self.reports.advance(self.seen)
+        return sends
 
     def refresh_members(self) -> None:
         """Read the members again, because something was written about them."""

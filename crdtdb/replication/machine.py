@@ -229,20 +229,19 @@ class Replication:
             raise PeerError("bad-frame", "a push covers no operations")
         if message.origin != peer.sender.incarnation:
             raise PeerError("forged-origin", "a replica pushes only its own operations")
+        sends: list[Send] = []
         if message.last > self._cluster.seen.get(message.origin):
             if fits(message, self._cluster.seen):
-                self._apply(message)
+                sends += self._apply(message)
             else:
                 self._early.hold(message, peer.sender.address, self._cluster.now_ms)
-        sends = self._after_merge()
+        sends += self._after_merge()
         counter = self._cluster.seen.get(message.origin)
         return sends + self._cluster.answer(peer, Received(message.origin, counter))
 
-    def _apply(self, push: messages.Push) -> None:
-        deps = read_vector(push.deps)
-        past = deps.with_dot((push.origin, push.first - 1)) if push.first > 1 else deps
-        seen = deps.with_dot((push.origin, push.last))
-        self._cluster.merge(push.records, seen, push.time, past=past)
+    def _apply(self, push: messages.Push) -> list[Send]:
+        seen = read_vector(push.deps).with_dot((push.origin, push.last))
+        return self._cluster.merge(push.records, seen, push.time)
 
     def _on_received(self, peer: Peer, message: Received) -> list[Send]:
         own = self._cluster.incarnation
@@ -253,14 +252,15 @@ class Replication:
 
     def _after_merge(self) -> list[Send]:
         """More has been seen: what came too early may fit now."""
+        sends: list[Send] = []
         while push := self._early.next_fitting(self._cluster.seen):
             try:
-                self._apply(push)
+                sends += self._apply(push)
             except PeerError as error:
                 self._cluster.refusals[error.reason] += 1
         if self._cluster.served and self._cluster.incarnation not in self._cluster.members:
-            return self._cluster.commit(adding(self._cluster.me))
-        return []
+            sends += self._cluster.commit(adding(self._cluster.me))
+        return sends
 
     def _fold(self) -> None:
         """Fold stable operations of op-based objects into their bases, a portion at a time."""

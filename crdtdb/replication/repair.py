@@ -161,12 +161,12 @@ class Repair:
             return cluster.answer(peer, pull.request())
         self.pull = None
         claimed = read_vector(message.claim.seen)
-        cluster.merge(pull.records, claimed, message.claim.time, first_state=True)
+        sends = cluster.merge(pull.records, claimed, message.claim.time, first_state=True)
         peer.cursor = pull.cursor
         cluster.note_seen(peer, claimed)
         if pull.records:
             self.relay_soon()
-        return self._next_pull()
+        return sends + self._next_pull()
 
     def on_refused(self, peer: Peer) -> list[Send]:
         """The donor cannot serve: turn to another."""

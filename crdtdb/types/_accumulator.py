@@ -23,12 +23,12 @@ from typing import NamedTuple, TypeAlias
 from crdtdb.causal import Dot
 from crdtdb.record import Live, Payload
 
-__all__ = ["Sums", "accumulate", "is_spent", "payload_type", "reset", "total"]
+__all__ = ["PayloadType", "Sums", "accumulate", "check", "is_spent", "reset", "total"]
 
 _Number: TypeAlias = int | bytes
 _Baseline: TypeAlias = tuple[int, int, _Number, _Number]
 #: [name (incarnation, counter), added, taken, baselines]
-payload_type: TypeAlias = tuple[int, int, _Number, _Number, list[_Baseline]]
+PayloadType: TypeAlias = tuple[int, int, _Number, _Number, list[_Baseline]]
 
 
 class Sums(NamedTuple):
@@ -87,6 +87,16 @@ def _own(live: Live, dot: Dot) -> tuple[list[Dot], Dot]:
         return mine, dot
     incarnation, counter, *_ = live[max(mine)]
     return mine, (incarnation, counter)
+
+
+def check(dot: Dot, payload: Payload) -> None:
+    """Raises ValueError for a payload that no replica writes with this dot."""
+    incarnation, counter, added, taken, lines = payload
+    if incarnation != dot[0] or not 1 <= counter <= dot[1]:
+        raise ValueError("an accumulator belongs to the replica that wrote it")
+    numbers = [added, taken, *(number for line in lines for number in line[2:])]
+    if any(isinstance(number, int) and number < 0 for number in numbers):
+        raise ValueError("totals only grow")
 
 
 def total(live: Live) -> int:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from crdtdb.address import OWN
+from crdtdb.causal import Dot
 from crdtdb.datatype import Change, Cut, ScalarType, Stamp, View
-from crdtdb.errors import Field, InvalidOperation
-from crdtdb.record import Live
+from crdtdb.record import Live, Payload
 from crdtdb.types import _accumulator
 from crdtdb.types._accumulator import Sums
 
@@ -17,9 +17,13 @@ __all__ = ["CountingType"]
 class CountingType(ScalarType):
     """A counter whose increments survive every reset that did not see them."""
 
-    payload = _accumulator.payload_type
+    payload = _accumulator.PayloadType
     totals = True
     removable = False
+
+    def check(self, dot: Dot, payload: Payload) -> None:
+        super().check(dot, payload)
+        _accumulator.check(dot, payload)
 
     def add(self, view: View, stamp: Stamp, by: Sums) -> Iterator[Change | Cut]:
         """Add to this replica's accumulator."""
@@ -28,11 +32,6 @@ class CountingType(ScalarType):
 
     def delete(self, view: View, stamp: Stamp) -> Iterator[Change | Cut]:
         """Reset: a running total is not a dot, so a cut could not remove exactly what it saw."""
-        if view.seen is not None:
-            raise InvalidOperation(
-                "a running total cannot be split at an earlier read; delete without `seen`",
-                Field("seen", "not for counters"),
-            )
         live = view.live(OWN)
         if not _accumulator.is_spent(live):
             step = _accumulator.reset(live, stamp.dot)

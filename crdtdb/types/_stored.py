@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from crdtdb import jsonvalue
-from crdtdb.errors import Field, TooLarge
+from crdtdb.errors import BadRequest, Field, TooLarge
 from crdtdb.limits import LIMITS
 
-__all__ = ["stored"]
+__all__ = ["check_stored", "stored"]
 
 
 def stored(value: object) -> bytes:
@@ -18,3 +18,13 @@ def stored(value: object) -> bytes:
             Field("value", "too large", LIMITS.value_bytes),
         )
     return text
+
+
+def check_stored(text: bytes) -> None:
+    """Raises ValueError for text that `stored` never gives."""
+    if len(text) > LIMITS.value_bytes:
+        raise ValueError("a value is too large")
+    try:
+        jsonvalue.parse(text)
+    except BadRequest as error:
+        raise ValueError(f"a value is not JSON: {error}") from error

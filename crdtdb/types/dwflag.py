@@ -34,8 +34,11 @@ class DisableWinsFlag(ScalarType):
         live = view.live(OWN)
         if isinstance(operation, Enable):
             yield Change(OWN, live.keys(), True)
-        else:  # the mark is needed even when nothing is on: an enable may be under way elsewhere
-            yield Change(OWN, view.observed(live), False)
+        else:
+            # The mark is needed even when nothing is on: an enable may be under way elsewhere. It
+            # says all that earlier "off" marks said, so it takes their place.
+            off = [dot for dot, on in live.items() if not on]
+            yield Change(OWN, {*view.observed(live), *off}, False)
 
     def alive(self, live: Live) -> bool:
         return self.value(live)

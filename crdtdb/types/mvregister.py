@@ -11,10 +11,13 @@ from typing import Any
 
 from crdtdb import jsonvalue
 from crdtdb.address import OWN
+from crdtdb.causal import Dot
 from crdtdb.datatype import Change, Cut, Operation, ScalarType, Stamp, View
+from crdtdb.errors import Field, TooLarge
 from crdtdb.jsonvalue import JsonValue
-from crdtdb.record import Live
-from crdtdb.types._stored import stored
+from crdtdb.limits import LIMITS
+from crdtdb.record import Live, Payload
+from crdtdb.types._stored import check_stored, stored
 
 __all__ = ["TYPE"]
 
@@ -35,7 +38,21 @@ class MultiValueRegister(ScalarType):
     def mutate(self, operation: Operation, view: View, stamp: Stamp) -> Iterator[Change | Cut]:
         assert isinstance(operation, Set)
         text = stored(operation.value)
-        yield Change(OWN, view.observed(view.live(OWN)), text)
+        live = view.live(OWN)
+        observed = view.observed(live)
+        if len(live) - len(observed) >= LIMITS.siblings:
+            raise TooLarge(
+                f"there are {len(live)} concurrent values; read them and replace them first",
+                Field("seen", "leaves too many values standing", LIMITS.siblings),
+            )
+        yield Change(OWN, observed, text)
+
+    def check(self, dot: Dot, payload: Payload) -> None:
+        super().check(dot, payload)
+        check_stored(payload)
+
+    def shows(self, live: Live) -> set[bytes]:
+        return set(live.values())
 
     def value(self, live: Live) -> JsonValue:
         values = {jsonvalue.encode(value): value for value in map(jsonvalue.load, live.values())}

@@ -40,7 +40,9 @@ class OperationCounter(OperationType):
     name = "opcounter"
     summary = "A counter kept as a log of operations; every step counts exactly once."
     operations = (Increment, Decrement, Reset)
+    removable = False
     payload = Annotated[int, Meta(ge=-LIMITS.step, le=LIMITS.step)]
+    folded = Annotated[str, Meta(pattern=r"^(0|-?[1-9][0-9]*)$")]
 
     def prepare(self, operation: Operation, folded: Any) -> Payload | Cut:
         match operation:

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from crdtdb import jsonvalue
+from crdtdb import hlc, jsonvalue
 from crdtdb.address import OWN
+from crdtdb.causal import Dot
 from crdtdb.datatype import Change, Cut, Operation, ScalarType, Stamp, View
 from crdtdb.jsonvalue import JsonValue
-from crdtdb.record import Live
-from crdtdb.types._stored import stored
+from crdtdb.record import Live, Payload
+from crdtdb.types._stored import check_stored, stored
 
 __all__ = ["TYPE"]
 
@@ -36,11 +37,23 @@ class Register(ScalarType):
         text = stored(operation.value)
         yield Change(OWN, view.live(OWN).keys(), (stamp.time, text))
 
+    def check(self, dot: Dot, payload: Payload) -> None:
+        super().check(dot, payload)
+        time, text = payload
+        if not 0 <= time <= hlc.MOST:
+            raise ValueError("a time is out of range")
+        check_stored(text)
+
+    def shows(self, live: Live) -> bytes | None:
+        return live[self._winner(live)][1] if live else None
+
+    def _winner(self, live: Live) -> Dot:
+        return max(live, key=lambda dot: (live[dot][0], dot))
+
     def value(self, live: Live) -> JsonValue:
         if not live:
             return None
-        winner = max(live, key=lambda dot: (live[dot][0], dot))
-        return jsonvalue.load(live[winner][1])
+        return jsonvalue.load(live[self._winner(live)][1])
 
 
 TYPE = Register()

@@ -21,8 +21,6 @@ __all__ = ["DATA_FILE", "LOCK_FILE", "TABLE_NAMES", "Environment"]
 
 #: The names are LMDB's.
 DATA_FILE, LOCK_FILE = "data.mdb", "lock.mdb"
-#: An entry of no table, only there to be written.
-_TURN = b"turn"
 #: Snapshots open at one time, in all threads.
 _MAX_READERS = 512
 
@@ -57,7 +55,8 @@ class Environment(NamedTuple):
         )
         try:
             handle.reader_check()
-            with handle.begin(write=create) as transaction:
+            # py-lmdb keeps the tables that were opened in a write transaction only.
+            with handle.begin(write=True) as transaction:
                 tables = {
                     table: Databases(
                         *(
@@ -87,16 +86,10 @@ class Environment(NamedTuple):
         """LMDB's number of the last commit."""
         return self.handle.info()["last_txnid"]
 
-    def apply(self, batch: Batch) -> None:
-        """One transaction: all of it is on the disk, or nothing of it happened."""
-        with self.handle.begin(write=True) as transaction:
-            for table, changes in batch.items():
-                longkeys.apply(transaction, self.tables[table], changes)
-
-    def turn_over(self) -> None:
-        """A commit without contents: pages that the one before freed can be used from the next."""
-        with self.handle.begin(write=True) as transaction:
-            transaction.put(_TURN, b"")
+    def change(self, transaction: lmdb.Transaction[bytes], batch: Batch) -> None:
+        """Make the changes of a batch, as part of a write transaction."""
+        for table, changes in batch.items():
+            longkeys.apply(transaction, self.tables[table], changes)
 
     def stats(self) -> StoreStats:
         pages = 0

@@ -17,7 +17,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Self
@@ -38,6 +38,8 @@ _MAX_MAP_BYTES = 2**40
 _LOAN_BYTES = 2**24
 #: Snapshots are short, so one older than this is held by a thread that waits for us.
 _PATIENCE_S = 5.0
+#: An entry of no table, only there to be written.
+_TURN = b"turn"
 #: What the system says when there is no room: device, quota, greatest file.
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
@@ -141,7 +143,7 @@ class LmdbStore:
         limit = self._max_map_bytes + (_LOAN_BYTES if _frees(batch) else 0)
         while True:
             try:
-                self._environment.apply(batch)
+                self._transact(lambda transaction: self._environment.change(transaction, batch))
                 return
             except lmdb.MapFullError as error:
                 size = self._environment.map_bytes
@@ -156,6 +158,19 @@ class LmdbStore:
                     raise StorageFailed(
                         "the store must grow and cannot while snapshots are open; try again"
                     ) from error
+
+    def _transact(self, change: Callable[[lmdb.Transaction[bytes]], object]) -> None:
+        """One write transaction: all of it is on the disk on return, or nothing happened."""
+        transaction = self._environment.handle.begin(write=True)
+        try:
+            change(transaction)
+            transaction.commit()
+        except BaseException:
+            # py-lmdb's abort waits for an instant without any operation in another thread, and
+            # busy snapshots may never leave it one. So they have to wait outside.
+            with self._gate.shut(_PATIENCE_S):
+                transaction.abort()
+            raise
 
     def _grow_early(self, batch: Batch) -> None:
         """Grow while there is room, so that hardly any transaction is thrown away."""
@@ -181,7 +196,7 @@ class LmdbStore:
 
     def _repay(self) -> None:
         """Back to the limit, with the pages that the last commit freed ready for use."""
-        self._environment.turn_over()
+        self._transact(lambda transaction: transaction.put(_TURN, b""))
         self._last_commit = self._environment.last_commit
         with self._gate.shut(_PATIENCE_S) as alone:
             if alone:

@@ -1,0 +1,83 @@
+"""Admission: is what a peer sent something that an honest, compatible replica could have sent?
+
+A batch is checked whole before anything of it is merged, and refused whole. Nothing that passes
+can make a later read fail, give a type a payload it never writes, or name an operation that its
+sender has not seen.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from crdtdb import address, codec
+from crdtdb.address import CutAddress, RecordAddress
+from crdtdb.causal import VersionVector
+from crdtdb.cuts import check_cut, is_wide_or_object
+from crdtdb.datatype import OperationType
+from crdtdb.errors import PeerError
+from crdtdb.record import Record
+from crdtdb.types import CATALOGUE
+
+__all__ = ["admit"]
+
+
+def admit(at: bytes, data: bytes, seen: VersionVector) -> Record:
+    """Decode a record from a peer that has seen `seen`.
+
+    Raises PeerError with a reason: `newer-version`, `bad-record` or `beyond-claim`.
+    """
+    try:
+        parsed = address.parse(at)
+        record = codec.decode_record(at, data)
+        if not seen.includes(record.context):
+            raise PeerError("beyond-claim", "a record holds dots that its sender has not seen")
+        if isinstance(parsed, CutAddress):
+            _check_cut(parsed, record, seen)
+        else:
+            _check_record(parsed, record)
+    except codec.NewerVersion as error:
+        raise PeerError("newer-version", str(error)) from error
+    except (ValueError, msgspec.ValidationError) as error:
+        raise PeerError("bad-record", str(error)) from error
+    return record
+
+
+def _check_cut(cut: CutAddress, record: Record, seen: VersionVector) -> None:
+    if not is_wide_or_object(cut.prefix):
+        raise ValueError("cuts within an object have no meaning yet")
+    for payload in record.live.values():
+        if not seen.includes(check_cut(payload)):
+            raise PeerError("beyond-claim", "a cut covers more than its sender has seen")
+
+
+def _check_record(parsed: RecordAddress, record: Record) -> None:
+    """What a type of a newer version would store is kept and relayed, but not understood."""
+    kind = CATALOGUE.get(parsed.name.type)
+    if kind is None:
+        return
+    if not kind.places(parsed.tail):
+        raise ValueError(f"a {kind.name} has no record there")
+    if isinstance(kind, OperationType):
+        _check_log(kind, parsed.tail, record)
+        return
+    for dot, payload in record.live.items():
+        kind.check(dot, payload)
+
+
+def _check_log(kind: OperationType, tail: bytes, record: Record) -> None:
+    if tail == address.BASE:
+        if len(record.live) > 1:
+            raise ValueError("a base is one value")
+        for folded in record.live.values():
+            _convert(folded, kind.folded)
+        return
+    dot = address.operation_dot(tail)
+    if record.live.keys() != {dot} or record.context != VersionVector.of([dot]):
+        raise ValueError("the record of an operation holds that operation and nothing else")
+    kind.check(dot, record.live[dot])
+
+
+def _convert(value: Any, kind: Any) -> None:
+    msgspec.convert(value, type=kind, strict=True)

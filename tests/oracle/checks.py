@@ -1,0 +1,162 @@
+"""What must hold of one replica at any moment, whatever happened: its own books agree.
+
+Heads and folded values answer in O(1) what a scan of the records would; here they are counted
+again by that scan. Every check has a name, so that a planted bug can say which one must find it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from crdtdb import address, codec
+from crdtdb.causal import VersionVector
+from crdtdb.cuts import check_cut
+from crdtdb.datatype import OperationType, StateType
+from crdtdb.head import FRESH, Head
+from crdtdb.record import Live, Record, visible
+from crdtdb.rows import read_folded
+from crdtdb.state import STATE_KEY, State
+from crdtdb.store.base import Snapshot, Table
+from crdtdb.store.memory import MemoryStore
+from crdtdb.types import CATALOGUE
+
+__all__ = ["Violation", "check_books"]
+
+
+class Violation(AssertionError):
+    """Something that must hold does not; `check` names it."""
+
+    def __init__(self, check: str, detail: str) -> None:
+        super().__init__(f"{check}: {detail}")
+        self.check = check
+
+
+class _Row(NamedTuple):
+    record: Record
+    sequence: int
+
+
+class _Books(NamedTuple):
+    """Every row of a store, decoded."""
+
+    state: State
+    records: Mapping[bytes, _Row]
+    sequence: Mapping[int, bytes]
+    heads: Mapping[bytes, Head]
+    folded: Mapping[bytes, Any]
+
+
+def check_books(store: MemoryStore) -> None:
+    """Raise Violation unless everything a store keeps twice agrees."""
+    with store.snapshot() as snapshot:
+        state = snapshot.get(Table.META, STATE_KEY)
+        if state is None:
+            return  # nothing was ever written
+        books = _read(snapshot, State.decode(state))
+    _check_sequence(books)
+    _check_contexts(books)
+    objects = {address.split_object(at)[0] for at in books.records if not address.is_cut(at)}
+    for prefix in objects | set(books.heads):
+        _check_head(books, prefix)
+
+
+def _read(snapshot: Snapshot, state: State) -> _Books:
+    return _Books(
+        state,
+        {
+            at: _Row(codec.decode_record(at, codec.row_record(row)), codec.row_sequence(row))
+            for at, row in snapshot.scan(Table.RECORDS)
+        },
+        {int.from_bytes(key, "big"): at for key, at in snapshot.scan(Table.SEQUENCE)},
+        {prefix: Head.decode(row) for prefix, row in snapshot.scan(Table.HEADS)},
+        {prefix: read_folded(snapshot, prefix) for prefix, _ in snapshot.scan(Table.FOLDED)},
+    )
+
+
+def _check_sequence(books: _Books) -> None:
+    """Every record is in the sequence once, at its latest change."""
+    by_records = {row.sequence: at for at, row in books.records.items()}
+    if by_records != books.sequence:
+        raise Violation("sequence", f"{books.sequence} is not {by_records}")
+    if by_records and max(by_records) > books.state.sequence:
+        raise Violation("sequence", f"{max(by_records)} was given out, {books.state.sequence} kept")
+
+
+def _check_contexts(books: _Books) -> None:
+    """Live dots are in their record's context, contexts in what the replica has seen."""
+    for at, (record, _) in books.records.items():
+        if not all(record.context.covers(dot) for dot in record.live):
+            raise Violation("contexts", f"{at!r} holds {record}")
+        if not books.state.seen.includes(record.context):
+            raise Violation("contexts", f"{at!r} has {record.context}, seen {books.state.seen}")
+
+
+def _check_head(books: _Books, prefix: bytes) -> None:
+    """Size, digest, cut and sequence of an object are those of its records."""
+    head = books.heads.get(prefix, FRESH)
+    kind = CATALOGUE[address.name_of(prefix).type]
+    cut = None if isinstance(kind, StateType) and kind.totals else _cut(books, prefix)
+    own = {at: row for at, row in books.records.items() if at.startswith(prefix)}
+    size = digest = 0
+    if isinstance(kind, OperationType):
+        folded = _fold(kind, own, cut)
+        if folded != books.folded.get(prefix):
+            raise Violation("folded", f"{prefix!r} has {books.folded.get(prefix)}, not {folded}")
+        if folded is not None:
+            size, digest = 1, codec.live_digest(prefix, {(0, 0): folded})
+    else:
+        for at, live in _alive(kind, own, cut):
+            size += 1
+            digest ^= codec.live_digest(at, live)
+    if (head.size, head.digest, head.cut) != (size, digest, cut):
+        raise Violation("heads", f"{prefix!r} has {head}, not {size}, {digest}, {cut}")
+    if any(row.sequence > head.sequence for at, row in own.items() if not _is_local(at)):
+        raise Violation("heads", f"{prefix!r} has changed after {head.sequence}")
+
+
+def _is_local(at: bytes) -> bool:
+    """Is this a record that changes without anything that users see changing (a base)?"""
+    return address.split_object(at)[1] == address.BASE
+
+
+def _cut(books: _Books, prefix: bytes) -> VersionVector | None:
+    """The join of all cuts in force above or at an object."""
+    vectors = [
+        check_cut(payload)
+        for at, (record, _) in books.records.items()
+        if address.is_cut(at) and prefix.startswith(address.cut_prefix(at))
+        for payload in record.live.values()
+    ]
+    whole: VersionVector | None = None
+    for vector in vectors:
+        whole = vector if whole is None else whole.join(vector)
+    return whole
+
+
+def _alive(
+    kind: StateType, own: Mapping[bytes, _Row], cut: VersionVector | None
+) -> Iterator[tuple[bytes, Live]]:
+    """The records of an object that users see."""
+    for at, (record, _) in own.items():
+        live = visible(record.live, cut)
+        if live and kind.alive(live):
+            yield at, live
+
+
+def _fold(kind: OperationType, own: Mapping[bytes, _Row], cut: VersionVector | None) -> Any:
+    """The base and every operation after it, in the order in which they came; None if none."""
+    bases = [row.record for at, row in own.items() if _is_local(at)]
+    standing = [folded for base in bases for folded in visible(base.live, cut).values()]
+    operations = sorted((row.sequence, at) for at, row in own.items() if not _is_local(at))
+    payloads = [
+        (dot, payload)
+        for _, at in operations
+        for dot, payload in visible(own[at].record.live, cut).items()
+    ]
+    if not standing and not payloads:
+        return None
+    folded = standing[0] if standing else kind.empty()
+    for dot, payload in payloads:
+        folded = kind.apply(folded, dot, payload)
+    return folded

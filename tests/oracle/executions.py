@@ -1,0 +1,244 @@
+"""Random executions: a few replicas, many conflicts, and the specification at every step.
+
+Everything is drawn from one seed. Replicas commit groups of transactions; their pushes are lost,
+delayed and reordered; replicas pull from each other, fold what is stable, stop and start again,
+move to another directory; clocks are wrong. After every step the replica that changed is compared
+with the specification and its books are checked; at the end all replicas are equal.
+
+A gentle scheduler proves nothing (design-traps, C): whether the executions contain what they are
+for is counted in `tally`, and a test looks at it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from itertools import permutations
+from random import Random
+from typing import Final
+
+from crdtdb.address import ObjectName
+from crdtdb.causal import NOTHING
+from crdtdb.errors import UnknownType
+from crdtdb.replication.stability import Reports
+from crdtdb.transaction import Outcome, Push, Result
+from oracle.checks import Violation, check_books
+from oracle.history import History
+from oracle.requests import Request, Requests, as_transaction, must_fail
+from oracle.specification import EventId, Scope, Shown, covers
+from replicas import START_MS, Replica, missing
+
+__all__ = ["Execution"]
+
+#: Clocks of replicas differ by so much: some are refused (LIMITS.max_drift_ms is 5,000).
+_OFFSETS_MS: Final = (0, 0, 300, -2_000, 20_000)
+_TIMES_MS: Final = (1, 500, 8_000, -4_000)
+
+
+class Execution:
+    """One run. `story` tells it, `tally` counts what it contained."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = random = Random(seed)
+        self._replicas = [
+            Replica(n, entropy=random.getrandbits, now_ms=START_MS + random.choice(_OFFSETS_MS))
+            for n in range(random.randint(3, 5))
+        ]
+        self._reports = [Reports() for _ in self._replicas]
+        #: Pushes under way, by receiver.
+        self._in_flight: list[list[Push]] = [[] for _ in self._replicas]
+        self._requests = Requests(random)
+        self._history = History(self._requests.names)
+        #: What somebody's read has shown: read contexts to give back, now or much later.
+        self._reads = [NOTHING]
+        self.story: list[str] = []
+        self.tally: Counter[str] = Counter()
+
+    def run(self, steps: int = 40) -> None:
+        """Carry it out. Raises Violation."""
+        kinds: dict[Callable[[Replica], None], int] = {
+            self._write: 45,
+            self._push: 30,
+            self._pull: 15,
+            self._settle: 4,
+            self._restart: 3,
+            self._let_time_pass: 3,
+        }
+        for _ in range(steps):
+            (step,) = self._random.choices(list(kinds), weights=list(kinds.values()))
+            step(self._random.choice(self._replicas))
+        self._converge()
+
+    def _tell(self, kind: str, line: str, count: int = 1) -> None:
+        self.tally[kind] += count
+        self.story.append(line)
+
+    # -- steps ----------------------------------------------------------------------------------
+
+    def _write(self, replica: Replica) -> None:
+        """A group commit of one to three transactions, now and then with one that must fail."""
+        group = self._requests.group(self._reads[-8:])
+        visible = self._history.visible(replica.seen)
+        committed = replica.engine.commit([as_transaction(requests) for requests in group])
+        for requests, outcome in zip(group, committed.outcomes, strict=True):
+            self._tell("transactions", f"{replica.number} writes {requests}: {outcome}")
+            visible = self._take_outcome(requests, outcome, visible)
+        if committed.push is not None:
+            for other in self._replicas:
+                if other is not replica and self._random.random() < 0.8:
+                    self._in_flight[other.number].append(committed.push)
+        if self._random.random() < 0.5:
+            self._reads.append(replica.seen)
+        self._check(replica)
+
+    def _push(self, replica: Replica) -> None:
+        """Deliver pushes to a replica in any order; those that do not fit wait or are lost."""
+        pushes = self._in_flight[replica.number]
+        for push in self._random.sample(pushes, len(pushes)):
+            taken = replica.receive(push)
+            if taken or self._random.random() < 0.3:
+                pushes.remove(push)
+            if taken:
+                what = f"{push.origin:x}:{push.first}-{push.last}"
+                self._tell("pushes", f"{replica.number} receives {what}")
+                self._check(replica)
+            else:
+                self.tally["pushes that did not fit"] += 1
+
+    def _pull(self, replica: Replica) -> None:
+        self._pull_from(replica, self._random.choice(self._others(replica)))
+
+    def _pull_from(self, replica: Replica, donor: Replica) -> None:
+        count = replica.pull(donor)
+        self._tell("pulls", f"{replica.number} pulls {count} records from {donor.number}")
+        self._report(replica, donor)
+        if count:
+            self._check(replica)
+
+    def _settle(self, replica: Replica) -> None:
+        """Everybody exchanges with one replica; then some fold what that has made stable.
+
+        Forced, for by chance alone hardly anything would become stable in so short a run.
+        """
+        for other in self._others(replica):
+            self._pull_from(replica, other)
+        for other in self._others(replica):
+            self._pull_from(other, replica)
+            self._report(replica, other)
+        for folding in self._random.sample(self._replicas, 2):
+            for other in self._others(folding):
+                self._report(folding, other)
+            self._fold(folding)
+            self._check(folding)
+
+    def _report(self, replica: Replica, other: Replica) -> None:
+        """The replica hears what the other has seen."""
+        self._reports[replica.number].take(other.number, other.seen, replica.seen)
+        self._reports[replica.number].advance(replica.seen)
+
+    def _fold(self, replica: Replica) -> None:
+        members = range(len(self._replicas))
+        stable = self._reports[replica.number].stable(members, replica.number, replica.seen)
+        before = len(missing(replica.store, NOTHING))
+        start = replica.engine.fold(stable, 0, 3)
+        while start:
+            start = replica.engine.fold(stable, start, 3)
+        fewer = before - len(missing(replica.store, NOTHING))
+        self._tell("records folded away", f"{replica.number} folds {fewer} records away", fewer)
+
+    def _restart(self, replica: Replica) -> None:
+        """Stop and start again; sometimes in another directory, hence with a new incarnation."""
+        moved = self._random.random() < 0.3
+        replica.reopen(self._random.randbytes(4) if moved else None)
+        self._reports[replica.number] = Reports()
+        self._tell("moves" if moved else "restarts", f"{replica.number} restarts, {moved=}")
+        self._check(replica)
+
+    def _let_time_pass(self, replica: Replica) -> None:
+        """A clock moves on, or is set back."""
+        replica.now_ms += self._random.choice(_TIMES_MS)
+        self._tell("clock changes", f"{replica.number} has {replica.now_ms - START_MS:+} ms")
+
+    def _others(self, replica: Replica) -> list[Replica]:
+        return [other for other in self._replicas if other is not replica]
+
+    # -- the end --------------------------------------------------------------------------------
+
+    def _converge(self) -> None:
+        """Everybody pulls from everybody; then all are equal and nobody has more for anybody."""
+        for _ in range(2):
+            for replica, donor in permutations(self._replicas, 2):
+                self._pull_from(replica, donor)
+        for replica, donor in permutations(self._replicas, 2):
+            if replica.digest() != donor.digest() or replica.seen != donor.seen:
+                raise Violation("convergence", f"{replica.number} and {donor.number} differ")
+            if missing(donor.store, replica.seen):
+                raise Violation("convergence", f"{donor.number} has more for {replica.number}")
+        self._check_newcomer(self._random.choice(self._replicas))
+        self.tally["times refused"] = sum(replica.times_refused for replica in self._replicas)
+
+    def _check_newcomer(self, donor: Replica) -> None:
+        """Who starts with nothing gets everything from any one replica, folded or not."""
+        newcomer = Replica(len(self._replicas), entropy=self._random.getrandbits)
+        newcomer.pull(donor)
+        self._check(newcomer)
+        if newcomer.digest() != donor.digest():
+            raise Violation("convergence", f"a newcomer differs from {donor.number}")
+
+    # -- checking -------------------------------------------------------------------------------
+
+    def _take_outcome(
+        self, requests: list[Request], outcome: Outcome, visible: frozenset[EventId]
+    ) -> frozenset[EventId]:
+        """Note what a transaction did, check its answers; returns what is visible after it."""
+        if must_fail(requests) != isinstance(outcome.error, UnknownType):
+            raise Violation("answers", f"{requests} refused with {outcome.error!r}")
+        if outcome.error is not None:
+            self.tally["refused transactions"] += 1
+            return visible
+        for request, result in zip(requests, outcome.results, strict=True):
+            before = visible
+            if result.stamp is not None:
+                dot, time = result.stamp
+                self._history.add(dot, *request, past=before, time=time)
+                visible = before | {dot}
+            if isinstance(request.target, Scope):
+                self._check_erased(request.target, result, before)
+            else:
+                self._check_answer(request.target, result, before, visible)
+        return visible
+
+    def _check_erased(self, scope: Scope, result: Result, before: frozenset[EventId]) -> None:
+        erased = [
+            name
+            for name in self._requests.names
+            if covers(scope, name) and self._history.show(name, before).exists
+        ]
+        self.tally["objects erased"] += len(erased)
+        if (result.changed, result.size or 0) != (bool(erased), len(erased)):
+            raise Violation("answers", f"{scope} erased {result}; {erased} were there")
+
+    def _check_answer(
+        self,
+        name: ObjectName,
+        result: Result,
+        before: frozenset[EventId],
+        after: frozenset[EventId],
+    ) -> None:
+        was, now = self._history.show(name, before), self._history.show(name, after)
+        if now.size is None:
+            answered = Shown.value(result.value, now.exists)
+        else:
+            answered = now._replace(size=result.size)
+        if answered != now or result.changed != (was != now):
+            raise Violation("answers", f"{name} answered {result}; was {was}, is {now}")
+
+    def _check(self, replica: Replica) -> None:
+        """The replica shows what the specification says, and its books agree."""
+        visible = self._history.visible(replica.seen)
+        for name in self._requests.names:
+            shown, expected = replica.show(name), self._history.show(name, visible)
+            if shown != expected:
+                detail = f"{replica.number} shows {name} as {shown}, not {expected}"
+                raise Violation("specification", detail)
+        check_books(replica.store)

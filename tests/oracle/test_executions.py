@@ -1,0 +1,52 @@
+"""Random executions of real engines against the specification, one test per seed.
+
+`--seed N` replays one of them, `--executions N` runs so many.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from crdtdb.types import CATALOGUE
+from oracle.executions import Execution
+from oracle.specification import SPECIFICATIONS
+
+
+def test_every_type_is_specified() -> None:
+    assert set(SPECIFICATIONS) == set(CATALOGUE)
+
+
+def test_replicas_do_what_the_specification_says(seed: int) -> None:
+    execution = Execution(seed)
+    try:
+        execution.run()
+    except Exception:
+        print(f"replay with --seed {seed}", *execution.story, sep="\n")
+        raise
+
+
+def test_the_executions_contain_what_they_are_for(pytestconfig: pytest.Config) -> None:
+    """An execution in which nothing conflicts, gets lost or is folded would prove nothing."""
+    tally: Counter[str] = Counter()
+    seeds = range(25)
+    for seed in seeds:
+        execution = Execution(seed)
+        execution.run()
+        tally += execution.tally
+    print(tally)
+    for kind in (
+        "transactions",
+        "refused transactions",
+        "pushes",
+        "pushes that did not fit",
+        "pulls",
+        "times refused",
+        "objects erased",
+        "records folded away",
+        "clock changes",
+    ):
+        assert tally[kind] >= len(seeds), kind
+    assert tally["restarts"], "no replica was started again"
+    assert tally["moves"], "no replica was moved"
