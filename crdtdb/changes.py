@@ -138,8 +138,8 @@ def read_changes(snapshot: Snapshot, cursor: ChangeCursor, scope: Scope, limit: 
     sequence = cursor.sequence if cursor.store_id == state.store_id else 0
     scan = snapshot.scan(Table.SEQUENCE, (sequence + 1).to_bytes(8, "big"))
     shown: dict[tuple[ObjectName, bytes | None], Change] = {}
-    entries = 0
-    for entries, (number, at) in enumerate(islice(scan, _PAGE_ENTRIES), start=1):
+    places = list(islice(scan, _PAGE_ENTRIES))
+    for number, at in places:
         record, _ = read_row(snapshot, at)
         if not cursor.base.includes(record.context):
             for change in _changes_at(snapshot, at, record):
@@ -149,7 +149,7 @@ def read_changes(snapshot: Snapshot, cursor: ChangeCursor, scope: Scope, limit: 
         if len(shown) >= limit:
             break
     else:
-        if entries < _PAGE_ENTRIES:
+        if len(places) < _PAGE_ENTRIES:
             head = ChangeCursor(state.store_id, state.sequence, state.seen)
             return ChangePage(list(shown.values()), head, True)
     here = ChangeCursor(state.store_id, sequence, cursor.base)

@@ -117,6 +117,15 @@ class Draft:
         """The visible live dots at an address."""
         return visible(self.record(at).live, self.head(prefix).cut)
 
+    def has_changed(self, prefix: bytes) -> bool:
+        """Has this draft, or one below it, changed the object?"""
+        layer: Draft | None = self
+        while layer is not None:
+            if prefix in layer._latest:
+                return True
+            layer = layer._parent
+        return False
+
     def has_standing(self, prefix: bytes) -> bool:
         """Is there anything in the object that no cut covers, seen by users or not?"""
         head = self.head(prefix)

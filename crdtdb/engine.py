@@ -22,12 +22,13 @@ from crdtdb.author import Author
 from crdtdb.causal import NOTHING, VersionVector
 from crdtdb.cuts import WideCuts
 from crdtdb.draft import Draft
-from crdtdb.errors import DamagedStore, NewerFormat, PeerError, Problem
+from crdtdb.errors import DamagedStore, NewerFormat, PeerError, PreconditionFailed, Problem
+from crdtdb.idempotency import KeptAnswers
 from crdtdb.limits import LIMITS
 from crdtdb.rows import WIDE_CUT_ROWS, pack_cut_row, read_cut_row, read_record
 from crdtdb.state import STATE_KEY, State
 from crdtdb.store.base import Batch, Store, Table
-from crdtdb.transaction import Committed, Outcome, Push, Transaction
+from crdtdb.transaction import Committed, Expectation, Outcome, Push, Transaction
 
 __all__ = ["Engine", "Entropy", "WallClock"]
 
@@ -119,14 +120,18 @@ class Engine:
         with self._store.snapshot() as snapshot:
             draft = Draft(snapshot, before.seen, self._wide)
             author = Author(before.incarnation, before.time, self._clock)
+            kept = KeptAnswers(snapshot, self._clock())
             outcomes = tuple(
-                self._attempt(author, draft, transaction) for transaction in transactions
+                self._attempt(author, kept, draft, transaction) for transaction in transactions
             )
-            if draft.is_empty:
+            rows = kept.rows()
+            if draft.is_empty and not rows:
                 return Committed(outcomes, None, before.seen)
-            written = draft.batch(before.sequence)
-        batch, records, sequence = written
+            batch, records, sequence = draft.batch(before.sequence)
+        batch[Table.META] = rows
         self._write(batch, seen=draft.seen, wide=draft.wide, time=author.time, sequence=sequence)
+        if draft.is_empty:
+            return Committed(outcomes, None, draft.seen)
         own = before.incarnation
         push = Push(
             origin=own,
@@ -138,15 +143,24 @@ class Engine:
         )
         return Committed(outcomes, push, draft.seen)
 
-    def _attempt(self, author: Author, draft: Draft, transaction: Transaction) -> Outcome:
+    def _attempt(
+        self, author: Author, kept: KeptAnswers, draft: Draft, transaction: Transaction
+    ) -> Outcome:
         fork = draft.fork()
         own = self._state.incarnation
         first = draft.seen.get(own) + 1
         try:
+            replay = None if transaction.key is None else kept.replay(transaction.key)
+            if replay is not None:
+                return Outcome(replay.results, None, first, first, replay.seen)
+            for expectation in transaction.expects:
+                _check_unchanged(fork, expectation)
             results = author.carry_out(fork, transaction)
         except Problem as error:
             return Outcome((), error, first, first)
         draft.absorb(fork)
+        if transaction.key is not None:
+            kept.keep(transaction.key, results, draft.seen)
         return Outcome(results, None, first, draft.seen.get(own) + 1)
 
     # -- merge ----------------------------------------------------------------------------------
@@ -252,3 +266,11 @@ class Engine:
         self._state = state
         if wide is not None:
             self._wide = wide
+
+
+def _check_unchanged(draft: Draft, expectation: Expectation) -> None:
+    prefix = expectation.name.prefix
+    if draft.head(prefix).sequence != expectation.sequence or draft.has_changed(prefix):
+        raise PreconditionFailed(
+            "the object changed at this replica since that ETag; read it again and decide anew"
+        )

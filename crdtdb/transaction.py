@@ -10,7 +10,17 @@ from crdtdb.datatype import Operation, Stamp
 from crdtdb.errors import Problem
 from crdtdb.jsonvalue import JsonValue
 
-__all__ = ["Committed", "Erase", "Outcome", "Push", "Result", "Transaction", "Update"]
+__all__ = [
+    "Committed",
+    "Erase",
+    "Expectation",
+    "IdempotencyKey",
+    "Outcome",
+    "Push",
+    "Result",
+    "Transaction",
+    "Update",
+]
 
 
 class Update(NamedTuple):
@@ -27,10 +37,28 @@ class Erase(NamedTuple):
     prefix: bytes
 
 
+class IdempotencyKey(NamedTuple):
+    """A caller's name for a request, and a fingerprint of what it asks."""
+
+    text: str
+    request: int
+
+
+class Expectation(NamedTuple):
+    """An object that must not have changed here since its head had this sequence number."""
+
+    name: ObjectName
+    sequence: int
+
+
 class Transaction(NamedTuple):
     """Updates that take effect together or not at all."""
 
     updates: tuple[Update | Erase, ...]
+    #: Checked against the state the updates apply to.
+    expects: tuple[Expectation, ...] = ()
+    #: Carried out once, however often it is sent to this replica.
+    key: IdempotencyKey | None = None
 
 
 class Result(NamedTuple):
@@ -54,6 +82,8 @@ class Outcome(NamedTuple):
     #: Counters of the dots it got: first and one past the last. Equal when it wrote nothing.
     first: int
     after: int
+    #: The VV that its answer covers, if that is not the VV after the commit: a replayed answer's.
+    replayed: VersionVector | None = None
 
 
 class Push(NamedTuple):

@@ -91,6 +91,19 @@ class Environment(NamedTuple):
         for table, changes in batch.items():
             longkeys.apply(transaction, self.tables[table], changes)
 
+    def rewrite_meta_pages(self) -> None:
+        """Put the meta pages on the disk as they are seen now.
+
+        A sync alone is not enough: after one that failed, the kernel takes the pages for written.
+        """
+        file = os.open(Path(self.handle.path(), DATA_FILE), os.O_RDWR)
+        try:
+            pages = os.pread(file, 2 * self.page_bytes, 0)
+            os.pwrite(file, pages, 0)
+            os.fsync(file)
+        finally:
+            os.close(file)
+
     def stats(self) -> StoreStats:
         pages = 0
         entries = dict.fromkeys(Table, 0)

@@ -114,7 +114,7 @@ class LmdbStore:
             self._grow_early(batch)
             self._write(batch)
             self._last_commit = self._environment.last_commit
-        except lmdb.Error as error:
+        except (lmdb.Error, OSError) as error:
             self._revive()
             raise self._problem(error, batch) from error
         finally:
@@ -225,12 +225,13 @@ class LmdbStore:
     def _settle(self) -> None:
         """Make sure that no power cut brings back a failed commit, before the next one."""
         self._revive()
-        self._environment.handle.sync(True)
+        self._environment.rewrite_meta_pages()
         self._unsettled = False
 
-    def _problem(self, error: lmdb.Error, batch: Batch) -> NoSpace | StorageFailed:
-        short_write = error.code == errno.EIO and self._disk_is_full(batch)
-        if short_write or error.code in _NO_ROOM:
+    def _problem(self, error: lmdb.Error | OSError, batch: Batch) -> NoSpace | StorageFailed:
+        code = error.errno if isinstance(error, OSError) else error.code
+        short_write = code == errno.EIO and self._disk_is_full(batch)
+        if short_write or code in _NO_ROOM:
             return NoSpace(
                 f"no space left for the data directory ({error}); "
                 "make room, and writes go on by themselves"
