@@ -1,7 +1,9 @@
 """The composition root: a database, on the network.
 
-async with serving(Service(database, Options(port=0))) as address:
-    print(address)  # http://127.0.0.1:49152
+    async with serving(Service(database, Options(port=0))) as url:
+        ...
+
+One event loop serves everything; nothing here knows of replication, which brings its own routes.
 """
 
 from __future__ import annotations

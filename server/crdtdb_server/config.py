@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Annotated, Final
 
 from cyclopts import App, ArgumentCollection, CycloptsError, Parameter, Token
 from cyclopts.config import Env, Toml
@@ -21,7 +21,7 @@ from cyclopts.config import Env, Toml
 from crdtdb_client.targets import replica_url
 from crdtdb_server.hosts import is_loopback
 
-__all__ = ["SOURCES", "Listen", "Settings"]
+__all__ = ["SOURCES", "Settings"]
 
 _PREFIX: Final = "CRDTDB_"
 #: Variables that are for other commands, and those that Kubernetes sets for a service "crdtdb".
@@ -32,21 +32,11 @@ _LISTEN: Final = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(?P<p
 _HOST: Final = re.compile(r"[A-Za-z0-9._-]+")
 
 
-class Listen(NamedTuple):
-    """Where to accept connections. Port 0 takes any free one."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-def _listen(text: str) -> Listen:
+def _listen(text: str) -> str:
     match = _LISTEN.fullmatch(text)
     if match is None or int(match["port"]) > 65_535:
         raise ValueError(f"{text!r} is not HOST:PORT, such as 127.0.0.1:7460 or [::1]:7460")
-    return Listen(match["host"].strip("[]"), int(match["port"]))
+    return text
 
 
 def _name(text: str) -> str:
@@ -67,26 +57,25 @@ def _host(text: str) -> str:
         return text.lower()
 
 
-def _each(read: Callable[[str], Any]) -> Callable[[Any, Sequence[Token]], Any]:
-    """A converter of cyclopts, for options that may be given more than once."""
+def _one(read: Callable[[str], str]) -> Parameter:
+    """An option that is given once, and how to read it."""
 
-    def convert(kind: Any, tokens: Sequence[Token]) -> Any:
-        return tuple(read(token.value) for token in tokens)
-
-    return convert
-
-
-def _one(read: Callable[[str], Any]) -> Callable[[Any, Sequence[Token]], Any]:
-    """A converter of cyclopts, for options that are given once."""
-
-    def convert(kind: Any, tokens: Sequence[Token]) -> Any:
+    def convert(_kind: object, tokens: Sequence[Token]) -> str:
         return read(tokens[0].value)
 
-    return convert
+    return Parameter(converter=convert)
 
 
-_AS_NAME: Final = Parameter(converter=_one(_name))
-_FLAG: Final = Parameter(negative="")
+def _several(flag: str, read: Callable[[str], str]) -> Parameter:
+    """An option that may be repeated; in the environment words, or a JSON list."""
+
+    def convert(_kind: object, tokens: Sequence[Token]) -> tuple[str, ...]:
+        return tuple(read(token.value) for token in tokens)
+
+    return Parameter(flag, converter=convert, json_list=True, negative="", show_default=False)
+
+
+_FLAG: Final = Parameter(negative="", show_default=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,49 +84,36 @@ class Settings:
 
     data_dir: Path
     """Directory of this replica's data; made if it is not there."""
-    listen: Annotated[
-        Listen,
-        Parameter(converter=_one(_listen), n_tokens=1, accepts_keys=False, show_default=str),
-    ] = Listen("127.0.0.1", 7460)
+    listen: Annotated[str, _one(_listen)] = "127.0.0.1:7460"
     """HOST:PORT to accept connections on; port 0 takes a free one."""
-    replica: Annotated[str | None, _AS_NAME] = None
-    """Name of this replica. [default: a readable random one, kept with the data]"""
-    region: Annotated[str | None, _AS_NAME] = None
+    replica: Annotated[str | None, _one(_name)] = None
+    """Name of this replica; without it a readable random one, kept with the data."""
+    region: Annotated[str | None, _one(_name)] = None
     """Label of where this replica runs."""
-    cluster: Annotated[str, _AS_NAME] = "crdtdb"
-    """Replicas of one cluster share its name."""
-    peers: Annotated[
-        tuple[str, ...],
-        Parameter(
-            name="--peer",
-            converter=_each(replica_url),
-            json_list=True,
-            negative="",
-            show_default=False,
-        ),
-    ] = ()
-    """URL of another replica, such as http://us:7460. Repeat it for more."""
-    advertise: Annotated[str | None, Parameter(converter=_one(replica_url))] = None
-    """URL under which other replicas reach this one, if it is not the --listen address."""
-    allow_hosts: Annotated[
-        tuple[str, ...],
-        Parameter(
-            name="--allow-host",
-            converter=_each(_host),
-            json_list=True,
-            negative="",
-            show_default=False,
-        ),
-    ] = ()
-    """Further host name by which clients may call this server. Repeat it for more."""
+    cluster: Annotated[str, _one(_name)] = "crdtdb"
+    """Name that the replicas of one cluster share."""
+    peers: Annotated[tuple[str, ...], _several("--peer", replica_url)] = ()
+    """URL of another replica, such as http://us:7460. May be repeated."""
+    advertise: Annotated[str | None, _one(replica_url)] = None
+    """URL by which others reach this replica, if it is not the one it listens on."""
+    allow_hosts: Annotated[tuple[str, ...], _several("--allow-host", _host)] = ()
+    """Further name by which clients may call this server. May be repeated."""
     insecure: Annotated[bool, _FLAG] = False
     """Listen beyond this machine although nobody has to authenticate (test networks only)."""
     allow_fault_injection: Annotated[bool, _FLAG] = False
     """Let clients break the links to other replicas (demonstrations and tests only)."""
 
+    @property
+    def host(self) -> str:
+        return self.listen.rpartition(":")[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        return int(self.listen.rpartition(":")[2])
+
     def check(self) -> None:
         """Refuse settings that do not go together. Raises ValueError, which says what to do."""
-        if not is_loopback(self.listen.host) and not self.insecure:
+        if not is_loopback(self.host) and not self.insecure:
             raise ValueError(
                 f"--listen {self.listen} would let everyone who reaches this machine read and "
                 "write, because no credentials are asked for. Listen on 127.0.0.1, or add "
@@ -145,10 +121,10 @@ class Settings:
             )
 
 
-# -- where they come from ---------------------------------------------------------------------------
+# -- where they come from -------------------------------------------------------------------------
 
 
-def _known_variables(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+def _known_variables(_app: App, _commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
     """Refuse variables that look like settings and are none."""
     known = {
         _PREFIX + name.removeprefix("--").replace("-", "_").upper()
@@ -159,9 +135,8 @@ def _known_variables(app: App, commands: tuple[str, ...], arguments: ArgumentCol
         if variable.startswith(_PREFIX) and variable not in known:
             if _NOT_OURS.fullmatch(variable):
                 continue
-            raise CycloptsError(
-                msg=f"Unknown environment variable {variable}. There are {', '.join(sorted(known))}."
-            )
+            names = ", ".join(sorted(known))
+            raise CycloptsError(msg=f"Unknown environment variable {variable}. There are {names}.")
 
 
 def _file(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:

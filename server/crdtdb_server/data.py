@@ -33,7 +33,7 @@ _EXISTS: Final[dict[bool, Headers]] = {
 
 
 async def get_object(service: Service, request: Request) -> Answer:
-    """The value of an object, a page of its members, or one member."""
+    """The value of an object, a page of its members (`from` ≤ member < `to`), or one member."""
     name = ObjectName(*request.names)
     check_name(name)
     part = part_of_query(name.type, request.query)

@@ -11,7 +11,7 @@ from typing import Final
 import structlog
 
 from crdtdb.causal import NOTHING, VersionVector
-from crdtdb.errors import Bootstrapping, Internal, Problem
+from crdtdb.errors import Bootstrapping, Internal, Overloaded, Problem
 from crdtdb_server.exchange import Answer, Incoming, Request, Response, decode_query, split_target
 from crdtdb_server.hosts import Hosts
 from crdtdb_server.problems import problem_answer
@@ -22,6 +22,9 @@ from crdtdb_server.session import CONTEXT, wait_of
 __all__ = ["Dispatcher"]
 
 _log = structlog.get_logger("crdtdb.http")
+
+#: Bodies held at once; read and parsed, they take several times as much memory.
+BODY_BYTES: Final = 128 * 1_048_576
 
 _SANE_ID: Final = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 #: The label of requests for which no route was found.
@@ -34,9 +37,12 @@ class Dispatcher:
     """Checks a request, hands it to its handler, and completes the answer."""
 
     def __init__(self, service: Service, routes: Iterable[Route]) -> None:
+        options = service.options
         self._service = service
         self._router = Router(routes)
-        self._hosts = Hosts(service.options.advertise, service.options.allow_hosts)
+        self._hosts = Hosts(options.host, options.advertise, options.allow_hosts)
+        #: Of the bodies of all requests under way.
+        self._body_bytes = 0
         self._fixed_headers = (
             ("Crdtdb-Replica", service.database.replica),
             ("X-Content-Type-Options", "nosniff"),
@@ -49,14 +55,15 @@ class Dispatcher:
         request_id = _request_id(incoming)
         label, carried = _NO_ROUTE, NOTHING
         try:
-            route, names, query = self._find(incoming)
+            route, request = self._find(incoming)
             label = route.path
             carried = self._service.sessions.carried(incoming.headers)
             if route.access is not Access.OPEN:
                 await self._admit(incoming, carried)
-            body = await incoming.read_body(route.body_bytes) if route.body_bytes else b""
-            request = Request(names, query, incoming.headers, body)
-            answer = await route.handler(self._service, request)
+            if route.body_bytes:
+                answer = await self._handle_body(route, request, incoming)
+            else:
+                answer = await route.handler(self._service, request)
         except Problem as error:
             answer = self._refusal(error)
         except Exception:
@@ -67,12 +74,13 @@ class Dispatcher:
         self._service.metrics.answered(label, method, answer.status, perf_counter() - began)
         return self._completed(answer, carried, request_id)
 
-    def _find(self, incoming: Incoming) -> tuple[Route, tuple[str, ...], dict[str, str]]:
-        """The route, its path parameters and its query parameters."""
+    def _find(self, incoming: Incoming) -> tuple[Route, Request]:
+        """The route, and the request as it is before its body has been read."""
         authority, raw_path, raw_query = split_target(incoming.target)
         self._hosts.check(authority, incoming.headers)
         route, names = self._router.find(incoming.method, raw_path)
-        return route, names, decode_query(raw_query, route.query)
+        query = decode_query(raw_query, route.query)
+        return route, Request(names, query, incoming.headers, b"")
 
     async def _admit(self, incoming: Incoming, carried: VersionVector) -> None:
         """Let a request in once this replica can answer it. Raises Bootstrapping or Behind."""
@@ -82,6 +90,19 @@ class Dispatcher:
         wait_s = wait_of(incoming.headers)
         if not service.seen.includes(carried):
             await service.sessions.reach(carried, wait_s)
+
+    async def _handle_body(self, route: Route, request: Request, incoming: Incoming) -> Answer:
+        """Read the body and let the handler answer. Raises Overloaded."""
+        announced = request.headers.get("content-length")
+        room = route.body_bytes if announced is None else min(int(announced), route.body_bytes)
+        if self._body_bytes + room > BODY_BYTES:
+            raise Overloaded("too many large requests are under way; try again soon")
+        self._body_bytes += room
+        try:
+            body = await incoming.read_body(route.body_bytes)
+            return await route.handler(self._service, request._replace(body=body))
+        finally:
+            self._body_bytes -= room
 
     def _refusal(self, error: Problem) -> Answer:
         headers = (("Allow", error.allow),) if isinstance(error, WrongMethod) else ()

@@ -17,6 +17,8 @@ from crdtdb.errors import BadHeader, BadHost, Field
 __all__ = ["Hosts", "is_loopback"]
 
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+#: Where to listen when that is everywhere: no name, and a browser may be sent to it.
+_ANYWHERE: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104 - refused as a name
 _AUTHORITY: Final = re.compile(r"(\[[0-9a-f:.]+\]|[^\[\]:@/?#,\s]+)(:[0-9]{1,5})?", re.IGNORECASE)
 _KEPT: Final = 256
 
@@ -29,11 +31,10 @@ def is_loopback(host: str) -> bool:
 class Hosts:
     """The names of a server; ports do not matter."""
 
-    def __init__(self, advertise: str | None, allowed: Iterable[str]) -> None:
-        names = {name.lower() for name in allowed}
-        if advertise is not None and (advertised := urlsplit(advertise).hostname):
-            names.add(advertised)
-        self._names = _LOOPBACK | names
+    def __init__(self, listen: str, advertise: str | None, allowed: Iterable[str]) -> None:
+        advertised = None if advertise is None else urlsplit(advertise).hostname
+        names = {name.lower() for name in (*allowed, listen, advertised or listen)}
+        self._names = _LOOPBACK | (names - _ANYWHERE)
         #: `Host` headers found good before.
         self._good: set[str] = set()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Final
 
 from crdtdb.causal import NOTHING, VersionVector, format_incarnation
@@ -20,9 +21,14 @@ WAIT_MAX_S: Final = 60
 #: Tokens in one request, and replicas named in one problem.
 _TOKENS: Final = 64
 _NAMED: Final = 8
-_KEPT_TEXTS: Final = 64
 
 _WAIT: Final = re.compile(r"wait\s*=\s*([^;]*)", re.IGNORECASE)
+
+
+@lru_cache(maxsize=8)
+def _token(cluster: str, vector: VersionVector) -> str:
+    """Many answers cover the same as the one before."""
+    return write_token(TokenKind.SESSION, cluster, vector)
 
 
 class Sessions:
@@ -32,19 +38,10 @@ class Sessions:
         self._cluster = cluster
         self._seen = seen
         self._waiting: set[asyncio.Future[None]] = set()
-        #: Most answers share the vector of the one before: its id → (the vector, its token).
-        self._texts: dict[int, tuple[VersionVector, str]] = {}
 
     def token(self, vector: VersionVector) -> str:
         """The token of a vector."""
-        kept = self._texts.get(id(vector))
-        if kept is not None:
-            return kept[1]
-        if len(self._texts) >= _KEPT_TEXTS:
-            self._texts.clear()
-        text = write_token(TokenKind.SESSION, self._cluster, vector)
-        self._texts[id(vector)] = vector, text
-        return text
+        return _token(self._cluster, vector)
 
     def carried(self, headers: Mapping[str, str]) -> VersionVector:
         """What the tokens of a request name, joined. Raises BadToken."""

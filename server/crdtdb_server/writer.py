@@ -34,8 +34,10 @@ QUEUE_ENTRIES: Final = 4_096
 #: One batch: enough to share an fsync well, few enough to keep the next one's wait short.
 BATCH_TRANSACTIONS: Final = 256
 BATCH_OPERATIONS: Final = 2_000
-#: A disk that makes a commit wait longer than this is not for the event loop.
+#: A disk that makes a commit wait longer than this is not for the event loop …
 INLINE_WAIT_S: Final = 0.002
+#: … until it gets another chance, after this long.
+SLOW_DISK_S: Final = 1.0
 
 
 def _nothing(*_: object) -> None:
@@ -67,8 +69,8 @@ class Writer:
         self._held: deque[Waiting] | None = None
         #: A job is under way, or its beginning has been scheduled.
         self._busy = False
-        #: How long the disk made the last job wait.
-        self._disk_wait_s = 0.0
+        #: When the event loop may try again to commit by itself.
+        self._inline_from = 0.0
         self._closed = False
         self._drained: asyncio.Future[None] | None = None
 
@@ -155,9 +157,8 @@ class Writer:
             self._busy = False
             if self._drained is not None:
                 self._drained.set_result(None)
-        elif job.small and self._disk_wait_s <= INLINE_WAIT_S:
-            self._run(job)
-            self._settle(job)
+        elif job.small and perf_counter() >= self._inline_from:
+            self._run_inline(job)
         else:
             self._thread.submit(self._run_in_thread, job)
 
@@ -185,24 +186,23 @@ class Writer:
             queue.popleft()
         return Group(group) if group else None
 
-    def _run(self, job: Group | Call[Any]) -> None:
+    def _run_inline(self, job: Group | Call[Any]) -> None:
         began, worked = perf_counter(), thread_time()
         job.run(self._database)
-        self._disk_wait_s = (perf_counter() - began) - (thread_time() - worked)
+        ended = perf_counter()
+        if ended - began - (thread_time() - worked) > INLINE_WAIT_S:
+            self._inline_from = ended + SLOW_DISK_S
+        self._settle(job)
 
     def _run_in_thread(self, job: Group | Call[Any]) -> None:
-        self._run(job)
+        job.run(self._database)
         self._loop.call_soon_threadsafe(self._settle, job)
 
     def _settle(self, job: Group | Call[Any]) -> None:
         """Tell about this job, and go on with the next."""
         self._loop.call_soon(self._begin)
         job.settle()
+        self.on_change()
         if isinstance(job, Group) and job.committed is not None:
             self._metrics.committed(job.duration_s, len(job))
             self.on_commit(job.committed)
-        self.changed()
-
-    def changed(self) -> None:
-        """The replica may have seen more than before."""
-        self.on_change()

@@ -62,7 +62,7 @@ class Execution:
             self._pull: 15,
             self._settle: 4,
             self._restart: 3,
-            self._let_time_pass: 3,
+            self._let_time_pass: 5,
         }
         for _ in range(steps):
             (step,) = self._random.choices(list(kinds), weights=list(kinds.values()))

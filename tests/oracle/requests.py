@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 from crdtdb import address
 from crdtdb.address import ObjectName
 from crdtdb.causal import VersionVector
-from crdtdb.datatype import Delete
+from crdtdb.datatype import Delete, OperationType
 from crdtdb.transaction import Erase, Transaction, Update
 from crdtdb.types import CATALOGUE
 from operations import random_operation
@@ -23,6 +23,8 @@ __all__ = ["Request", "Requests", "as_transaction", "must_fail"]
 _BUCKETS: Final = ("shop", "shop2")
 _KEYS: Final = ("a", "ab")
 _NO_SUCH: Final = ObjectName("shop", "nosuchtype", "a")
+_OPERATION_BASED: Final = [name for name, t in CATALOGUE.items() if isinstance(t, OperationType)]
+_STATE_BASED: Final = [name for name in CATALOGUE if name not in _OPERATION_BASED]
 
 
 class Request(NamedTuple):
@@ -60,7 +62,8 @@ class Requests:
 
     def __init__(self, random: Random) -> None:
         self._random = random
-        types = random.sample(list(CATALOGUE), 3)
+        # Of both families, however few types one of them has.
+        types = [random.choice(_OPERATION_BASED), *random.sample(_STATE_BASED, 2)]
         names = [ObjectName(*parts) for parts in product(_BUCKETS, types, _KEYS)]
         self.names = random.sample(names, random.randint(1, 6))
 

@@ -1,0 +1,104 @@
+"""Commit at one replica → readable at another, against one durable commit plus one exchange.
+
+A client writes at one replica, takes the session token of the answer to another and reads there;
+the read answers once that replica has the write. The time runs from the request of the write to
+the answer of the read, so two exchanges and at least one commit are in it.
+
+The floor, measured in turns with it: a bare LMDB commit of one put (default flags, one sync of
+data and one of the meta page), and an exchange of the same answer with bare aiohttp.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from random import Random
+from statistics import median
+from time import perf_counter
+from typing import Any, Final
+
+import lmdb
+
+from bare import bare_servers
+from cluster import Replica
+from figures import Figure, Round, at_most
+from plan import Plan
+from raw_http import Answer, Line, request
+
+__all__ = ["visibility"]
+
+_PATH: Final = "/v1/buckets/bench/register/visible"
+_READ: Final = request("GET", _PATH)
+_VALUE_BYTES: Final = 100
+_BOUND: Final = at_most(10)
+
+
+def visibility(plan: Plan, directory: Path, cluster: Sequence[Replica]) -> Figure:
+    """Between any two of the replicas."""
+    random = plan.random("visibility")
+    with ExitStack() as stack:
+        lines = [stack.enter_context(Line(replica.port)) for replica in cluster]
+        _write(lines[0], 0)
+        (bare_port,) = stack.enter_context(bare_servers([lines[0].ask(_READ)]))
+        bare = stack.enter_context(Line(bare_port))
+        environment = stack.enter_context(lmdb.open(str(directory), map_size=1 << 26))
+        rounds = []
+        for number in range(-1, plan.rounds):
+            one = _round(plan, random, lines, bare, environment)
+            if number >= 0:  # the first is the warm-up
+                rounds.append(one)
+    return Figure("commit → readable elsewhere / durable commit + exchange", _BOUND, rounds)
+
+
+def _round(
+    plan: Plan, random: Random, lines: Sequence[Line], bare: Line, environment: lmdb.Environment
+) -> Round:
+    commits, exchanges, writes, crossings = [], [], [], []
+    for _ in range(plan.operations):
+        commits.append(_commit(environment, random))
+        exchanges.append(_exchange(bare))
+        here, there = random.sample(lines, 2)
+        wrote, crossed = _cross(here, there, random.getrandbits(32))
+        writes.append(wrote)
+        crossings.append(crossed)
+    measured = {
+        "readable ms": median(crossings) * 1_000,
+        "answered ms": median(writes) * 1_000,
+        "commit ms": median(commits) * 1_000,
+        "exchange ms": median(exchanges) * 1_000,
+    }
+    return Round(median(crossings) / (median(commits) + median(exchanges)), measured)
+
+
+def _commit(environment: lmdb.Environment, random: Random) -> float:
+    key, value = random.randbytes(8), random.randbytes(_VALUE_BYTES)
+    began = perf_counter()
+    with environment.begin(write=True) as transaction:
+        transaction.put(key, value)
+    return perf_counter() - began
+
+
+def _exchange(bare: Line) -> float:
+    began = perf_counter()
+    bare.exchange(_READ)
+    return perf_counter() - began
+
+
+def _cross(here: Line, there: Line, value: int) -> tuple[float, float]:
+    """Seconds until a write is answered, and until it is read at another replica."""
+    began = perf_counter()
+    written = _write(here, value)
+    answered = perf_counter()
+    token = ("Crdtdb-Context", written.header("Crdtdb-Context"))
+    answer = there.ask(request("GET", _PATH, headers=(token, ("Prefer", "wait=10"))))
+    ended = perf_counter()
+    document: dict[str, Any] = json.loads(answer.body)
+    if document["value"] != value:
+        raise RuntimeError(f"a read that covers the write of {value} shows {document}")
+    return answered - began, ended - began
+
+
+def _write(line: Line, value: int) -> Answer:
+    return line.ask(request("POST", _PATH, {"op": "set", "value": value}))

@@ -1,0 +1,48 @@
+"""The shell command `crdtdb`.
+
+For people there are tables and colours on a terminal, plain lines in a pipe; for programs `--json`.
+Exit codes: 0 done, 1 failed, 2 wrong usage. What only one command needs, the server above all, is
+imported when that command runs, so that `crdtdb get` does not wait for it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App
+
+from crdtdb import __version__
+from crdtdb.errors import CrdtdbError
+from crdtdb_server.shell.demo import demo
+from crdtdb_server.shell.failures import report
+from crdtdb_server.shell.objects import get, ls, put, update
+from crdtdb_server.shell.serve import serve_app
+from crdtdb_server.shell.status import status
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Carry out one command; gives the exit code."""
+    app = App(
+        name="crdtdb",
+        help="An always-writable multi-region database.",
+        help_format="markdown",
+        version=__version__,
+        result_action="return_int_as_exit_code_else_zero",
+    )
+    for order, command in enumerate((demo, serve_app, get, put, update, ls, status)):
+        app.command(command, sort_key=order)
+    try:
+        code: int = app(sys.argv[1:] if arguments is None else arguments)
+        sys.stdout.flush()
+    except CrdtdbError as error:
+        report(error)
+        return 1
+    except BrokenPipeError:
+        # Whoever read our output has seen enough. Python would complain again when it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return code

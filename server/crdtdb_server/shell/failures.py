@@ -1,0 +1,51 @@
+"""How the shell says that something failed: one readable line, and what to do about it."""
+
+from __future__ import annotations
+
+import sys
+from urllib.parse import urlsplit
+
+from crdtdb.errors import CrdtdbError, Problem
+from crdtdb_client import Unreachable
+from crdtdb_server.shell.printing import DEFAULT_URL, printable
+
+__all__ = ["report"]
+
+
+def report(error: CrdtdbError) -> None:
+    """Print an error for people."""
+    for line in _lines(error):
+        print(line, file=sys.stderr)
+
+
+def _lines(error: CrdtdbError) -> list[str]:
+    match error:
+        case Problem():
+            return [f"{_marked(error.slug)} {printable(error.detail)}", *_hints(error)]
+        case Unreachable():
+            return [f"{_marked('unreachable')} {error}", *_how_to_start(error)]
+        case _:
+            first, *more = str(error).splitlines()
+            return [f"{_marked('failed')} {printable(first)}", *map(printable, more)]
+
+
+def _marked(word: str) -> str:
+    return f"\033[1;31m{word}:\033[0m" if sys.stderr.isatty() else f"{word}:"
+
+
+def _hints(problem: Problem) -> list[str]:
+    """What was wrong with which part of the request, where the detail does not say so already."""
+    return [
+        printable(f"  {field}: {message}" + ("" if limit is None else f" (limit: {limit})"))
+        for field, message, limit in problem.fields
+        if message not in problem.detail or str(limit or "") not in problem.detail
+    ]
+
+
+def _how_to_start(error: Unreachable) -> list[str]:
+    url = error.attempts[0][0]
+    listen = "" if url == DEFAULT_URL else f" --listen {urlsplit(url).netloc}"
+    return [
+        f"  Start a replica there:   crdtdb serve --data-dir data{listen}",
+        "  or name another server:  --url URL, or CRDTDB_URL in the environment",
+    ]

@@ -1,0 +1,190 @@
+"""`crdtdb get | put | update | ls`: objects, and what there is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import islice
+from typing import Annotated, Any, Final
+
+from cyclopts import Parameter
+
+from crdtdb.address import ObjectName
+from crdtdb.handles import Read, Written
+from crdtdb.limits import LIMITS
+from crdtdb_client import Client
+from crdtdb_server.shell.arguments import Address, AsJson, Fields, Place, Url, Value, Where
+from crdtdb_server.shell.printing import (
+    DEFAULT_URL,
+    json_text,
+    note,
+    on_terminal,
+    print_json,
+    print_table,
+    printable,
+)
+
+__all__ = ["get", "ls", "put", "update"]
+
+#: Nobody reads a longer table on a terminal.
+_ROWS_SHOWN: Final = 1_000
+#: A value in a table.
+_VALUE_SHOWN: Final = 60
+
+
+def get(
+    address: Address,
+    /,
+    *,
+    limit: Annotated[int, Parameter(help="How many members of a collection.")] = (
+        LIMITS.page_items_default
+    ),
+    after: Annotated[
+        str | None, Parameter(help="The members after these: the `next` of the page before.")
+    ] = None,
+    url: Url = DEFAULT_URL,
+    json: AsJson = False,
+) -> None:
+    """Show the value of an object, or the members of a collection, one a line.
+
+    For example:
+
+        crdtdb get shop/counter/views
+        crdtdb get shop/set/cart:42 --limit 10
+    """
+    with Client(url) as client:
+        read = client.read(address, limit=limit, after=after)
+    if json:
+        print_json(_document(address, read))
+        return
+    if read.size is None:
+        print(json_text(read.value))
+    else:
+        for member in read.value:
+            print(json_text(member))
+    _explain(read)
+
+
+def put(
+    address: Address,
+    value: Value,
+    /,
+    *,
+    url: Url = DEFAULT_URL,
+    json: AsJson = False,
+) -> None:
+    """Set the value of a register.
+
+    For example:
+
+        crdtdb put shop/register/title "Summer sale"
+        crdtdb put shop/register/theme '{"colour": "red"}'
+        crdtdb put shop/register/terms @terms.txt
+    """
+    with Client(url) as client:
+        written = client.update(address, [{"op": "set", "value": value}])
+    _print_written(written, as_json=json)
+
+
+def update(
+    address: Address,
+    op: Annotated[str, Parameter(help="The operation: increment, add, enable, …")],
+    /,
+    *fields: Fields,
+    url: Url = DEFAULT_URL,
+    json: AsJson = False,
+) -> None:
+    """Carry out one operation, and show the value or the size it left.
+
+    For example:
+
+        crdtdb update shop/counter/views increment by=5
+        crdtdb update shop/set/cart:42 add value=apple
+        crdtdb update shop/set/cart:42 remove values:='["apple", "pear"]'
+        crdtdb update shop/flag/open enable
+    """
+    with Client(url) as client:
+        written = client.update(address, [{"op": op, **dict(fields)}])
+    _print_written(written, as_json=json)
+
+
+def ls(
+    where: Place = Where(),  # noqa: B008 (an immutable value)
+    /,
+    *,
+    url: Url = DEFAULT_URL,
+    json: AsJson = False,
+) -> None:
+    """List buckets, the types in a bucket, or the objects of a type.
+
+    For example:
+
+        crdtdb ls
+        crdtdb ls shop
+        crdtdb ls shop/set/cart:
+    """
+    with Client(url) as client:
+        if where.bucket is None:
+            _print_names("bucket", ({"bucket": bucket} for bucket in client.buckets()), json)
+        elif where.type is None:
+            types = ({"bucket": where.bucket, "type": name} for name in client.types(where.bucket))
+            _print_names("type", types, json)
+        else:
+            _print_objects(client.objects(where.bucket, where.type, where.prefix), json)
+
+
+def _document(name: ObjectName, read: Read[Any]) -> dict[str, Any]:
+    """A read as the HTTP interface shows it."""
+    document = {**name._asdict(), "value": read.value, "exists": read.exists}
+    parts = {"seen": read.seen, "size": read.size, "next": read.next, "also": read.also or None}
+    return document | {part: value for part, value in parts.items() if value is not None}
+
+
+def _explain(read: Read[Any]) -> None:
+    """What the value alone does not say."""
+    if not read.exists:
+        other = f"; the key exists as {', '.join(read.also)}" if read.also else ""
+        note(f"(does not exist{other})")
+    if read.next is not None:
+        note(f"({len(read.value)} of {read.size} members; go on with --after {read.next})")
+
+
+def _print_written(written: Written, *, as_json: bool) -> None:
+    left = {"value": written.value} if written.size is None else {"size": written.size}
+    if as_json:
+        print_json({**left, "changed": written.changed})
+        return
+    for what, value in left.items():
+        print(json_text(value) if what == "value" else f"{value} members")
+    if not written.changed:
+        note("(nothing changed)")
+
+
+def _print_names(what: str, documents: Iterable[dict[str, str]], as_json: bool) -> None:
+    for document in documents:
+        if as_json:
+            print_json(document)
+        else:
+            print(printable(document[what]))
+
+
+def _print_objects(objects: Iterable[tuple[ObjectName, Read[Any]]], as_json: bool) -> None:
+    if as_json:
+        for name, read in objects:
+            print_json(_document(name, read))
+        return
+    rows = ((printable(name.key), *_cells(read)) for name, read in objects)
+    if not on_terminal():
+        print_table((), rows)
+        return
+    print_table(("key", "value", "members"), islice(rows, _ROWS_SHOWN))
+    if next(rows, None) is not None:
+        note(f"(the first {_ROWS_SHOWN}; name more of the key, or use a pipe to get all)")
+
+
+def _cells(read: Read[Any]) -> tuple[str, ...]:
+    text = json_text(read.value)
+    if not on_terminal():
+        return (text,)
+    if len(text) > _VALUE_SHOWN:
+        text = text[: _VALUE_SHOWN - 1] + "…"
+    return (text, "" if read.size is None else str(read.size))

@@ -1,0 +1,62 @@
+"""`crdtdb status`: the cluster as one replica sees it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from crdtdb_client import Client
+from crdtdb_server.shell.arguments import AsJson, Url
+from crdtdb_server.shell.printing import DEFAULT_URL, note, print_json, print_table
+
+__all__ = ["status"]
+
+
+def status(*, url: Url = DEFAULT_URL, json: AsJson = False) -> None:
+    """Show the cluster as this replica sees it: who is there, who lags, what waits for whom."""
+    with Client(url) as client:
+        cluster = client.cluster()
+    if json:
+        print_json(cluster)
+        return
+    me = cluster["self"]
+    region = f" in {me['region']}" if me["region"] else ""
+    print(f"{me['replica']}{region}, cluster {cluster['cluster']}: {me['state']}")
+    columns = ("replica", "region", "url", "link", "heard", "lag", "lacks", "clock")
+    print_table(columns, (_row(member) for member in cluster["members"]))
+    for blocker in cluster["stability"]["blocked_by"]:
+        note(
+            f"not stable yet: {blocker['replica']} has not reported {blocker['events']} operations"
+        )
+
+
+def _row(member: dict[str, Any]) -> tuple[str, ...]:
+    name = (member["replica"], member["region"], member["url"])
+    if member["self"]:
+        return (*name, "this one", "", "", "", "")
+    return (
+        *name,
+        "up" if member["reachable"] else member["trouble"] or "not tried yet",
+        _age(member["last_contact_ms"]),
+        _age(member["lag_ms"]),
+        _count(member["lag_events"]),
+        _offset(member["clock_offset_ms"]),
+    )
+
+
+def _age(milliseconds: int | None) -> str:
+    if milliseconds is None:
+        return "never"
+    if milliseconds < 1_000:
+        return f"{milliseconds} ms"
+    seconds = milliseconds // 1_000
+    if seconds < 120:
+        return f"{seconds} s"
+    return f"{seconds // 60} min" if seconds < 7_200 else f"{seconds // 3_600} h"
+
+
+def _count(operations: int | None) -> str:
+    return "?" if operations is None else str(operations)
+
+
+def _offset(milliseconds: int | None) -> str:
+    return "?" if milliseconds is None else f"{milliseconds:+} ms"

@@ -1,0 +1,201 @@
+"""One object over HTTP: every type, every method."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from crdtdb import Database
+from wireclient import Wire
+
+#: Type → operation, value read afterwards.
+FIRST_WRITES: list[tuple[str, dict[str, Any], Any]] = [
+    ("counter", {"op": "increment", "by": 5}, 5),
+    ("gcounter", {"op": "increment"}, 1),
+    ("opcounter", {"op": "decrement", "by": 2}, -2),
+    ("register", {"op": "set", "value": {"a": [1, None]}}, {"a": [1, None]}),
+    ("mvregister", {"op": "set", "value": "x"}, ["x"]),
+    ("flag", {"op": "enable"}, True),
+    ("dwflag", {"op": "enable"}, True),
+    ("set", {"op": "add", "values": ["b", "a"]}, ["a", "b"]),
+    ("gset", {"op": "add", "value": 1}, [1]),
+]
+BOTTOMS: dict[str, Any] = {"register": None, "flag": False, "dwflag": False}
+
+
+@pytest.mark.parametrize(("type_name", "operation", "value"), FIRST_WRITES)
+async def test_write_then_read(
+    wire: Wire, type_name: str, operation: dict[str, Any], value: Any
+) -> None:
+    at = f"/v1/buckets/shop/{type_name}/k"
+    written = await wire.post(at, operation)
+    assert written.status == 200
+    collection = isinstance(value, list) and type_name != "mvregister"
+    shown = {"size": len(value)} if collection else {"value": value}
+    assert written.document == {**shown, "changed": True}
+
+    read = await wire.get(at)
+    document = read.document
+    removable = "seen" in document
+    assert removable == (await wire.get("/v1")).document["types"][type_name]["removable"]
+    document.pop("seen", None)
+    expected = {"bucket": "shop", "type": type_name, "key": "k", "value": value, "exists": True}
+    if collection:
+        expected["size"] = len(value)
+    assert document == expected
+    assert read.headers["crdtdb-exists"] == "true"
+    assert read.headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize(("type_name", "operation", "value"), FIRST_WRITES)
+async def test_delete_leaves_the_bottom(
+    wire: Wire, type_name: str, operation: dict[str, Any], value: Any
+) -> None:
+    at = f"/v1/buckets/shop/{type_name}/k"
+    await wire.post(at, operation)
+    deleted = await wire.delete(at)
+    assert deleted.status == 200
+    assert deleted.document["changed"] is True
+    assert (await wire.delete(at)).document["changed"] is False
+    document = (await wire.get(at)).document
+    bottom: Any = BOTTOMS.get(type_name, [] if isinstance(value, list) else 0)
+    assert (document["exists"], document["value"]) == (False, bottom)
+
+
+async def test_what_nobody_wrote_is_no_error_and_other_types_are_named(wire: Wire) -> None:
+    await wire.post("/v1/buckets/shop/counter/k", {"op": "increment"})
+    read = await wire.get("/v1/buckets/shop/set/k")
+    assert read.status == 200
+    assert read.headers["crdtdb-exists"] == "false"
+    assert read.document["also"] == ["counter"]
+    assert read.document["value"] == []
+
+
+async def test_a_list_of_operations_is_atomic(wire: Wire) -> None:
+    at = "/v1/buckets/shop/counter/k"
+    done = await wire.post(at, [{"op": "increment", "by": 7}, {"op": "decrement", "by": 2}])
+    assert done.document == {"value": 5, "changed": True}
+    before = wire.state
+    refused = await wire.post(at, [{"op": "increment"}, {"op": "increment", "by": 0}])
+    assert refused.status == 400
+    assert refused.document["errors"][0]["field"] == "[1].by"
+    assert wire.state == before
+
+
+async def test_an_integer_beyond_64_bits_is_exact(wire: Wire) -> None:
+    at = "/v1/buckets/shop/counter/k"
+    step = {"op": "increment", "by": 2**53 - 1}
+    for _ in range(3):
+        done = await wire.post(at, [step] * 1_000)
+    total = 3_000 * (2**53 - 1)
+    assert total > 2**64
+    assert done.document == {"value": total, "changed": True}
+    assert (await wire.get(at)).document["value"] == total
+    listed = await wire.get("/v1/buckets/shop/counter?values=true")
+    assert listed.document["objects"][0]["value"] == total
+
+
+async def test_put_sets_a_register(wire: Wire) -> None:
+    at = "/v1/buckets/shop/register/k"
+    assert (await wire.put(at, None)).document == {"value": None, "changed": True}
+    assert (await wire.put(at, [1.0, "ü"])).document == {"value": [1, "ü"], "changed": True}
+    assert (await wire.get(at)).document["value"] == [1, "ü"]
+
+
+async def test_put_and_delete_with_a_read_context_keep_what_it_did_not_show(
+    wire: Wire, database: Database
+) -> None:
+    at = "/v1/buckets/shop/mvregister/k"
+    await wire.put(at, "old")
+    seen = (await wire.get(at)).document["seen"]
+    await wire.put(at, "unseen")
+    assert (await wire.put(f"{at}?seen={seen}", "new")).document["value"] == ["new", "unseen"]
+    await wire.delete(f"{at}?seen={seen}")
+    assert (await wire.get(at)).document["value"] == ["new", "unseen"]
+    await wire.delete(at)
+    assert (await wire.get(at)).document["exists"] is False
+
+
+async def test_pages_follow_each_other(wire: Wire) -> None:
+    at = "/v1/buckets/shop/set/k"
+    await wire.post(at, {"op": "add", "values": list(range(25))})
+    for reverse in ("false", "true"):
+        members: list[int] = []
+        target = f"{at}?limit=10&reverse={reverse}"
+        page = (await wire.get(target)).document
+        while True:
+            members += page["value"]
+            assert page["size"] == 25
+            if "next" not in page:
+                break
+            page = (await wire.get(f"{target}&after={page['next']}")).document
+        assert members == sorted(range(25), reverse=reverse == "true")
+
+
+async def test_from_is_included_and_to_is_not(wire: Wire) -> None:
+    at = "/v1/buckets/shop/set/k"
+    await wire.post(at, {"op": "add", "values": [1, 2, 3, 4, "a", [1]]})
+
+    async def members(query: str) -> Any:
+        return (await wire.get(f"{at}?{query}")).document["value"]
+
+    assert await members("from=2&to=4") == [2, 3]
+    assert await members("from=2&to=4&reverse=true") == [3, 2]
+    assert await members("from=%22a%22") == ["a", [1]]
+    assert await members("to=1.0") == []
+    assert await members("from=4&to=2") == []
+    assert await members("from=2&to=2") == []
+
+
+async def test_a_single_member(wire: Wire) -> None:
+    at = "/v1/buckets/shop/set/k"
+    await wire.post(at, {"op": "add", "values": [1, "a b+c", None]})
+
+    async def contains(member: str) -> Any:
+        return (await wire.get(f"{at}?member={member}")).document
+
+    assert await contains("1.0") == {"value": True}
+    assert await contains("true") == {"value": False}
+    assert await contains("null") == {"value": True}
+    assert await contains("%22a%20b%2Bc%22") == {"value": True}
+    assert await contains("%22a+b%2Bc%22") == {"value": True}
+    assert await contains("%22a+b+c%22") == {"value": False}
+
+
+async def test_head_is_get_without_the_body(wire: Wire) -> None:
+    at = "/v1/buckets/shop/flag/k"
+    missing = await wire.request("HEAD", at)
+    assert (missing.status, missing.body) == (200, b"")
+    assert missing.headers["crdtdb-exists"] == "false"
+    await wire.post(at, {"op": "enable"})
+    there = await wire.request("HEAD", at)
+    assert there.headers["crdtdb-exists"] == "true"
+    assert int(there.headers["content-length"]) == len((await wire.get(at)).body)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "a/b",
+        "%",
+        "%2F",
+        "ключ",
+        "{key}",
+        " ",
+        "+",
+        "?",
+        "#",
+        "a\x01b",
+        "...",
+        "\u00e9",
+        "e\u0301",
+        "x" * 1024,
+    ],
+)
+async def test_any_key_is_possible_and_stays_itself(wire: Wire, key: str) -> None:
+    at = "/v1/buckets/shop/register/" + quote(key, safe="")
+    await wire.put(at, key)
+    assert (await wire.get(at)).document["key"] == key
+    assert (await wire.get("/v1/buckets/shop/register")).document["keys"] == [key]

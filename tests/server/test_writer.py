@@ -1,0 +1,366 @@
+"""The group commit: what shares a commit, in which order, and what failures do."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from threading import Event, current_thread, main_thread
+from typing import Any
+
+import pytest
+
+from crdtdb import Database
+from crdtdb.address import ObjectName
+from crdtdb.errors import BadRequest, NoSpace, Overloaded, ReadOnly, StorageFailed
+from crdtdb.store.base import Batch
+from crdtdb.store.memory import MemoryStore
+from crdtdb.transaction import Committed, Outcome, Transaction
+from crdtdb_server import jobs, writer
+from crdtdb_server.metrics import Metrics
+from crdtdb_server.writer import Writer
+
+_COUNTER = ObjectName("shop", "counter", "k")
+
+
+class _Disk(MemoryStore):
+    """A store whose writes can be made to fail."""
+
+    failure: Exception | None = None
+
+    def commit(self, batch: Batch) -> None:
+        if self.failure is not None:
+            raise self.failure
+        super().commit(batch)
+
+
+class Bench:
+    """A writer, and what it told."""
+
+    def __init__(self) -> None:
+        self.disk = _Disk()
+        self.database = Database(self.disk, replica="eu-1")
+        self.writer = Writer(self.database, Metrics(self.disk))
+        self.commits: list[Committed] = []
+        self.writer.on_commit = self.commits.append
+
+    @property
+    def value(self) -> Any:
+        return self.database.read(_COUNTER).value
+
+    @property
+    def group_sizes(self) -> list[int]:
+        return [len(committed.outcomes) for committed in self.commits]
+
+    def step(self, by: int = 1) -> Transaction:
+        plain = {"op": "increment", "by": by}
+        return Transaction((self.database.parse_update(_COUNTER, plain),))
+
+    def commit(self, by: int = 1) -> asyncio.Task[Outcome]:
+        return asyncio.create_task(self.writer.commit(self.step(by)))
+
+
+class Occupied:
+    """Keeps the commit thread at work until it is released."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._begun = asyncio.Event()
+        self._release = Event()
+        self._bench = bench
+        self._loop = asyncio.get_running_loop()
+
+    async def __aenter__(self) -> Occupied:
+        self._call = asyncio.create_task(self._bench.writer.call(self._work, in_thread=True))
+        await self._begun.wait()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._release.set()
+        await self._call
+
+    def _work(self) -> None:
+        assert current_thread() is not main_thread()
+        self._loop.call_soon_threadsafe(self._begun.set)
+        self._release.wait()
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    bench = Bench()
+    yield bench
+    await bench.writer.close()
+
+
+async def _queued() -> None:
+    """Let tasks that were just created hand in what they have."""
+    await asyncio.sleep(0)
+
+
+# -- groups ---------------------------------------------------------------------------------------
+
+
+async def test_what_arrives_together_shares_a_commit(bench: Bench) -> None:
+    outcomes = await asyncio.gather(*(bench.commit() for _ in range(5)))
+    assert [outcome.results[0].value for outcome in outcomes] == [1, 2, 3, 4, 5]
+    assert bench.group_sizes == [5]
+
+
+async def test_a_group_forms_while_the_thread_works(bench: Bench) -> None:
+    async with Occupied(bench):
+        waiting = [bench.commit() for _ in range(7)]
+        await _queued()
+        assert bench.value == 0
+        assert not any(task.done() for task in waiting)
+    await asyncio.gather(*waiting)
+    assert bench.group_sizes == [7]
+    assert bench.value == 7
+
+
+async def test_reads_go_on_while_the_thread_works(bench: Bench) -> None:
+    await bench.commit()
+    async with Occupied(bench):
+        assert bench.value == 1
+
+
+async def test_a_group_is_bounded(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "BATCH_TRANSACTIONS", 2)
+    await asyncio.gather(*(bench.commit() for _ in range(5)))
+    assert bench.group_sizes == [2, 2, 1]
+    monkeypatch.setattr(writer, "BATCH_OPERATIONS", 3)
+    large = Transaction(bench.step().updates * 3)
+    await asyncio.gather(*(bench.writer.commit(large) for _ in range(2)))
+    assert bench.group_sizes[3:] == [1, 1]
+
+
+async def test_a_transaction_that_is_refused_leaves_the_others_alone(bench: Bench) -> None:
+    impossible = bench.database.parse_update(
+        ObjectName("shop", "set", "k"), {"op": "add", "value": "x" * 5_000}
+    )
+    first, refused, last = await asyncio.gather(
+        bench.commit(),
+        bench.writer.commit(Transaction((impossible,))),
+        bench.commit(),
+        return_exceptions=True,
+    )
+    assert type(refused).__name__ == "TooLarge"
+    assert isinstance(first, Outcome)
+    assert isinstance(last, Outcome)
+    assert bench.value == 2
+
+
+# -- order ----------------------------------------------------------------------------------------
+
+
+async def test_commits_and_calls_keep_the_order_of_arrival(bench: Bench) -> None:
+    seen: list[Any] = []
+
+    def note() -> None:
+        seen.append(bench.value)
+
+    async with Occupied(bench):
+        waiting: list[asyncio.Task[Any]] = []
+        for _ in range(3):
+            waiting += [bench.commit(), bench.commit()]
+            waiting.append(asyncio.create_task(bench.writer.call(note)))
+        await _queued()
+    await asyncio.gather(*waiting)
+    assert seen == [2, 4, 6]
+    assert bench.group_sizes == [2, 2, 2]
+
+
+async def test_what_comes_before_a_transaction_sees_the_state_it_applies_to(bench: Bench) -> None:
+    read: list[Any] = []
+
+    def before() -> None:
+        read.append(bench.value)
+
+    async with Occupied(bench):
+        waiting = [
+            bench.commit(),
+            asyncio.create_task(bench.writer.commit(bench.step(), before=before)),
+            bench.commit(),
+            asyncio.create_task(bench.writer.commit(bench.step(), before=before)),
+        ]
+        await _queued()
+    outcomes = await asyncio.gather(*waiting)
+    assert [outcome.results[0].value for outcome in outcomes] == [1, 2, 3, 4]
+    assert read == [1, 3]
+    assert bench.group_sizes == [1, 2, 1]
+
+
+async def test_if_that_fails_nothing_of_the_transaction_is_written(bench: Bench) -> None:
+    def before() -> None:
+        raise BadRequest("no such cursor")
+
+    refused, done = await asyncio.gather(
+        bench.writer.commit(bench.step(), before=before), bench.commit(), return_exceptions=True
+    )
+    assert isinstance(refused, BadRequest)
+    assert isinstance(done, Outcome)
+    assert bench.value == 1
+
+
+# -- where ----------------------------------------------------------------------------------------
+
+
+async def test_small_work_on_a_quick_disk_is_done_on_the_loop(bench: Bench) -> None:
+    assert await bench.writer.call(current_thread) is main_thread()
+    assert await bench.writer.call(current_thread, in_thread=True) is not main_thread()
+
+
+async def test_a_slow_disk_moves_the_work_to_the_thread(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "INLINE_WAIT_S", -1.0)
+    assert await bench.writer.call(current_thread) is main_thread()
+    assert await bench.writer.call(current_thread) is not main_thread()
+    monkeypatch.setattr(writer, "SLOW_DISK_S", 0.0)
+    other = Bench()
+    assert await other.writer.call(current_thread) is main_thread()
+    assert await other.writer.call(current_thread) is main_thread(), "it got another chance"
+    await other.writer.close()
+
+
+async def test_much_work_goes_to_the_thread(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "SMALL_OPERATIONS", 2)
+    threads: list[Any] = []
+
+    def before() -> None:
+        threads.append(current_thread() is main_thread())
+
+    for count in (2, 3):
+        await bench.writer.commit(Transaction(bench.step().updates * count), before=before)
+    assert threads == [True, False]
+
+
+# -- failures -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("failure", [StorageFailed("no fsync"), NoSpace("full")])
+async def test_a_failing_disk_refuses_the_whole_group_and_recovers(
+    bench: Bench, failure: Exception
+) -> None:
+    await bench.commit()
+    bench.disk.failure = failure
+    refused = await asyncio.gather(*(bench.commit() for _ in range(3)), return_exceptions=True)
+    assert refused == [failure] * 3
+    assert bench.value == 1
+    assert bench.group_sizes == [1], "nothing is pushed that is not durable"
+    bench.disk.failure = None
+    await bench.commit()
+    assert bench.value == 2
+
+
+async def test_a_call_that_raises_raises_there(bench: Bench) -> None:
+    def broken() -> None:
+        raise ValueError("mine")
+
+    with pytest.raises(ValueError, match="mine"):
+        await bench.writer.call(broken)
+    await bench.commit()
+
+
+async def test_too_much_at_once_is_refused(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "QUEUE_ENTRIES", 3)
+    async with Occupied(bench):
+        waiting = [bench.commit() for _ in range(3)]
+        await _queued()
+        with pytest.raises(Overloaded):
+            await bench.writer.commit(bench.step())
+        with pytest.raises(Overloaded):
+            await bench.writer.call(lambda: None)
+    await asyncio.gather(*waiting)
+    assert bench.value == 3
+
+
+# -- cancellation ---------------------------------------------------------------------------------
+
+
+async def test_who_leaves_before_the_batch_begins_writes_nothing(bench: Bench) -> None:
+    async with Occupied(bench):
+        waiting = [bench.commit(by) for by in (1, 10, 100)]
+        await _queued()
+        waiting[1].cancel()
+        await _queued()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    assert bench.value == 101
+    assert bench.group_sizes == [2]
+
+
+async def test_who_leaves_later_has_written_once(bench: Bench) -> None:
+    working, release = asyncio.Event(), Event()
+    loop = asyncio.get_running_loop()
+
+    def before() -> None:
+        loop.call_soon_threadsafe(working.set)
+        release.wait()
+
+    large = Transaction(bench.step().updates * (jobs.SMALL_OPERATIONS + 1))
+    gone = asyncio.create_task(bench.writer.commit(large, before=before))
+    await working.wait()
+    other = bench.commit()
+    gone.cancel()
+    release.set()
+    await other
+    assert gone.cancelled()
+    assert bench.value == len(large.updates) + 1
+
+
+async def test_a_call_whose_caller_left_before_its_turn_is_not_made(bench: Bench) -> None:
+    made: list[int] = []
+    async with Occupied(bench):
+        calls = [asyncio.create_task(bench.writer.call(_noting(made, n))) for n in range(3)]
+        await _queued()
+        calls[1].cancel()
+        await _queued()
+    await asyncio.gather(*calls, return_exceptions=True)
+    assert made == [0, 2]
+
+
+def _noting(made: list[int], number: int) -> Callable[[], None]:
+    return lambda: made.append(number)
+
+
+# -- beginning and end ----------------------------------------------------------------------------
+
+
+async def test_held_transactions_wait_and_calls_do_not(bench: Bench) -> None:
+    bench.writer.hold()
+    waiting = [bench.commit() for _ in range(3)]
+    await _queued()
+    assert bench.writer.held
+    assert bench.writer.held_transactions == 3
+    assert await bench.writer.call(lambda: bench.value) == 0
+    bench.writer.open()
+    bench.writer.open()
+    await asyncio.gather(*waiting)
+    assert bench.group_sizes == [3]
+
+
+async def test_closing_carries_out_what_waits_and_takes_nothing_more(bench: Bench) -> None:
+    async with Occupied(bench):
+        waiting = bench.commit()
+        await _queued()
+        closing = [asyncio.create_task(bench.writer.close()) for _ in range(2)]
+        await _queued()
+        with pytest.raises(ReadOnly):
+            await bench.writer.commit(bench.step())
+    await asyncio.gather(*closing)
+    assert (await waiting).results[0].value == 1
+
+
+async def test_closing_refuses_what_is_held(bench: Bench) -> None:
+    bench.writer.hold()
+    waiting = bench.commit()
+    await _queued()
+    await bench.writer.close()
+    with pytest.raises(ReadOnly):
+        await waiting
+    assert bench.value == 0
+
+
+async def test_every_job_is_followed_by_a_sign_of_change(bench: Bench) -> None:
+    signs: list[Any] = []
+    bench.writer.on_change = lambda: signs.append(bench.value)
+    await bench.commit()
+    await bench.writer.call(lambda: None)
+    assert signs == [1, 1]

@@ -1,0 +1,118 @@
+"""What must hold, one function per promise. Each raises `Violation` with its own name.
+
+They judge plain values, so that `test_checks.py` can hand each of them states that are wrong: a
+check that cannot fail proves nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from crdtdb import address
+from crdtdb.address import ObjectName
+from crdtdb.causal import VersionVector, format_dot
+from crdtdb.datatype import CollectionType
+from crdtdb.operations import type_named
+from crdtdb.reading import Digest, PageQuery, Reading
+from crdtdb.store.base import Store, Table
+from oracle.checks import Violation
+from oracle.specification import Object, Shown
+from simulation.ledger import Ledger
+
+__all__ = [
+    "check_disk",
+    "check_equal",
+    "check_folded",
+    "check_growth",
+    "check_held",
+    "check_news",
+    "check_shown",
+    "check_stable",
+    "shown",
+]
+
+#: Small, so that collections are read in several pages.
+_PAGE: Final = 3
+
+
+def shown(reading: Reading, name: Object) -> Shown:
+    """What a read shows of an object, in the specification's terms."""
+    full = ObjectName(*name)
+    head = reading.head(full.prefix)
+    if not isinstance(type_named(full.type), CollectionType):
+        return Shown.value(reading.value(full, head), head.exists)
+    page = reading.page(full, head, PageQuery(_PAGE))
+    members = page.items
+    while page.position is not None:
+        page = reading.page(full, head, PageQuery(_PAGE, page.position))
+        members = members + page.items
+    return Shown.members(members)._replace(exists=head.exists, size=head.size)
+
+
+def check_shown(name: Object, expected: Shown, actual: Shown) -> None:
+    """A read shows what the causal history says: value, existence and size."""
+    for check, right, found in zip(("value", "existence", "size"), expected, actual, strict=True):
+        if right != found:
+            raise Violation(check, f"{'/'.join(name)} shows {found}, must be {right}")
+
+
+def check_growth(before: VersionVector, after: VersionVector) -> None:
+    """What a running replica has seen only grows."""
+    if not after.includes(before):
+        raise Violation("growth", f"{before} went back to {after}")
+
+
+def check_news(ledger: Ledger, before: VersionVector, after: VersionVector) -> None:
+    """What became visible was issued, whole transactions at a time, each after its past."""
+    for incarnation, counter in after.items():
+        for number in range(before.get(incarnation) + 1, counter + 1):
+            dot = incarnation, number
+            issued = ledger.issued(dot)
+            if issued is None:
+                raise Violation("thin-air", f"{format_dot(dot)} was never issued")
+            if issued.last > counter:
+                raise Violation(
+                    "atomicity", f"{format_dot(dot)} is visible without the rest, to {issued.last}"
+                )
+            if not after.includes(issued.past):
+                raise Violation(
+                    "causality", f"{format_dot(dot)} had seen {issued.past}, here is only {after}"
+                )
+
+
+def check_disk(known: VersionVector, found: VersionVector) -> None:
+    """After a crash the disk holds all that was answered or passed on before."""
+    if not found.includes(known):
+        raise Violation("durability", f"the replica held {known}, its disk has {found}")
+
+
+def check_stable(stable: VersionVector, members: Iterable[VersionVector]) -> None:
+    """What a replica takes for stable has been seen by every member it knows."""
+    for seen in members:
+        if not seen.includes(stable):
+            raise Violation("stability", f"{stable} counts as stable; a member has seen {seen}")
+
+
+def check_held(held: int, most: int) -> None:
+    """What waits for something else to arrive is bounded."""
+    if held > most:
+        raise Violation("bounds", f"{held} pushes are held; at most {most} may be")
+
+
+def check_equal(states: Mapping[str, tuple[VersionVector, Digest]], latest: VersionVector) -> None:
+    """Replicas that could talk for long enough are equal, and have everything."""
+    for name, (seen, _) in states.items():
+        if seen != latest:
+            raise Violation("convergence", f"{name} has seen {seen}, not all of {latest}")
+    if len({digest for _, digest in states.values()}) > 1:
+        raise Violation("digest", f"equal vectors, different data: {dict(states)}")
+
+
+def check_folded(store: Store, blocking: Mapping[int, int]) -> None:
+    """When nothing is missing anywhere, no operation is left outside its object's base."""
+    with store.snapshot() as snapshot:
+        addresses = [at for _, at in snapshot.scan(Table.SEQUENCE) if not address.is_cut(at)]
+    left = [at for at in addresses if address.split_object(at)[1].startswith(address.OPERATION)]
+    if left or blocking:
+        raise Violation("folding", f"{len(left)} operations are left; members lack {blocking}")

@@ -1,0 +1,306 @@
+"""One run: machines, network, users and faults, from a seed to a verdict."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable
+from random import Random
+from typing import Final, NamedTuple, TextIO
+from unittest.mock import patch
+
+import xxhash
+
+from crdtdb import replication
+from crdtdb.causal import NOTHING, VersionVector
+from crdtdb.reading import Digest, Reading
+from crdtdb.replication import Send, Sender
+from crdtdb.replication.messages import read_frame
+from crdtdb.transaction import Transaction
+from oracle.checks import Violation
+from oracle.requests import as_transaction
+from simulation.checks import check_equal, check_folded, check_held
+from simulation.clock import Clock
+from simulation.faults import Faults
+from simulation.judge import Judge
+from simulation.network import Letter, Network, Weather, kind_of
+from simulation.plan import Plan, draw_plan
+from simulation.replica import Machine
+from simulation.scheduler import Scheduler
+from simulation.trace import Trace
+from simulation.workload import workload
+
+__all__ = ["Report", "run"]
+
+_TICK_MS: Final = 50
+#: After everything is mended replicas must be equal within so long …
+_CONVERGED_WITHIN_MS: Final = 20_000
+#: … and have folded every operation after so much more.
+_FOLDED_WITHIN_MS: Final = 15_000
+_LOOK_EVERY_MS: Final = 250
+_CALM: Final = Weather(loss=0, duplication=0, delay_ms=(1, 40), straggling=0)
+#: How long a write may wait for the members to confirm a replica's identity.
+_SETTLE_MS: Final = 500
+#: The bound that `crdtdb.replication.early` promises.
+_HELD_PUSHES: Final = 256
+#: How often a donor dies just when it has sent a page that is not the last.
+_DONOR_DIES: Final = 0.02
+
+
+class Report(NamedTuple):
+    """What a run that went well was like."""
+
+    seed: int
+    #: Hash over everything that happened.
+    trace: str
+    #: How often what happened: operations, messages of each kind, crashes, folded operations, …
+    tally: Counter[str]
+    virtual_ms: int
+    #: From the end of all faults until all replicas were equal.
+    converged_ms: int
+
+
+def run(seed: int, out: TextIO | None = None) -> Report:
+    """Play one seed. Raises Violation; `out` is told what happens, event by event."""
+    plan = draw_plan(_random(seed, "plan"))
+    try:
+        with (
+            patch.object(replication.donor, "PAGE_RECORDS", plan.page_records),
+            patch.object(replication.machine, "FOLD_ENTRIES", plan.fold_entries),
+        ):
+            return Cluster(seed, plan, Trace(out)).play()
+    except Violation as violation:
+        violation.add_note(_replay(seed))
+        raise
+    except Exception as error:
+        raised = f"{type(error).__name__}: {error}; {_replay(seed)}"
+        raise Violation("exception", raised) from error
+
+
+def _replay(seed: int) -> str:
+    return f"replay: python tests/simulation --seed {seed} --trace"
+
+
+def _random(seed: int, what: str) -> Random:
+    """An independent generator for one part of a run."""
+    return Random(f"{seed} {what}")
+
+
+class Cluster:
+    """Everything that takes part in one run."""
+
+    def __init__(self, seed: int, plan: Plan, trace: Trace) -> None:
+        self.tally: Counter[str] = Counter()
+        self._seed = seed
+        self._plan = plan
+        self._trace = trace
+        self._scheduler = Scheduler()
+        self._random = _random(seed, "cluster")
+        self._requests = workload(_random(seed, "workload"))
+        #: What reads showed, anywhere, to be given back as read contexts.
+        self._reads: deque[VersionVector] = deque([NOTHING], maxlen=12)
+        self._network = Network(
+            self._scheduler,
+            _random(seed, "network"),
+            plan.weather,
+            self._machine_at,
+            self._deliver,
+        )
+        self._machines: dict[str, Machine] = {}
+        self._judge = Judge(self._machines, self.tally, trace)
+        for name in plan.machines:
+            self._machines[name] = self._machine(name)
+        self._faults = Faults(
+            self._scheduler,
+            _random(seed, "faults"),
+            self._network,
+            list(self._machines.values()),
+            self._start,
+            self.tally,
+            trace,
+            rolls_back=plan.rolls_back,
+        )
+        self._busy = True
+
+    def _machine(self, name: str) -> Machine:
+        random = _random(self._seed, name)
+        reachable = not (self._plan.unreachable and name == self._plan.machines[-1])
+        clock = Clock(self._scheduler, random.randint(-300, 300), random.uniform(0.99, 1.01))
+        return Machine(
+            name,
+            reachable=reachable,
+            peers=self._plan.machines[: -1 if self._plan.unreachable else None],
+            clock=clock,
+            random=random,
+            watcher=self._judge,
+            send=self._send,
+        )
+
+    # -- the run --------------------------------------------------------------------------------
+
+    def play(self) -> Report:
+        """From the first start to the verdict."""
+        plan, scheduler = self._plan, self._scheduler
+        if plan.begins_cut:
+            self._faults.cut()
+        early = len(plan.machines) - plan.late
+        for place, machine in enumerate(self._machines.values()):
+            when = (0, 300) if place < early else (plan.busy_ms // 4, plan.busy_ms * 3 // 4)
+            self._later(when, lambda machine=machine: self._start(machine))  # type: ignore[misc]
+        self._again(plan.commit_ms, self._write)
+        self._again(plan.commit_ms * 3, self._read)
+        self._again(plan.fault_ms, self._faults.strike)
+        scheduler.run_until(plan.busy_ms)
+        self._busy = False
+        self._network.weather = _CALM
+        self._faults.end()
+        converged_ms = self._until(self._is_equal, _CONVERGED_WITHIN_MS, self._check_equal)
+        self._until(self._is_folded, _FOLDED_WITHIN_MS, self._check_folded)
+        self._check_equal()
+        for machine in self._machines.values():
+            self._judge.look_at_all(machine)
+        self.tally["runs"] += 1
+        return Report(self._seed, self._trace.hash, self.tally, scheduler.now_ms, converged_ms)
+
+    def _later(self, between_ms: tuple[int, int], event: Callable[[], None]) -> None:
+        self._scheduler.after(self._random.randint(*between_ms), event)
+
+    def _again(self, mean_ms: int, event: Callable[[], None]) -> None:
+        """Let something happen now and then, for as long as the run is busy."""
+
+        def once() -> None:
+            if self._busy:
+                event()
+                self._again(mean_ms, event)
+
+        self._scheduler.after(round(self._random.expovariate(1 / mean_ms)), once)
+
+    def _until(self, holds: Callable[[], bool], within_ms: int, check: Callable[[], None]) -> int:
+        """Let time pass until something holds; if it does not in time, let the check say why."""
+        begin_ms = self._scheduler.now_ms
+        while not holds():
+            if self._scheduler.now_ms - begin_ms >= within_ms:
+                check()
+            self._scheduler.run_until(self._scheduler.now_ms + _LOOK_EVERY_MS)
+        return self._scheduler.now_ms - begin_ms
+
+    # -- machines -------------------------------------------------------------------------------
+
+    def _start(self, machine: Machine) -> None:
+        """Give a machine power, unless somebody already has."""
+        if machine.is_up:
+            return
+        self._note(machine.name, "starts")
+        machine.disk.remount()
+        self._judge.restarted(machine)
+        life = machine.power_on(self._scheduler.now_ms)
+        self._scheduler.after(_TICK_MS, lambda: self._tick(machine, life))
+        self._bury(machine)
+
+    def _bury(self, machine: Machine) -> None:
+        """A machine has done something; was it the last thing it did?"""
+        if machine.disk.crashed:
+            self._faults.crash(machine)
+
+    def _tick(self, machine: Machine, life: int) -> None:
+        if machine.is_up and machine.life == life:
+            machine.tick(self._scheduler.now_ms)
+            check_held(machine.held_pushes, _HELD_PUSHES)
+            self._scheduler.after(_TICK_MS, lambda: self._tick(machine, life))
+            self._bury(machine)
+
+    def _serving(self) -> Machine | None:
+        """One of the machines that answer users now."""
+        serving = [machine for machine in self._machines.values() if machine.serves]
+        return self._random.choice(serving) if serving else None
+
+    def _write(self) -> None:
+        """Somebody writes somewhere."""
+        machine = self._serving()
+        if machine is None:
+            return
+        now_ms = self._scheduler.now_ms
+        if not machine.replication.settled and now_ms - machine.started_ms < _SETTLE_MS:
+            return
+        transactions = [as_transaction(r) for r in self._requests.group(self._reads)]
+        self._note(machine.name, f"commits {len(transactions)}", lambda: _told(transactions))
+        machine.write(transactions)
+        self._bury(machine)
+
+    def _read(self) -> None:
+        """Somebody reads somewhere, and keeps the read context."""
+        machine = self._serving()
+        if machine is not None:
+            self._reads.append(machine.seen)
+            self._judge.look_at_one(machine, self._random)
+
+    # -- messages -------------------------------------------------------------------------------
+
+    def _machine_at(self, endpoint: str) -> str | None:
+        if not endpoint.startswith("~"):
+            return endpoint
+        incarnation = int(endpoint[1:], 16)
+        for machine in self._machines.values():
+            if machine.is_up and machine.replication.incarnation == incarnation:
+                return machine.name
+        return None
+
+    def _send(self, origin: str, sender: Sender, send: Send) -> None:
+        kind = kind_of(send.frame)
+        self.tally[f"messages, {kind}"] += 1
+        self._network.send(origin, sender, send)
+        if kind == "Page" and self._busy and self._random.random() < _DONOR_DIES:
+            self.tally["donors that died"] += 1
+            self._scheduler.after(0, lambda: self._kill(self._machines[origin]))
+
+    def _kill(self, machine: Machine) -> None:
+        if machine.is_up:
+            self._faults.crash(machine)
+
+    def _deliver(self, letter: Letter) -> None:
+        machine = self._machines[letter.target]
+        if not machine.is_up:
+            return
+        what = f"{kind_of(letter.frame)} {xxhash.xxh3_64_hexdigest(letter.frame)}"
+        self._note(f"{letter.origin}>{letter.target}", what, lambda: str(read_frame(letter.frame)))
+        self.tally["delivered"] += 1
+        machine.receive(letter.sender, letter.frame, self._scheduler.now_ms)
+        self._bury(machine)
+
+    def _note(self, where: str, what: str, told: Callable[[], str] | None = None) -> None:
+        self._trace.note(self._scheduler.now_ms, where, what, told)
+
+    # -- the verdict ----------------------------------------------------------------------------
+
+    def _states(self) -> dict[str, tuple[VersionVector, Digest]]:
+        states = {}
+        for name, machine in self._machines.items():
+            with machine.disk.snapshot() as snapshot:
+                reading = Reading(snapshot)
+                states[name] = reading.seen, reading.digest()
+        return states
+
+    def _check_equal(self) -> None:
+        check_equal(self._states(), self._judge.ledger.latest())
+
+    def _is_equal(self) -> bool:
+        try:
+            self._check_equal()
+        except Violation:
+            return False
+        return all(machine.serves for machine in self._machines.values())
+
+    def _check_folded(self) -> None:
+        for machine in self._machines.values():
+            check_folded(machine.disk, machine.replication.blocking())
+
+    def _is_folded(self) -> bool:
+        try:
+            self._check_folded()
+        except Violation:
+            return False
+        return True
+
+
+def _told(transactions: list[Transaction]) -> str:
+    """A group commit as a reader wants it."""
+    return " | ".join(", ".join(map(str, t.updates)) for t in transactions)

@@ -1,0 +1,89 @@
+"""The disk of one machine: what was committed survives, what only the process knew does not.
+
+A crash during a commit goes through with the call all the same: the process is dead and does not
+know it yet. Whatever it writes from then on is written to a ghost of the disk, and the machine
+throws away what it says. So the run learns which operations the dying process carried out without
+anybody having heard an answer.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from crdtdb.store.base import Batch, StoreStats
+from crdtdb.store.memory import MemorySnapshot, MemoryStore
+
+__all__ = ["Disk", "Moment"]
+
+
+class Moment(Enum):
+    """When in a commit the power fails."""
+
+    #: Nothing of it is on the disk.
+    BEFORE = "before"
+    #: All of it is on the disk, nobody was told.
+    AFTER = "after"
+
+
+class Disk:
+    """A store whose commits are atomic, and durable on return."""
+
+    def __init__(self, location: bytes) -> None:
+        self._surface = MemoryStore(location)
+        #: What the process sees: the surface, or since the crash a ghost of it.
+        self.mounted = self._surface
+        self._backup = self._surface.copy()
+        self._fails: Moment | None = None
+        #: Was it put back to an earlier state since it was last looked at?
+        self.rolled_back = False
+        #: The last batch that was committed.
+        self.latest: Batch = {}
+
+    @property
+    def location(self) -> bytes:
+        return self._surface.location
+
+    @property
+    def crashed(self) -> bool:
+        """Has the power failed under the process that still seems to run?"""
+        return self.mounted is not self._surface
+
+    @property
+    def is_failing(self) -> bool:
+        """Will the power fail in the next commit?"""
+        return self._fails is not None
+
+    def fail_at_next_commit(self, moment: Moment) -> None:
+        """Let the power fail in the next commit."""
+        self._fails = moment
+
+    def remount(self) -> None:
+        """The machine starts again: from what is on the disk."""
+        self.mounted = self._surface
+        self._fails = None
+
+    def back_up(self) -> None:
+        """Keep a copy of what is on the disk now."""
+        self._backup = self._surface.copy()
+
+    def roll_back(self) -> None:
+        """Put the copy in the place of what is on the disk. Only while nothing runs."""
+        self._surface = self.mounted = self._backup.copy()
+        self.rolled_back = True
+
+    def snapshot(self) -> MemorySnapshot:
+        return self.mounted.snapshot()
+
+    def commit(self, batch: Batch) -> None:
+        self.latest = batch
+        if self._fails is Moment.BEFORE:
+            self._surface, self._fails = self._surface.copy(), None
+        self.mounted.commit(batch)
+        if self._fails is Moment.AFTER:
+            self._surface, self._fails = self._surface.copy(), None
+
+    def stats(self) -> StoreStats:
+        return self.mounted.stats()
+
+    def close(self) -> None:
+        """A machine that loses power closes nothing."""

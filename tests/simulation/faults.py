@@ -1,0 +1,154 @@
+"""What goes wrong while a run is busy: cuts, crashes, clocks. Everything heals by itself."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import Final
+
+from simulation.disk import Moment
+from simulation.network import Network, halves, isolated, one_way, ring
+from simulation.replica import Machine
+from simulation.scheduler import Scheduler
+from simulation.trace import Trace
+
+__all__ = ["Faults"]
+
+_CUTS: Final = (halves, isolated, one_way, ring)
+#: A crash that waits for a commit strikes after so long in any case.
+_PATIENCE_MS: Final = 1_000
+#: Most machines are back soon; some only after everybody has given them up.
+_DOWN_MS: Final = ((50, 500), (50, 500), (1_000, 3_000), (5_000, 7_000))
+#: Restoring an earlier state takes longer than any message is under way.
+_RESTORED_AFTER_MS: Final = 4_100
+
+
+class Faults:
+    """Draws one fault after the other and sees to its end."""
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        random: Random,
+        network: Network,
+        machines: Sequence[Machine],
+        restart: Callable[[Machine], None],
+        tally: Counter[str],
+        trace: Trace,
+        *,
+        rolls_back: bool,
+    ) -> None:
+        self._scheduler = scheduler
+        self._random = random
+        self._network = network
+        self._machines = machines
+        self._restart = restart
+        self._tally = tally
+        self._trace = trace
+        self._over = False
+        self._weighted = [self.cut] * 4 + [self._crash] * 3 + [self._jump]
+        if rolls_back:
+            self._weighted += [self._back_up] * 2 + [self._roll_back]
+
+    def strike(self) -> None:
+        """Let the next thing go wrong."""
+        self._random.choice(self._weighted)()
+
+    def end(self) -> None:
+        """From now on nothing goes wrong any more; what is down comes back."""
+        self._over = True
+        self._network.mend_all()
+        for machine in self._machines:
+            if not machine.is_up:
+                self._restart(machine)
+
+    # -- the network ------------------------------------------------------------------------------
+
+    def cut(self) -> None:
+        """Cut some links for a while."""
+        random = self._random
+        how = random.choice(_CUTS)
+        names = [machine.name for machine in self._machines]
+        links = how(names, random)
+        self._tally[f"cuts, {how.__name__}"] += 1
+        self._note("network", f"cut, {how.__name__}: " + " ".join(a + b for a, b in sorted(links)))
+        self._network.cut(links)
+
+        def mend() -> None:
+            if not self._over:
+                self._note("network", f"mended, {how.__name__}")
+                self._network.mend(links)
+
+        self._scheduler.after(random.randint(200, 4_000), mend)
+
+    # -- machines -------------------------------------------------------------------------------
+
+    def _crash(self) -> None:
+        """Take the power from a machine, between two commits or in the middle of one."""
+        up = [machine for machine in self._machines if machine.is_up]
+        if not up:
+            return
+        machine = self._random.choice(up)
+        moment = self._random.choice((None, Moment.BEFORE, Moment.AFTER))
+        if moment is None:
+            self.crash(machine)
+            return
+        machine.disk.fail_at_next_commit(moment)
+        self._note(machine.name, f"will crash {moment.value} its next commit")
+        self._scheduler.after(_PATIENCE_MS, lambda: self._crash_if_waiting(machine))
+
+    def _crash_if_waiting(self, machine: Machine) -> None:
+        if machine.is_up and machine.disk.is_failing:
+            self.crash(machine)
+
+    def crash(self, machine: Machine) -> None:
+        """A machine loses its power now, or has lost it in the commit that just ended."""
+        self._tally["crashes"] += 1
+        self._note(machine.name, "is down")
+        machine.power_off()
+
+        def come_back() -> None:
+            if not machine.is_up:
+                self._restart(machine)
+
+        down_ms = 0 if self._over else self._random.randint(*self._random.choice(_DOWN_MS))
+        self._scheduler.after(down_ms, come_back)
+
+    def _back_up(self) -> None:
+        """Keep a copy of a machine's disk."""
+        machine = self._random.choice(self._machines)
+        self._note(machine.name, "is backed up")
+        machine.disk.back_up()
+
+    def _roll_back(self) -> None:
+        """A machine loses power, and much later starts with its disk as it was some time ago.
+
+        So much later that whatever it had sent has arrived or is lost.
+        """
+        up = [machine for machine in self._machines if machine.is_up]
+        if not up:
+            return
+        machine = self._random.choice(up)
+        self._note(machine.name, "is down, to be rolled back")
+        machine.power_off()
+
+        def come_back() -> None:
+            if not machine.is_up:
+                self._tally["roll-backs"] += 1
+                self._note(machine.name, "is rolled back")
+                machine.disk.roll_back()
+                self._restart(machine)
+
+        self._scheduler.after(_RESTORED_AFTER_MS, come_back)
+
+    def _jump(self) -> None:
+        """Put a machine's clock wrong."""
+        machine = self._random.choice(self._machines)
+        by_ms = self._random.choice((-3_000, -200, 40, 900, 4_500, 60_000))
+        self._tally["clock jumps"] += 1
+        self._note(machine.name, f"clock jumps by {by_ms} ms")
+        machine.clock.jump(by_ms)
+
+    def _note(self, where: str, what: str) -> None:
+        self._trace.note(self._scheduler.now_ms, where, what)

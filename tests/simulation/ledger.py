@@ -1,0 +1,140 @@
+"""What was done: every operation that took effect on some disk, with what it had seen.
+
+This is all that the judgement rests on: which operations there are, which of them a version vector
+covers, and what the specification (`oracle.specification`) makes of those. Nothing here asks the
+implementation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from crdtdb import address
+from crdtdb.causal import Dot, VersionVector, format_dot
+from crdtdb.transaction import Committed, Erase, Transaction, Update
+from oracle.checks import Violation
+from oracle.specification import Event, Object, Scope, Shown, covers, show
+
+__all__ = ["Issued", "Ledger", "issued_by", "scope_of"]
+
+
+class Issued(NamedTuple):
+    """One transaction that took effect: its dots (consecutive) and its operations."""
+
+    origin: int
+    first: int
+    last: int
+    #: What was visible where it was issued, just before.
+    past: VersionVector
+    #: The operations that minted a dot; an erase stands under its last one.
+    operations: Sequence[tuple[Update | Erase, Dot, int]]
+
+    def dots(self) -> Iterator[Dot]:
+        """All its dots."""
+        return ((self.origin, counter) for counter in range(self.first, self.last + 1))
+
+
+def issued_by(
+    origin: int, past: VersionVector, transactions: Sequence[Transaction], committed: Committed
+) -> list[Issued]:
+    """What a group commit carried out, of a replica that had seen `past` before it."""
+    issued: list[Issued] = []
+    for transaction, outcome in zip(transactions, committed.outcomes, strict=True):
+        if outcome.error is not None or outcome.first == outcome.after:
+            continue
+        operations = [
+            (update, result.stamp.dot, result.stamp.time)
+            for update, result in zip(transaction.updates, outcome.results, strict=True)
+            if result.stamp is not None
+        ]
+        last = outcome.after - 1
+        issued.append(Issued(origin, outcome.first, last, past, operations))
+        past = past.with_dot((origin, last))
+    return issued
+
+
+def scope_of(prefix: bytes) -> Scope:
+    """What an erase of this address prefix covers."""
+    bucket, *rest = prefix[1:].decode().split("\0")
+    return Scope(bucket, *rest) if rest != [""] else Scope(bucket)
+
+
+class Ledger:
+    """Every transaction of a run that is on some disk, and what its operations mean."""
+
+    def __init__(self) -> None:
+        self._transactions: dict[Dot, Issued] = {}
+        self._events: dict[Object, list[Event]] = {}
+        #: Specifications are written for reading; equal histories are asked about once.
+        self._meanings: dict[tuple[Object, tuple[Dot, ...]], Shown] = {}
+
+    @property
+    def objects(self) -> Collection[Object]:
+        """Every object that some operation named."""
+        return self._events.keys()
+
+    def within(self, prefix: bytes) -> list[Object]:
+        """Those of them whose addresses begin so."""
+        return [n for n in self._events if address.object_prefix(*n).startswith(prefix)]
+
+    def issue(self, issued: Issued) -> None:
+        """Note a transaction that is durable. Raises Violation if a dot of it was issued before."""
+        for dot in issued.dots():
+            if dot in self._transactions:
+                raise Violation("dot-reuse", f"{format_dot(dot)} was issued before")
+            self._transactions[dot] = issued
+        seen = issued.past
+        for update, dot, time in issued.operations:
+            self._append(update, dot, time, seen)
+            seen = seen.with_dot(dot)
+
+    def _append(self, update: Update | Erase, dot: Dot, time: int, seen: VersionVector) -> None:
+        shown = seen
+        target: Object | Scope
+        operation: dict[str, Any]
+        if isinstance(update, Erase):
+            target, operation = scope_of(update.prefix), {"op": "erase"}
+        else:
+            target, operation = tuple(update.name), msgspec.to_builtins(update.operation)
+            self._events.setdefault(target, [])
+            if update.seen is not None:
+                shown = seen.meet(update.seen)
+        concerned = [events for name, events in self._events.items() if covers(target, name)]
+        before = [earlier.id for events in concerned for earlier in events]
+        past = frozenset(filter(seen.covers, before))
+        observed = frozenset(filter(shown.covers, before))
+        for events in concerned:
+            events.append(Event(dot, target, operation, past, observed, time))
+
+    def forget(self, origins: Collection[int], kept: VersionVector) -> int:
+        """Operations of these incarnations are on no disk any more unless `kept` covers them.
+
+        Nobody can have seen them. Their dots may be issued again; returns how many those are.
+        """
+        lost = [dot for dot in self._transactions if dot[0] in origins and not kept.covers(dot)]
+        for dot in lost:
+            del self._transactions[dot]
+        for name, events in self._events.items():
+            self._events[name] = [event for event in events if event.id in self._transactions]
+        self._meanings.clear()
+        return len(lost)
+
+    def issued(self, dot: Dot) -> Issued | None:
+        """The transaction a dot belongs to."""
+        return self._transactions.get(dot)
+
+    def latest(self) -> VersionVector:
+        """What covers every operation of the run."""
+        return VersionVector.of(self._transactions)
+
+    def expected(self, name: Object, visible: VersionVector) -> Shown:
+        """What a reader must see of an object where exactly this is visible."""
+        events = [event for event in self._events.get(name, ()) if visible.covers(event.id)]
+        key = name, tuple(event.id for event in events)
+        meaning = self._meanings.get(key)
+        if meaning is None:
+            meaning = self._meanings[key] = show(name, events)
+        return meaning

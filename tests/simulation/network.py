@@ -1,0 +1,145 @@
+"""The network between machines: it loses, doubles, delays and reorders, and it is cut.
+
+A message is a frame from one machine to another, with what its transport says of the sender. An
+address is an endpoint, or `~INCARNATION` for whoever asked and cannot be reached otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import Final, NamedTuple, get_args
+
+from crdtdb.replication import Send, Sender
+from crdtdb.replication.messages import Message
+from simulation.scheduler import Scheduler
+
+__all__ = [
+    "Cut",
+    "Letter",
+    "Network",
+    "Weather",
+    "halves",
+    "isolated",
+    "kind_of",
+    "one_way",
+    "ring",
+]
+
+#: Tag of a message → its name.
+_KINDS: Final = {kind.__struct_config__.tag: kind.__name__ for kind in get_args(Message)}
+#: Where the tag stands in a frame: behind version, checksum and the byte that begins the array.
+_TAG: Final = 10
+
+#: Directed links that carry nothing.
+Cut = frozenset[tuple[str, str]]
+
+
+def kind_of(frame: bytes) -> str:
+    """What kind of message is in a frame, without reading all of it."""
+    return _KINDS[frame[_TAG]]
+
+
+class Weather(NamedTuple):
+    """How bad the network is while nothing is cut."""
+
+    loss: float
+    duplication: float
+    #: The usual delay, and how often a message takes much longer.
+    delay_ms: tuple[int, int]
+    straggling: float
+
+
+class Letter(NamedTuple):
+    """One message under way."""
+
+    origin: str
+    target: str
+    sender: Sender
+    frame: bytes
+
+
+class Network:
+    """Carries letters between machines, by their names."""
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        random: Random,
+        weather: Weather,
+        resolve: Callable[[str], str | None],
+        deliver: Callable[[Letter], None],
+    ) -> None:
+        """`resolve` says which machine an address belongs to now."""
+        self.weather = weather
+        self._scheduler = scheduler
+        self._random = random
+        self._resolve = resolve
+        self._deliver = deliver
+        self._cuts: list[Cut] = []
+
+    def cut(self, links: Cut) -> None:
+        """From now on these links carry nothing."""
+        self._cuts.append(links)
+
+    def mend(self, links: Cut) -> None:
+        """Take one cut back; links that another cut holds stay down."""
+        self._cuts.remove(links)
+
+    def mend_all(self) -> None:
+        """From now on every link carries."""
+        self._cuts.clear()
+
+    def is_cut(self, origin: str, target: str) -> bool:
+        """Does the link carry nothing now?"""
+        return any((origin, target) in cut for cut in self._cuts)
+
+    def send(self, origin: str, sender: Sender, send: Send) -> None:
+        """Put a frame on its way, or lose it."""
+        target = self._resolve(send.endpoint)
+        if target is None or target == origin or self.is_cut(origin, target):
+            return
+        weather, random = self.weather, self._random
+        copies = 1 + (random.random() < weather.duplication)
+        letter = Letter(origin, target, sender, send.frame)
+        for _ in range(copies):
+            if random.random() < weather.loss:
+                continue
+            delay_ms = random.randint(*weather.delay_ms)
+            if random.random() < weather.straggling:
+                delay_ms *= random.randint(2, 20)
+            self._scheduler.after(delay_ms, lambda: self._arrive(letter))
+
+    def _arrive(self, letter: Letter) -> None:
+        if not self.is_cut(letter.origin, letter.target):
+            self._deliver(letter)
+
+
+# -- ways to cut ----------------------------------------------------------------------------------
+
+
+def halves(names: Sequence[str], random: Random) -> Cut:
+    """Two groups that do not hear each other."""
+    some = set(random.sample(names, random.randint(1, len(names) - 1)))
+    return frozenset((a, b) for a in names for b in names if (a in some) != (b in some))
+
+
+def isolated(names: Sequence[str], random: Random) -> Cut:
+    """One machine alone."""
+    alone = random.choice(names)
+    return frozenset((a, b) for a in names for b in names if (a == alone) != (b == alone))
+
+
+def one_way(names: Sequence[str], random: Random) -> Cut:
+    """Some machines are heard and hear nothing, or the other way round."""
+    some = set(random.sample(names, random.randint(1, len(names) - 1)))
+    return frozenset((a, b) for a in names for b in names if a in some and b not in some)
+
+
+def ring(names: Sequence[str], random: Random) -> Cut:
+    """Each machine talks to its two neighbours only."""
+    order = random.sample(names, len(names))
+    beside = {(a, b) for a, b in zip(order, order[1:] + order[:1], strict=True)}
+    return frozenset(
+        (a, b) for a in names for b in names if a != b and not beside & {(a, b), (b, a)}
+    )

@@ -1,0 +1,195 @@
+"""One machine: a disk, a clock, and (while it has power) the real core running on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from random import Random
+from typing import Protocol
+
+from crdtdb.causal import VersionVector
+from crdtdb.engine import Engine
+from crdtdb.errors import PeerError
+from crdtdb.replication import Phase, Replication, Send, Sender
+from crdtdb.store.base import Table
+from crdtdb.transaction import Committed, Transaction
+from oracle.checks import Violation
+from simulation.clock import Clock
+from simulation.disk import Disk
+
+__all__ = ["Machine", "Watcher"]
+
+
+class Watcher(Protocol):
+    """Who is told what a machine's engine did, as soon as it has done it."""
+
+    def incarnated(self, machine: Machine, incarnation: int) -> None:
+        """It took a new identity."""
+
+    def committed(
+        self,
+        machine: Machine,
+        past: VersionVector,
+        transactions: Sequence[Transaction],
+        committed: Committed,
+    ) -> None:
+        """It carried out local transactions; it had seen `past` before."""
+
+    def merged(self, machine: Machine, addresses: Sequence[bytes]) -> None:
+        """It took in records of these addresses."""
+
+    def folded(self, machine: Machine, stable: VersionVector, operations: int) -> None:
+        """It folded so many operations below what it takes for stable."""
+
+
+class WatchedEngine(Engine):
+    """The real engine, which says what it did."""
+
+    def __init__(self, machine: Machine, random: Random, watcher: Watcher) -> None:
+        super().__init__(machine.disk, machine.clock, random.getrandbits)
+        self._machine = machine
+        self._watcher = watcher
+
+    def take_incarnation(self) -> int:
+        incarnation = super().take_incarnation()
+        self._watcher.incarnated(self._machine, incarnation)
+        return incarnation
+
+    def commit(self, transactions: Sequence[Transaction]) -> Committed:
+        past = self.state.seen
+        committed = super().commit(transactions)
+        self._watcher.committed(self._machine, past, transactions, committed)
+        return committed
+
+    def merge(
+        self,
+        records: Iterable[tuple[bytes, bytes]],
+        seen: VersionVector,
+        time: int,
+        *,
+        served: bool = False,
+    ) -> bool:
+        records = list(records)
+        refused = super().merge(records, seen, time, served=served)
+        self._watcher.merged(self._machine, [at for at, _ in records])
+        return refused
+
+    def fold(self, stable: VersionVector, start: int, entries: int) -> int:
+        disk = self._machine.disk
+        before = disk.latest
+        following = super().fold(stable, start, entries)
+        if disk.latest is not before:
+            dropped = [at for at, row in disk.latest[Table.RECORDS].items() if row is None]
+            self._watcher.folded(self._machine, stable, len(dropped))
+        return following
+
+
+class Machine:
+    """A named place in the cluster. Its endpoint is its name, unless nobody can reach it."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        reachable: bool,
+        peers: tuple[str, ...],
+        clock: Clock,
+        random: Random,
+        watcher: Watcher,
+        send: Callable[[str, Sender, Send], None],
+    ) -> None:
+        self.name = name
+        self.endpoint = name if reachable else ""
+        self.disk = Disk(name.encode())
+        self.clock = clock
+        self.started_ms = 0
+        #: Counts the starts, so that what was meant for an earlier one can tell.
+        self.life = 0
+        self._peers = peers
+        self._random = random
+        self._watcher = watcher
+        self._send = send
+        self._engine: WatchedEngine | None = None
+        self._replication: Replication | None = None
+
+    # -- power ----------------------------------------------------------------------------------
+
+    @property
+    def is_up(self) -> bool:
+        return self._engine is not None
+
+    def power_on(self, now_ms: int) -> int:
+        """Start the core on what is on the disk; returns the number of this life."""
+        self.started_ms = now_ms
+        self.life += 1
+        self._engine = WatchedEngine(self, self._random, self._watcher)
+        self._replication = Replication(
+            self._engine,
+            name=self.name,
+            endpoint=self.endpoint,
+            peers=self._peers,
+            random=self._random,
+        )
+        self._post(self._replication.start(now_ms))
+        return self.life
+
+    def power_off(self) -> None:
+        """Lose everything that is not on the disk."""
+        self._engine = self._replication = None
+
+    # -- what runs on it ------------------------------------------------------------------------
+
+    @property
+    def engine(self) -> Engine:
+        assert self._engine is not None, "the machine is down"
+        return self._engine
+
+    @property
+    def replication(self) -> Replication:
+        assert self._replication is not None, "the machine is down"
+        return self._replication
+
+    @property
+    def seen(self) -> VersionVector:
+        """What the core says it has seen."""
+        return self.engine.state.seen
+
+    @property
+    def serves(self) -> bool:
+        """Does it answer users?"""
+        return self.is_up and self.replication.phase is not Phase.BOOTSTRAPPING
+
+    @property
+    def held_pushes(self) -> int:
+        """Pushes that came too early and wait."""
+        return len(self.replication._early)
+
+    def write(self, transactions: Sequence[Transaction]) -> Committed:
+        """A local write, as the server does it; its pushes go out."""
+        self._post(self.replication.before_write())
+        committed = self.engine.commit(transactions)
+        if committed.push is not None:
+            self._post(self.replication.committed(committed.push))
+        return committed
+
+    def tick(self, now_ms: int) -> None:
+        """Let time pass."""
+        self._post(self.replication.tick(now_ms))
+
+    def receive(self, sender: Sender, frame: bytes, now_ms: int) -> None:
+        """Take in a frame. Machines here are honest: nothing may be refused."""
+        try:
+            self._post(self.replication.step(sender, frame, now_ms))
+        except PeerError as error:
+            if not self.disk.crashed:
+                raise Violation(
+                    "refusal", f"a frame of {sender.name} ({error.reason}): {error}"
+                ) from error
+
+    def probe(self, endpoint: str) -> None:
+        """Try an endpoint that did not answer for a while."""
+        self._post([Send(endpoint, self.replication.probe())])
+
+    def _post(self, sends: Sequence[Send]) -> None:
+        if not self.disk.crashed:
+            for send in sends:
+                self._send(self.name, self.replication.me, send)

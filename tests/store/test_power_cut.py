@@ -1,0 +1,187 @@
+"""The power goes at any moment: every acknowledged commit is there, whole, and nothing else is.
+
+A child writes batches on a disk that logs what it promised (`power_cut.c`). For moments all over
+that log, the file is rebuilt as the cut would have left it and opened as a store: once with
+everything lost that was not promised, once with random sectors of it surviving (torn writes).
+The contents must be exactly those of the acknowledged batches; the batch that was being written,
+or had just failed, may be there in addition, but only whole.
+
+The checker is checked: stores with the durability flaws that LMDB offers as flags must fail.
+"""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from random import Random
+from unittest.mock import patch
+
+import lmdb
+import pytest
+
+from crdtdb.errors import StartError, StorageFailed, Unavailable
+from crdtdb.store.base import Batch, Table
+from crdtdb.store.lmdb import LmdbStore
+from crdtdb.store.lmdb.environment import Environment
+from store import breakable, children
+
+BATCHES = 60
+CUTS = 50
+
+Contents = dict[tuple[Table, bytes], bytes]
+
+
+def batch(seed: int, number: int) -> Batch:
+    """What the child commits: small and large, short and long keys, puts and deletes."""
+    random = Random(f"{seed}/{number}")
+
+    def key() -> bytes:
+        return b"%03d" % random.randrange(150) * random.choice([1, 1, 1, 40, 200, 400])
+
+    def value() -> bytes | None:
+        if random.random() < 0.3:
+            return None
+        return random.randbytes(random.choice([0, 20, 300, 3_000, 9_000]))
+
+    tables = random.sample(list(Table), k=2)
+    return {table: {key(): value() for _ in range(random.randrange(1, 25))} for table in tables}
+
+
+def _open_with(open_environment: Callable[..., lmdb.Environment]) -> None:
+    patch.object(lmdb, "open", open_environment).start()
+
+
+#: What a store might do wrong, and this test must notice.
+FLAWS: dict[str, Callable[[], object]] = {
+    "none": lambda: None,
+    "no sync": lambda: _open_with(partial(lmdb.open, sync=False)),
+    "no sync of the meta page": lambda: _open_with(partial(lmdb.open, metasync=False)),
+    "goes on after a failure": patch.object(LmdbStore, "_settle", LmdbStore._revive).start,
+    "only syncs after a failure": patch.object(
+        Environment, "rewrite_meta_pages", lambda environment: environment.handle.sync(True)
+    ).start,
+}
+
+
+def child_writes(directory: str, seed: str, flaw: str, broken: str) -> None:
+    """Commit all batches, saying before and after each what happens."""
+    FLAWS[flaw]()
+    random = Random(f"{seed}/faults")
+    store = LmdbStore.open(directory, map_bytes=2**16)
+    breakable.mark("open")
+    for number in range(BATCHES):
+        if broken == "broken" and random.random() < 0.4:
+            what = random.choice([breakable.META_WRITE, breakable.SYNC, breakable.DATA_WRITE])
+            error = random.choice([errno.EIO, errno.ENOSPC])
+            breakable.fail(what, error=error, reaches=random.random() < 0.7)
+        breakable.mark(f"begin {number}")
+        try:
+            store.commit(batch(int(seed), number))
+        except Unavailable:
+            breakable.mark(f"failed {number}")
+        else:
+            breakable.mark(f"done {number}")
+        breakable.mend()
+
+
+class Acknowledged:
+    """What must be in the store, and what may be, as the marks go by."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self.is_open = False
+        self.promised: Contents = {}
+        self._perhaps: list[int] = []
+
+    def hear(self, mark: str) -> None:
+        match mark.split():
+            case ["open"]:
+                self.is_open = True
+            case ["begin", number]:
+                self._perhaps.append(int(number))
+            case ["done", number]:
+                self.promised = self._with(int(number))
+                self._perhaps.clear()
+
+    def allowed(self) -> Iterator[Contents]:
+        yield self.promised
+        for number in self._perhaps:
+            yield self._with(number)
+
+    def _with(self, number: int) -> Contents:
+        contents = dict(self.promised)
+        for table, changes in batch(self._seed, number).items():
+            for key, value in changes.items():
+                contents.pop((table, key), None)
+                if value is not None:
+                    contents[table, key] = value
+        return contents
+
+
+def contents_of(directory: Path) -> Contents:
+    store = LmdbStore.open(directory)
+    try:
+        with store.snapshot() as snapshot:
+            return {(table, key): value for table in Table for key, value in snapshot.scan(table)}
+    finally:
+        store.close()
+
+
+def violations(
+    library: Path, directory: Path, *, seed: int, flaw: str = "none", broken: bool = False
+) -> Iterator[str]:
+    """One life of a store, cut at `CUTS` moments, twice each: what is wrong with which."""
+    log, origin, image = directory / "log", directory / "origin", directory / "image"
+    environment = breakable.preload(library, log)
+    fault = "broken" if broken else ""
+    children.run(child_writes, origin, seed, flaw, fault, environment=environment)
+    events = list(breakable.Event.read(log))
+    luck = Random(seed)
+    first = next(n for n, event in enumerate(events) if event.data == b"open")
+    cuts = {*luck.sample(range(first + 1, len(events)), CUTS - 1), len(events)}
+    disk, acknowledged = breakable.Disk(), Acknowledged(seed)
+    for moment, event in enumerate([*events, breakable.Event("m", 0, b"end")]):
+        if moment in cuts:
+            for kind, chances in (("bare", None), ("torn", luck)):
+                shutil.rmtree(image, ignore_errors=True)
+                image.mkdir()
+                shutil.copy(origin / "FORMAT", image)
+                (image / "data.mdb").write_bytes(disk.image(chances, event))
+                where = f"{seed=} {moment=} {kind}"
+                try:
+                    if contents_of(image) not in acknowledged.allowed():
+                        yield f"{where}: contents"
+                except (StartError, StorageFailed) as problem:
+                    yield f"{where}: {problem!r}"
+        disk.happen(event)
+        if event.kind == "m":
+            acknowledged.hear(event.data.decode())
+
+
+@pytest.mark.parametrize("life", range(3))
+@pytest.mark.parametrize("broken", [False, True], ids=["sound", "broken"])
+def test_no_acknowledged_commit_is_lost(
+    breakable_disk: Path, tmp_path: Path, life: int, broken: bool
+) -> None:
+    print(f"seed={life}, {CUTS} cuts, twice each")
+    assert list(violations(breakable_disk, tmp_path, seed=life, broken=broken)) == []
+
+
+@pytest.mark.parametrize("flaw", [name for name in FLAWS if name != "none"])
+def test_the_checker_sees_a_store_with_a_flaw(
+    breakable_disk: Path, tmp_path: Path, flaw: str
+) -> None:
+    for life in range(10):
+        directory = tmp_path / str(life)
+        directory.mkdir()
+        found = violations(breakable_disk, directory, seed=life, flaw=flaw, broken=True)
+        if next(found, None):
+            return
+    pytest.fail(f"a store that does this passes: {flaw}")
+
+
+if __name__ == "__main__":
+    children.main(globals())
