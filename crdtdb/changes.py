@@ -110,6 +110,8 @@ class Change(NamedTuple):
     tail: bytes | None
     #: Is nothing left to see of it?
     deleted: bool
+    #: The place of the change in this store's sequence.
+    sequence: int
 
     @property
     def member(self) -> JsonValue:
@@ -140,12 +142,14 @@ def read_changes(snapshot: Snapshot, cursor: ChangeCursor, scope: Scope, limit: 
     shown: dict[tuple[ObjectName, bytes | None], Change] = {}
     places = list(islice(scan, _PAGE_ENTRIES))
     for number, at in places:
+        place = int.from_bytes(number, "big")
         record, _ = read_row(snapshot, at)
         if not cursor.base.includes(record.context):
-            for change in _changes_at(snapshot, at, record):
-                if scope.admits(change.name):
-                    shown[change.name, change.tail] = change
-        sequence = int.from_bytes(number, "big")
+            for name, tail, deleted in _changes_at(snapshot, at, record):
+                if scope.admits(name):
+                    shown.pop((name, tail), None)
+                    shown[name, tail] = Change(name, tail, deleted, place)
+        sequence = place
         if len(shown) >= limit:
             break
     else:
@@ -161,7 +165,9 @@ def _state(snapshot: Snapshot) -> State:
     return State(0, 0, NOTHING, 0, 0, False, b"") if row is None else State.decode(row)
 
 
-def _changes_at(snapshot: Snapshot, at: bytes, record: Record) -> Iterator[Change]:
+def _changes_at(
+    snapshot: Snapshot, at: bytes, record: Record
+) -> Iterator[tuple[ObjectName, bytes | None, bool]]:
     """What the record at an address means to users: at most one change, but for wide cuts."""
     if address.is_cut(at):
         yield from _cut_changes(snapshot, address.cut_prefix(at))
@@ -175,18 +181,20 @@ def _changes_at(snapshot: Snapshot, at: bytes, record: Record) -> Iterator[Chang
     if tail.startswith(address.MEMBER):
         live = visible(record.live, head.cut)
         alive = isinstance(kind, StateType) and bool(live) and kind.alive(live)
-        yield Change(name, tail, not alive)
+        yield name, tail, not alive
     else:
-        yield Change(name, None, not head.exists)
+        yield name, None, not head.exists
 
 
-def _cut_changes(snapshot: Snapshot, prefix: bytes) -> Iterator[Change]:
+def _cut_changes(
+    snapshot: Snapshot, prefix: bytes
+) -> Iterator[tuple[ObjectName, bytes | None, bool]]:
     """A cut changes every object below it: one, or all below a wider prefix."""
     if prefix[1:2] == b"_":
         return
     if is_object_prefix(prefix):
         head = read_head(snapshot, prefix) or FRESH
-        yield Change(address.name_of(prefix), None, not head.exists)
+        yield address.name_of(prefix), None, not head.exists
         return
     for object_prefix, head in scan_heads(snapshot, prefix, address.after(prefix)):
-        yield Change(address.name_of(object_prefix), None, not head.exists)
+        yield address.name_of(object_prefix), None, not head.exists

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from crdtdb import jsonvalue
 from crdtdb.address import ObjectName
@@ -144,12 +144,19 @@ class Client(Handles):
         replica: str,
         *,
         drop: bool = False,
+        direction: Literal["both", "in", "out"] = "both",
         latency_ms: float = 0,
         jitter_ms: float = 0,
         loss: float = 0,
     ) -> None:
         """Break the link between this replica and another (servers started for that only)."""
-        fault = {"drop": drop, "latency_ms": latency_ms, "jitter_ms": jitter_ms, "loss": loss}
+        fault = {
+            "drop": drop,
+            "direction": direction,
+            "latency_ms": latency_ms,
+            "jitter_ms": jitter_ms,
+            "loss": loss,
+        }
         self._session.write("PUT", path("faults", "links", replica), fault)
 
     def mend(self, replica: str) -> None:

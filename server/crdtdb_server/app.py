@@ -47,6 +47,7 @@ async def serving(service: Service, routes: Iterable[Route] = ROUTES) -> AsyncIt
             raise StartError(f"cannot listen on {options.host}:{options.port}: {error}") from error
         yield site.name
     finally:
+        service.sessions.close()
         await runner.cleanup()
         await service.writer.close()
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final
@@ -124,30 +124,43 @@ class Settings:
 # -- where they come from -------------------------------------------------------------------------
 
 
-def _known_variables(_app: App, _commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+def _keys(arguments: ArgumentCollection) -> dict[str, str]:
+    """What the settings are called in a file → in the environment."""
+    names = [name.removeprefix("--") for argument in arguments for name in argument.names]
+    keys = sorted(name.replace("-", "_") for name in names)
+    return {key: _PREFIX + key.upper() for key in keys}
+
+
+def _check_environment(
+    _app: App, _commands: tuple[str, ...], arguments: ArgumentCollection
+) -> None:
     """Refuse variables that look like settings and are none."""
-    known = {
-        _PREFIX + name.removeprefix("--").replace("-", "_").upper()
-        for argument in arguments
-        for name in argument.names
-    }
+    known = _keys(arguments).values()
     for variable in sorted(os.environ):
         if variable.startswith(_PREFIX) and variable not in known:
             if _NOT_OURS.fullmatch(variable):
                 continue
-            names = ", ".join(sorted(known))
-            raise CycloptsError(msg=f"Unknown environment variable {variable}. There are {names}.")
+            raise _unknown("environment variable", variable, known)
 
 
-def _file(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+def _read_file(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
     """Take what the file that `--config` names says. Flags and environment have spoken before."""
     for argument in arguments:
         if "--config" in argument.names and argument.tokens:
             file = Path(argument.tokens[-1].value)
             if not file.is_file():
                 raise CycloptsError(msg=f"--config: there is no file {str(file)!r}.")
-            Toml(file, use_commands_as_keys=False)(app, commands, arguments)
+            source = Toml(file, use_commands_as_keys=False)
+            known = _keys(arguments)
+            for key in source.config:
+                if key not in known:
+                    raise _unknown(f"key in {file}:", key, known)
+            source(app, commands, arguments)
+
+
+def _unknown(what: str, name: str, known: Iterable[str]) -> CycloptsError:
+    return CycloptsError(msg=f"Unknown {what} {name}. There are {', '.join(known)}.")
 
 
 #: For cyclopts: every source fills in what the ones before it, and the flags, left open.
-SOURCES: Final = (_known_variables, Env(_PREFIX, command=False), _file)
+SOURCES: Final = (_check_environment, Env(_PREFIX, command=False), _read_file)

@@ -118,7 +118,7 @@ class Dispatcher:
             *self._fixed_headers,
             *answer.headers,
         )
-        return Response(answer.status, headers, answer.body)
+        return Response(answer.status, headers, answer.body, answer.stream)
 
 
 def _request_id(incoming: Incoming) -> str:

@@ -10,7 +10,7 @@ careless escape must never name one key, and one URL must never name two.
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping
 from typing import Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 
@@ -70,6 +70,8 @@ class Answer(NamedTuple):
     status: int = 200
     media_type: str = JSON
     headers: Headers = ()
+    #: What follows the body, for as long as the caller listens.
+    stream: AsyncGenerator[bytes, None] | None = None
 
 
 class Response(NamedTuple):
@@ -78,6 +80,8 @@ class Response(NamedTuple):
     status: int
     headers: Headers
     body: bytes
+    #: Parts that follow; to be closed when nobody takes them any more.
+    stream: AsyncGenerator[bytes, None] | None = None
 
 
 def join_headers(fields: Collection[tuple[str, str]]) -> dict[str, str]:

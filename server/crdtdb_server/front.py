@@ -7,6 +7,8 @@ decoding of paths and queries is not used, for that would let two URLs name one 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from functools import partial
 from typing import Final
 
@@ -15,7 +17,7 @@ from multidict import CIMultiDict
 
 from crdtdb.errors import BadRequest, Field, TooLarge, UnsupportedMediaType
 from crdtdb_server.dispatch import Dispatcher
-from crdtdb_server.exchange import Incoming, join_headers
+from crdtdb_server.exchange import Incoming, Response, join_headers
 
 __all__ = ["make_front"]
 
@@ -25,6 +27,8 @@ _LINE_BYTES: Final = 16 * 1024
 _KEEPALIVE_S: Final = 120
 #: For a body to arrive whole.
 _BODY_S: Final = 30
+#: For a reader of a stream to take one part; a slower one is dropped, and may come back.
+_TAKEN_S: Final = 30
 
 
 def make_front(dispatcher: Dispatcher) -> web.Server:
@@ -36,6 +40,8 @@ def make_front(dispatcher: Dispatcher) -> web.Server:
         max_field_size=_LINE_BYTES,
         keepalive_timeout=_KEEPALIVE_S,
         auto_decompress=False,
+        # A reader that has gone away must not be waited for.
+        handler_cancellation=True,
     )
 
 
@@ -46,8 +52,26 @@ async def _answer(dispatcher: Dispatcher, request: web.BaseRequest) -> web.Strea
         join_headers(request.headers.items()),
         partial(_read_body, request),
     )
-    status, headers, body = await dispatcher.answer(incoming)
+    response = await dispatcher.answer(incoming)
+    status, headers, body, stream = response
+    if stream is not None:
+        return await _stream(request, response, stream)
     return web.Response(status=status, headers=CIMultiDict(headers), body=body)
+
+
+async def _stream(
+    request: web.BaseRequest, response: Response, parts: AsyncGenerator[bytes, None]
+) -> web.StreamResponse:
+    """Send parts as they come, for as long as somebody takes them."""
+    streaming = web.StreamResponse(status=response.status, headers=CIMultiDict(response.headers))
+    async with aclosing(parts):
+        await streaming.prepare(request)
+        await streaming.write(response.body)
+        async for part in parts:
+            async with asyncio.timeout(_TAKEN_S):
+                await streaming.write(part)
+        await streaming.write_eof()
+    return streaming
 
 
 async def _read_body(request: web.BaseRequest, limit: int) -> bytes:

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from crdtdb.errors import Field, MethodNotAllowed, UnknownRoute
 from crdtdb.limits import LIMITS
-from crdtdb_server import about, data, listing, problems, transactions
+from crdtdb_server import about, data, feed, listing, problems, transactions
 from crdtdb_server.exchange import Answer, Request, decode_segment
 from crdtdb_server.parameters import READ_PARAMETERS
 from crdtdb_server.service import Service
@@ -87,6 +87,14 @@ ROUTES: Final = (
         Access.WRITE,
         "Read one snapshot and change several objects atomically",
         body_bytes=_BODY,
+    ),
+    Route(
+        "GET",
+        "/v1/changes",
+        feed.get_changes,
+        Access.READ,
+        "Follow what changes",
+        feed.CHANGE_PARAMETERS,
     ),
     Route("GET", "/v1", about.get_about, Access.OPEN, "Describe the server"),
     Route("GET", "/v1/digest", about.get_digest, Access.READ, "Hash all visible data"),

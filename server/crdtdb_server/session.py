@@ -38,6 +38,10 @@ class Sessions:
         self._cluster = cluster
         self._seen = seen
         self._waiting: set[asyncio.Future[None]] = set()
+        #: Is the server stopping?
+        self.closed = False
+        #: What had been seen when those who wait were last woken.
+        self._told = NOTHING
 
     def token(self, vector: VersionVector) -> str:
         """The token of a vector."""
@@ -67,18 +71,31 @@ class Sessions:
         try:
             async with asyncio.timeout(wait_s):
                 while not self._seen().includes(vector):
-                    await self._advance()
+                    await self.next_advance()
         except TimeoutError:
             raise self._behind(vector) from None
 
     def advanced(self) -> None:
-        """This replica may have seen more than before."""
+        """This replica may have seen more than before. Wakes nobody if it has not."""
+        seen = self._seen()
+        if seen is self._told:
+            return
+        self._told = seen
+        self._wake()
+
+    def close(self) -> None:
+        """The server stops: whoever follows what is seen should leave."""
+        self.closed = True
+        self._wake()
+
+    def _wake(self) -> None:
         waiting, self._waiting = self._waiting, set()
         for future in waiting:
             if not future.done():
                 future.set_result(None)
 
-    async def _advance(self) -> None:
+    async def next_advance(self) -> None:
+        """Wait until this replica has seen more."""
         future = asyncio.get_running_loop().create_future()
         self._waiting.add(future)
         try:

@@ -15,10 +15,11 @@ from cyclopts import App
 
 from crdtdb import __version__
 from crdtdb.errors import CrdtdbError
+from crdtdb_server.config import SOURCES
 from crdtdb_server.shell.demo import demo
 from crdtdb_server.shell.failures import report
 from crdtdb_server.shell.objects import get, ls, put, update
-from crdtdb_server.shell.serve import serve_app
+from crdtdb_server.shell.serve import serve
 from crdtdb_server.shell.status import status
 
 __all__ = ["main"]
@@ -33,8 +34,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         version=__version__,
         result_action="return_int_as_exit_code_else_zero",
     )
-    for order, command in enumerate((demo, serve_app, get, put, update, ls, status)):
-        app.command(command, sort_key=order)
+    app.command(demo, sort_key=1)
+    app.command(serve, sort_key=2, config=SOURCES)
+    app.command(get, sort_key=3)
+    app.command(put, sort_key=4)
+    app.command(update, sort_key=5)
+    app.command(ls, sort_key=6)
+    app.command(status, sort_key=7)
     try:
         code: int = app(sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()

@@ -17,10 +17,11 @@ def demo(
         Parameter(help="Replay a commit history: JSON lines (or .gz) with t, who, region, files."),
     ] = None,
 ) -> int:
-    """Three regions as three processes: cut one off, write on both sides, heal, and compare.
+    """See it work: three regions, one partition, one answer.
 
-    Ends with exit code 0 only if all regions show the same and every value is what a plain loop
-    over the acknowledged writes says.
+    Starts three replicas as three processes, writes to all, cuts one region off, writes on both
+    sides, heals the cut and compares. Ends with exit code 0 only if all regions show the same, and
+    every value is what a plain loop over the acknowledged writes says.
 
     For example:
 

@@ -6,21 +6,18 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 
-from crdtdb_server.config import SOURCES, Settings
+from crdtdb_server.config import Settings
 
-__all__ = ["serve_app"]
-
-serve_app = App(name="serve", config=SOURCES)
+__all__ = ["serve"]
 
 
 def _together(_kind: object, settings: Settings) -> None:
     settings.check()
 
 
-@serve_app.default
-def serve_command(
+def serve(
     *,
     settings: Annotated[Settings, Parameter(name="*", validator=_together)],
     config: Annotated[
@@ -40,7 +37,7 @@ def serve_command(
     """
     from crdtdb_server.serve import serve
 
-    del config  # SOURCES has read it
+    del config  # it has been read (crdtdb_server.config.SOURCES)
     _configure_logging()
     serve(settings)
 

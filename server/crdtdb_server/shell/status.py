@@ -12,7 +12,7 @@ __all__ = ["status"]
 
 
 def status(*, url: Url = DEFAULT_URL, json: AsJson = False) -> None:
-    """Show the cluster as this replica sees it: who is there, who lags, what waits for whom."""
+    """Show the cluster as a replica sees it: who is there, and who lags."""
     with Client(url) as client:
         cluster = client.cluster()
     if json:

@@ -1,0 +1,168 @@
+"""The change feed: resumable at any replica, never a gap, latest state only."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from crdtdb import Database
+from crdtdb.store.memory import MemoryStore
+from crdtdb_server.app import serving
+from crdtdb_server.service import Options, Service
+from replicas import missing
+from wireclient import Wire
+
+
+async def _all(wire: Wire, query: str = "") -> tuple[list[dict[str, Any]], str]:
+    """Every change after a query, page by page."""
+    changes: list[dict[str, Any]] = []
+    since = ""
+    while True:
+        page = (await wire.get(f"/v1/changes?limit=2{query}{since}")).document
+        changes += page["changes"]
+        since = f"&since={page['cursor']}"
+        if not page["more"]:
+            return changes, page["cursor"]
+
+
+def _brief(change: dict[str, Any]) -> tuple[Any, ...]:
+    return change["type"], change["key"], change.get("member"), change["deleted"]
+
+
+async def test_one_event_per_changed_record_with_its_latest_state(
+    wire: Wire, database: Database
+) -> None:
+    for _ in range(5):
+        database.counter("shop", "views").increment()
+    database.set("shop", "cart").add("apple", "pear")
+    database.set("shop", "cart").remove("apple")
+    changes, cursor = await _all(wire)
+    assert [_brief(change) for change in changes] == [
+        ("counter", "views", None, False),
+        ("set", "cart", "pear", False),
+        ("set", "cart", "apple", True),
+    ]
+    again, _ = await _all(wire, f"&since={cursor}")
+    assert again == []
+
+
+async def test_every_event_carries_a_cursor_to_go_on_from(wire: Wire, database: Database) -> None:
+    database.set("shop", "cart").add(*range(7))
+    changes, _ = await _all(wire)
+    for position, change in enumerate(changes):
+        page = (await wire.get(f"/v1/changes?since={change['cursor']}")).document
+        assert [c["member"] for c in page["changes"]] == list(range(position + 1, 7))
+
+
+async def test_a_deleted_object_is_one_event(wire: Wire, database: Database) -> None:
+    database.set("shop", "cart").add("apple", "pear")
+    _, cursor = await _all(wire)
+    database.set("shop", "cart").delete()
+    changes, _ = await _all(wire, f"&since={cursor}")
+    assert [_brief(change) for change in changes] == [("set", "cart", None, True)]
+
+
+async def test_filters_and_values(wire: Wire, database: Database) -> None:
+    database.register("shop", "name").set({"a": 1})
+    database.register("shop", "other").set(2)
+    database.counter("bar", "name").increment(3)
+    changes, _ = await _all(wire, "&bucket=shop&key=name&include=value")
+    assert [change["value"] for change in changes] == [{"a": 1}]
+    changes, _ = await _all(wire, "&type=counter")
+    assert [change["bucket"] for change in changes] == ["bar"]
+
+
+async def test_now_shows_only_what_comes(wire: Wire, database: Database) -> None:
+    database.counter("shop", "views").increment()
+    page = (await wire.get("/v1/changes?since=now")).document
+    assert page["changes"] == []
+    database.counter("shop", "sold").increment()
+    page = (await wire.get(f"/v1/changes?since={page['cursor']}")).document
+    assert [change["key"] for change in page["changes"]] == ["sold"]
+
+
+async def test_a_long_poll_ends_with_the_change_it_waited_for(wire: Wire) -> None:
+    cursor = (await wire.get("/v1/changes?since=now")).document["cursor"]
+    poll = asyncio.create_task(wire.get(f"/v1/changes?since={cursor}&feed=longpoll&timeout=60"))
+    await wire.post("/v1/buckets/shop/counter/views", {"op": "increment"})
+    page = (await poll).document
+    assert [change["key"] for change in page["changes"]] == ["views"]
+
+
+async def test_a_long_poll_for_nothing_gives_a_cursor(wire: Wire) -> None:
+    page = (await wire.get("/v1/changes?since=now&feed=longpoll&timeout=0")).document
+    assert page["changes"] == []
+    assert page["cursor"]
+
+
+@asynccontextmanager
+async def _listening(wire: Wire, target: str, *headers: str) -> AsyncIterator[asyncio.StreamReader]:
+    reader, writer = await asyncio.open_connection(wire.address, wire.port)
+    lines = [f"GET {target} HTTP/1.1", f"Host: 127.0.0.1:{wire.port}", *headers, "", ""]
+    writer.write("\r\n".join(lines).encode())
+    try:
+        yield reader
+    finally:
+        writer.close()
+        await writer.wait_closed()
+
+
+async def _next_event(reader: asyncio.StreamReader) -> dict[str, Any]:
+    """The next event of a stream; chunk lines and comments in between do not matter here."""
+    while True:
+        line = (await reader.readline()).decode().strip()
+        if line.startswith("data: "):
+            document: dict[str, Any] = json.loads(line.removeprefix("data: "))
+            return document
+
+
+async def test_a_stream_goes_on_and_resumes_where_it_was_left(wire: Wire) -> None:
+    async with _listening(wire, "/v1/changes?feed=sse&since=now") as reader:
+        assert b"200" in await reader.readline()
+        await wire.post("/v1/buckets/shop/counter/a", {"op": "increment"})
+        first = await _next_event(reader)
+        assert first["key"] == "a"
+    await wire.post("/v1/buckets/shop/counter/b", {"op": "increment"})
+    resumed = f"Last-Event-ID: {first['cursor']}"
+    async with _listening(wire, "/v1/changes?feed=sse", resumed) as reader:
+        assert (await _next_event(reader))["key"] == "b"
+
+
+async def test_a_cursor_is_valid_at_another_replica(wire: Wire, database: Database) -> None:
+    database.set("shop", "cart").add("old")
+    _, cursor = await _all(wire)
+    with Database.in_memory(replica="us-1") as other:
+        async with serving(Service(other, Options(port=0))) as url:
+            there = Wire(Service(other), int(url.rpartition(":")[2]))
+            _copy(database, other)
+            changes, _ = await _all(there, f"&since={cursor}")
+            assert changes == [], "what the cursor covers is not shown again"
+            other.set("shop", "cart").add("new")
+            changes, _ = await _all(there, f"&since={cursor}")
+            assert [change["member"] for change in changes] == ["new"]
+
+
+def _copy(donor: Database, taker: Database) -> None:
+    store = donor.engine.store
+    assert isinstance(store, MemoryStore)
+    records = missing(store, taker.engine.state.seen)
+    taker.engine.merge(records, donor.engine.state.seen, donor.engine.state.time)
+
+
+async def test_what_is_wrong_is_named(wire: Wire) -> None:
+    for query, slug, field in (
+        ("since=garbled", "bad-token", "since"),
+        ("feed=smoke", "bad-request", "feed"),
+        ("include=all", "bad-request", "include"),
+        ("limit=0", "bad-request", "limit"),
+        ("timeout=61&feed=longpoll", "bad-request", "timeout"),
+        ("type=nothing", "unknown-type", None),
+    ):
+        reply = await wire.get(f"/v1/changes?{query}")
+        assert 400 <= reply.status < 500
+        assert reply.document["code"] == slug
+        if field is not None:
+            assert reply.document["errors"][0]["field"] == field
