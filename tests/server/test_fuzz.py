@@ -105,7 +105,7 @@ async def _check(incoming: Incoming) -> None:
     with Database.in_memory(replica="eu-1") as database:
         service = Service(database)
         before = service.seen, database.digest()
-        status, headers, body = await Dispatcher(service, ROUTES).answer(incoming)
+        status, headers, body, _ = await Dispatcher(service, ROUTES).answer(incoming)
         after = service.seen, database.digest()
         await service.writer.close()
     fields = dict(headers)
