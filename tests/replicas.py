@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from itertools import count
-from typing import Any, Final
+from itertools import count, permutations
+from typing import Any, Final, NamedTuple
 
 from crdtdb import codec
 from crdtdb.address import ObjectName
@@ -26,7 +26,7 @@ from crdtdb.store.memory import MemoryStore
 from crdtdb.transaction import Committed, Erase, Push, Result, Transaction, Update
 from oracle.specification import Shown
 
-__all__ = ["START_MS", "Replica", "missing", "update"]
+__all__ = ["START_MS", "Replica", "Staged", "exchange", "missing", "update"]
 
 START_MS: Final = 1_700_000_000_000
 #: Small, so that every collection takes several pages.
@@ -49,6 +49,14 @@ def missing(store: MemoryStore, seen: VersionVector) -> list[tuple[bytes, bytes]
             if not seen.includes(codec.decode_record(at, data).context):
                 found.append((at, data))
     return found
+
+
+class Staged(NamedTuple):
+    """The pages of a pull, and what the donor claims with the last of them."""
+
+    records: list[tuple[bytes, bytes]]
+    seen: VersionVector
+    time: int
 
 
 class Replica:
@@ -146,19 +154,36 @@ class Replica:
         if not early.fits(message, self.seen):
             return False
         seen = deps.with_dot((push.origin, push.last))
-        self._merge(push.records, seen, push.time)
+        self.merge(push.records, seen, push.time)
         return True
 
     def pull(self, donor: Replica) -> int:
         """Take in all that the donor has and this replica lacks; returns how many records."""
-        records = missing(donor.store, self.seen)
-        self._merge(records, donor.seen, donor.engine.state.time)
-        return len(records)
+        staged = self.stage(donor)
+        self.claim(staged)
+        return len(staged.records)
 
-    def _merge(
-        self, records: Iterable[tuple[bytes, bytes]], seen: VersionVector, time: int
-    ) -> None:
+    def stage(self, donor: Replica) -> Staged:
+        """Ask for all that this replica lacks now."""
+        records = missing(donor.store, self.seen)
+        return Staged(records, donor.seen, donor.engine.state.time)
+
+    def claim(self, staged: Staged) -> None:
+        """Take in what was asked for; some of it may have come otherwise meanwhile."""
+        self.merge(*staged)
+
+    def merge(self, records: Iterable[tuple[bytes, bytes]], seen: VersionVector, time: int) -> None:
+        """Take in records from somebody who has seen `seen`."""
         self.times_refused += self.engine.merge(records, seen, time)
+
+
+def exchange(*replicas: Replica) -> None:
+    """Everybody pulls from everybody; then all show the same."""
+    for _ in range(2):
+        for replica, donor in permutations(replicas, 2):
+            replica.pull(donor)
+    assert len({replica.digest() for replica in replicas}) == 1
+    assert len({replica.seen for replica in replicas}) == 1
 
 
 def _all_members(reading: Reading, name: ObjectName) -> list[JsonValue]:

@@ -123,7 +123,7 @@ class Replication:
     @property
     def staged_records(self) -> int:
         """Records of the pull under way that wait for its claim."""
-        return 0 if self._repair.pull is None else len(self._repair.pull.records)
+        return 0 if self._repair.pull is None else self._repair.pull.size
 
     def stable(self) -> VersionVector:
         """What every member has seen, as far as this replica can tell."""

@@ -3,7 +3,8 @@
 Pulls are serialised because overlapping ones fetch the same records twice (1.00 against 1.71
 times the minimum on the ICDE'19 meshes). Pages are staged because a page alone is no consistent
 state: its records become visible together, with the VV the donor claims, in one commit (DESIGN
-F2). A page that is not the one asked for is ignored (F18).
+F2). A page that is not the one asked for is ignored (F18), and of a record that came twice, because
+it changed between two pages, only the later counts: the claim holds for that one alone.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class PullSession:
         now_ms: int,
     ) -> None:
         self.donor = donor
-        self.records: list[tuple[bytes, bytes]] = []
+        self._staged: dict[bytes, bytes] = {}
         self._number = number
         self._store_id = store_id
         self._since = since
@@ -47,10 +48,22 @@ class PullSession:
         """Stage a page; False if it is not the one asked for."""
         if page.session != self._number or page.since != self._since:
             return False
-        self.records += page.records
+        for at, data in page.records:
+            self._staged.pop(at, None)
+            self._staged[at] = data
         self._store_id, self._since = page.store_id, page.next
         self._heard_ms = now_ms
         return True
+
+    @property
+    def records(self) -> list[tuple[bytes, bytes]]:
+        """What has been staged, in the donor's sequence."""
+        return list(self._staged.items())
+
+    @property
+    def size(self) -> int:
+        """How many records have been staged."""
+        return len(self._staged)
 
     @property
     def cursor(self) -> tuple[int, int]:

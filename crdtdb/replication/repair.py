@@ -164,7 +164,7 @@ class Repair:
         sends = cluster.merge(pull.records, claimed, message.claim.time, first_state=True)
         peer.cursor = pull.cursor
         cluster.note_seen(peer, claimed)
-        if pull.records:
+        if pull.size:
             self.relay_soon()
         return sends + self._next_pull()
 

@@ -45,6 +45,7 @@ class Dispatcher:
         self._body_bytes = 0
         self._fixed_headers = (
             ("Crdtdb-Replica", service.database.replica),
+            ("Server", "crdtdb"),
             ("X-Content-Type-Options", "nosniff"),
             ("Cache-Control", "no-store"),
         )

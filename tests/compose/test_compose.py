@@ -258,8 +258,9 @@ def test_base_image_refuses_what_it_does_not_know(scripts: Scripts, arguments: l
     assert "--help" in scripts.refused("base-image", *arguments, code=2)
 
 
-def test_base_image_trusts_only_what_is_there(scripts: Scripts) -> None:
-    assert "no file" in scripts.refused("base-image", "--trust", "/no/such.pem", "base:here")
+def test_base_image_trusts_certificates(scripts: Scripts) -> None:
+    for file in ("/no/such.pem", str(COMPOSE)):
+        assert "no certificate" in scripts.refused("base-image", "--trust", file, "base:here")
 
 
 @pytest.mark.parametrize("script", ["region", "base-image"])

@@ -1,8 +1,9 @@
 """Random executions: a few replicas, many conflicts, and the specification at every step.
 
 Everything is drawn from one seed. Replicas commit groups of transactions; their pushes are lost,
-delayed and reordered; replicas pull from each other, fold what is stable, stop and start again,
-move to another directory; clocks are wrong. After every step the replica that changed is compared
+delayed and reordered; replicas pull from each other, now and then with pushes coming in between
+asking and taking; they fold what is stable, stop and start again, move to another directory;
+clocks are wrong. After every step the replica that changed is compared
 with the specification and its books are checked; at the end all replicas are equal.
 
 A gentle scheduler proves nothing (design-traps, C): whether the executions contain what they are
@@ -17,6 +18,7 @@ from itertools import permutations
 from random import Random
 from typing import Final
 
+from crdtdb import codec
 from crdtdb.address import ObjectName
 from crdtdb.causal import NOTHING
 from crdtdb.errors import UnknownType
@@ -26,7 +28,7 @@ from oracle.checks import Violation, check_books
 from oracle.history import History
 from oracle.requests import Request, Requests, as_transaction, must_fail
 from oracle.specification import EventId, Scope, Shown, covers
-from replicas import START_MS, Replica, missing
+from replicas import START_MS, Replica, Staged, missing
 
 __all__ = ["Execution"]
 
@@ -47,6 +49,8 @@ class Execution:
         self._reports = [Reports() for _ in self._replicas]
         #: Pushes under way, by receiver.
         self._in_flight: list[list[Push]] = [[] for _ in self._replicas]
+        #: Pulls whose pages have come but not the claim, by receiver.
+        self._staged: dict[int, Staged] = {}
         self._requests = Requests(random)
         self._history = History(self._requests.names)
         #: What somebody's read has shown: read contexts to give back, now or much later.
@@ -60,6 +64,7 @@ class Execution:
             self._write: 45,
             self._push: 30,
             self._pull: 15,
+            self._stage_or_claim: 15,
             self._settle: 4,
             self._restart: 3,
             self._let_time_pass: 5,
@@ -115,6 +120,22 @@ class Execution:
         if count:
             self._check(replica)
 
+    def _stage_or_claim(self, replica: Replica) -> None:
+        """Ask for what is missing, or take in what was asked for some steps ago."""
+        staged = self._staged.pop(replica.number, None)
+        if staged is None:
+            donor = self._random.choice(self._others(replica))
+            self._staged[replica.number] = replica.stage(donor)
+            self.story.append(f"{replica.number} asks {donor.number} for what it lacks")
+            return
+        self._push(replica)
+        contexts = [codec.decode_record(*entry).context for entry in staged.records]
+        twice = sum(map(replica.seen.includes, contexts))
+        replica.claim(staged)
+        line = f"{replica.number} takes {len(staged.records)} records, {twice} of them again"
+        self._tell("records that came twice", line, twice)
+        self._check(replica)
+
     def _settle(self, replica: Replica) -> None:
         """Everybody exchanges with one replica; then some fold what that has made stable.
 
@@ -150,6 +171,7 @@ class Execution:
         """Stop and start again; sometimes in another directory, hence with a new incarnation."""
         moved = self._random.random() < 0.3
         replica.reopen(self._random.randbytes(4) if moved else None)
+        self._staged.pop(replica.number, None)
         self._reports[replica.number] = Reports()
         self._tell("moves" if moved else "restarts", f"{replica.number} restarts, {moved=}")
         self._check(replica)

@@ -42,6 +42,7 @@ def test_the_executions_contain_what_they_are_for(pytestconfig: pytest.Config) -
         "pushes",
         "pushes that did not fit",
         "pulls",
+        "records that came twice",
         "times refused",
         "objects erased",
         "records folded away",

@@ -92,6 +92,7 @@ async def test_metrics_count_without_naming_keys(wire: Wire) -> None:
 async def test_every_answer_has_these_headers(wire: Wire) -> None:
     for reply in (await wire.get("/v1"), await wire.get("/nowhere")):
         assert reply.headers["crdtdb-replica"] == "eu-1"
+        assert reply.headers["server"] == "crdtdb"
         assert reply.headers["x-content-type-options"] == "nosniff"
         assert reply.headers["cache-control"] == "no-store"
         assert re.fullmatch("[0-9a-f]{16}", reply.headers["x-request-id"])

@@ -42,8 +42,6 @@ class Judge:
         self._trace = trace
         #: What each machine was last seen to hold.
         self._known: dict[str, VersionVector] = {}
-        #: Every incarnation of each machine.
-        self._lives: dict[str, list[int]] = {}
         #: What dying processes carried out, so that nobody knows whether it is on the disk.
         self._unanswered: dict[str, list[Issued]] = {}
 
@@ -53,7 +51,6 @@ class Judge:
         """A machine took a new identity (Watcher)."""
         self._tally["incarnations"] += 1
         self._trace.named(incarnation, machine.name)
-        self._lives.setdefault(machine.name, []).append(incarnation)
 
     def committed(
         self,
@@ -120,8 +117,7 @@ class Judge:
             kept = kept.join(_seen(other))
         self._known[machine.name] = _seen(machine)
         self._unanswered.pop(machine.name, None)
-        lost = self.ledger.forget(self._lives.get(machine.name, ()), kept)
-        self._tally["operations lost with a disk"] += lost
+        self._tally["operations lost with a disk"] += self.ledger.forget(kept)
 
     def look_at_one(self, machine: Machine, random: Random) -> None:
         """Compare what a machine shows of one object."""

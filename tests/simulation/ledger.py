@@ -67,6 +67,8 @@ class Ledger:
 
     def __init__(self) -> None:
         self._transactions: dict[Dot, Issued] = {}
+        #: Those that are on no disk any more.
+        self._lost: dict[Dot, Issued] = {}
         self._events: dict[Object, list[Event]] = {}
         #: Specifications are written for reading; equal histories are asked about once.
         self._meanings: dict[tuple[Object, tuple[Dot, ...]], Shown] = {}
@@ -85,7 +87,9 @@ class Ledger:
         for dot in issued.dots():
             if dot in self._transactions:
                 raise Violation("dot-reuse", f"{format_dot(dot)} was issued before")
+        for dot in issued.dots():
             self._transactions[dot] = issued
+            self._lost.pop(dot, None)
         seen = issued.past
         for update, dot, time in issued.operations:
             self._append(update, dot, time, seen)
@@ -109,14 +113,15 @@ class Ledger:
         for events in concerned:
             events.append(Event(dot, target, operation, past, observed, time))
 
-    def forget(self, origins: Collection[int], kept: VersionVector) -> int:
-        """Operations of these incarnations are on no disk any more unless `kept` covers them.
+    def forget(self, kept: VersionVector) -> int:
+        """Disks were put back: what `kept` does not cover is on none of them any more.
 
-        Nobody can have seen them. Their dots may be issued again; returns how many those are.
+        Its dots may be issued again; or it turns up after all, for a message may be waiting
+        somewhere. Returns how many dots that are.
         """
-        lost = [dot for dot in self._transactions if dot[0] in origins and not kept.covers(dot)]
+        lost = [dot for dot in self._transactions if not kept.covers(dot)]
         for dot in lost:
-            del self._transactions[dot]
+            self._lost[dot] = self._transactions.pop(dot)
         for name, events in self._events.items():
             self._events[name] = [event for event in events if event.id in self._transactions]
         self._meanings.clear()
@@ -124,6 +129,8 @@ class Ledger:
 
     def issued(self, dot: Dot) -> Issued | None:
         """The transaction a dot belongs to."""
+        if dot in self._lost:
+            self.issue(self._lost[dot])
         return self._transactions.get(dot)
 
     def latest(self) -> VersionVector:
