@@ -17,6 +17,7 @@ from crdtdb import address, codec
 from crdtdb.causal import NOTHING, VersionVector
 from crdtdb.cuts import WideCuts, covered, is_object_prefix
 from crdtdb.datatype import OperationType, StateType
+from crdtdb.errors import PeerError
 from crdtdb.head import FRESH, Head
 from crdtdb.record import EMPTY, Live, Record, join, visible
 from crdtdb.rows import pack_folded, read_folded, read_head, read_record
@@ -49,6 +50,8 @@ class Draft:
         self._folded: dict[bytes, Any] = {}
         #: Object prefix → the record of it that changed last.
         self._latest: dict[bytes, bytes] = {}
+        #: Object prefix → what the base that this draft adopted stands for.
+        self._adopted: dict[bytes, VersionVector] = {}
         #: Address → (record, sequence number) as found in the snapshot.
         self._found: dict[bytes, tuple[Record, int]] = {}
 
@@ -162,6 +165,9 @@ class Draft:
         if tail == address.BASE:
             return self._adopt_base(at, prefix, incoming)
         old = self.record(at)
+        adopted = self._adopted.get(prefix)
+        if adopted is not None and adopted.includes(incoming.context):
+            return old  # an operation of the base that came with it
         new = join(old, incoming, self.seen, seen)
         if new == old:
             return old
@@ -298,14 +304,23 @@ class Draft:
         """Take over a peer's base, unless all of it has been seen here.
 
         Only a replica that has never reported what it saw can meet a base it does not cover
-        (folded operations are stable), so there is nothing of its own to lose: the operations
-        that the base includes are dropped, the others folded on top again.
+        (folded operations are stable), so there is no base of its own to lose: the operations
+        that the base includes are dropped, the others folded on top again. Raises PeerError
+        when there is one: then two clusters with histories of their own have met.
         """
+        standing = self.record(at)
         if self.seen.includes(incoming.context):
-            return self.record(at)
+            return standing
+        if not incoming.context.includes(standing.context):
+            raise PeerError(
+                "separate-histories",
+                "both sides have reclaimed operations that the other never saw; start one of them "
+                "again with an empty directory",
+            )
         kind = type_of(prefix)
         self._put(at, incoming)
         self._latest[prefix] = at
+        self._adopted[prefix] = incoming.context
         for operation_at, record in list(self._records_under(prefix + address.OPERATION)):
             if record.live and incoming.context.includes(record.context):
                 self._put(operation_at, None)

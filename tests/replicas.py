@@ -20,7 +20,9 @@ from crdtdb.engine import Engine, Entropy
 from crdtdb.jsonvalue import JsonValue
 from crdtdb.operations import read_operation, type_named
 from crdtdb.reading import Digest, PageQuery, Reading
+from crdtdb.record import Record
 from crdtdb.replication import early, messages
+from crdtdb.rows import read_record
 from crdtdb.store.base import Table
 from crdtdb.store.memory import MemoryStore
 from crdtdb.transaction import Committed, Erase, Push, Result, Transaction, Update
@@ -137,6 +139,11 @@ class Replica:
                 members = _all_members(reading, name)
                 return Shown.members(members)._replace(exists=head.exists, size=head.size)
             return Shown.value(reading.value(name, head), head.exists)
+
+    def record(self, at: bytes) -> Record:
+        """What is stored at an address."""
+        with self.store.snapshot() as snapshot:
+            return read_record(snapshot, at)[0]
 
     def digest(self) -> Digest:
         """Equal exactly when two replicas show the same."""

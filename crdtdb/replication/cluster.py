@@ -13,12 +13,18 @@ from typing import NamedTuple
 import msgspec
 
 from crdtdb import codec, hlc
-from crdtdb.causal import VersionVector
+from crdtdb.causal import NOTHING, VersionVector
 from crdtdb.engine import Engine
 from crdtdb.errors import PeerError
 from crdtdb.reading import Reading
 from crdtdb.replication import messages
-from crdtdb.replication.members import Member, read_members, replacing, touches_members
+from crdtdb.replication.members import (
+    Member,
+    adding,
+    predecessors,
+    read_members,
+    touches_members,
+)
 from crdtdb.replication.messages import Message, Sender, write_frame
 from crdtdb.replication.peers import Contact, Peer
 from crdtdb.replication.stability import Reports
@@ -44,6 +50,7 @@ class Cluster:
         self.now_ms = 0
         #: Where to knock: configured peers, and members' and callers' endpoints.
         self.contacts = {peer: Contact(peer) for peer in peers if peer != me.endpoint}
+        self._configured = frozenset(self.contacts)
         #: Replicas that were heard, by incarnation.
         self.peers: dict[int, Peer] = {}
         self.members: dict[int, Member] = {}
@@ -77,10 +84,22 @@ class Cluster:
 
     def take_new_incarnation(self) -> list[Send]:
         """Go on under a new identity, which takes the old one's place among the members."""
-        old = self.incarnation
         self.engine.take_incarnation()
         self.settled = True
-        return self.commit(replacing(old, self.me))
+        return self.correct_membership()
+
+    def correct_membership(self) -> list[Send]:
+        """Be a member, and the only one of this name and endpoint.
+
+        Looked at again whenever members changed, so a crash between taking an identity and
+        announcing it leaves nobody behind who would block reclaiming for ever.
+        """
+        if not (self.served and self.settled):
+            return []
+        gone = predecessors(self.members.values(), self.me)
+        if self.incarnation in self.members and not gone:
+            return []
+        return self.commit(adding(self.me, *gone))
 
     def settle_if_confirmed(self) -> None:
         """The identity goes on once every member has said that it knows no more of its dots."""
@@ -197,8 +216,18 @@ class Cluster:
         """A few bytes that stand for that table."""
         return codec.fingerprint(self.report_table())
 
+    def unmet(self) -> list[str]:
+        """Configured peers that are no members yet, as far as is known here."""
+        return sorted(self._configured - {member.endpoint for member in self.members.values()})
+
     def stable(self) -> VersionVector:
-        """What every member has seen, as far as this replica can tell."""
+        """What every member has seen, as far as this replica can tell.
+
+        Nothing, while a configured peer has not been met: it may belong to a cluster that has a
+        history of its own, and what was reclaimed before the two meet could not be joined.
+        """
+        if self.unmet():
+            return NOTHING
         return self.reports.stable(self.members, self.incarnation, self.seen)
 
     def blocking(self) -> dict[int, int]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 from typing import Final
 
 from crdtdb.replication.cluster import Cluster, Send
-from crdtdb.replication.members import adding
 from crdtdb.replication.messages import Hello, Welcome, write_frame
 from crdtdb.replication.peers import Contact, Peer
 
@@ -122,4 +121,4 @@ class Greeting:
     def serve_empty(self) -> list[Send]:
         """Begin with the empty state, as a member."""
         self._cluster.engine.mark_served()
-        return self._cluster.commit(adding(self._cluster.me))
+        return self._cluster.correct_membership()

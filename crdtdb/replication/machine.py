@@ -23,7 +23,7 @@ from crdtdb.replication import messages
 from crdtdb.replication.cluster import Cluster, Send
 from crdtdb.replication.early import EarlyPushes, fits
 from crdtdb.replication.greeting import Greeting
-from crdtdb.replication.members import Member, adding
+from crdtdb.replication.members import Member
 from crdtdb.replication.messages import (
     Digest,
     Hello,
@@ -133,6 +133,10 @@ class Replication:
         """Members that keep operations from being stable: incarnation → operations it lacks."""
         return self._cluster.blocking()
 
+    def unmet(self) -> list[str]:
+        """Configured peers that are no members yet; they too keep operations from being stable."""
+        return self._cluster.unmet()
+
     # -- what happens ---------------------------------------------------------------------------
 
     def start(self, now_ms: int) -> list[Send]:
@@ -166,6 +170,7 @@ class Replication:
             return sends + self._begin()
         sends += [Send(whom, self._repair.digest()) for whom in self._early.overdue(now_ms)]
         sends += self._repair.tick()
+        sends += self._cluster.correct_membership()
         self._fold()
         return sends
 
@@ -258,15 +263,13 @@ class Replication:
                 sends += self._apply(push)
             except PeerError as error:
                 self._cluster.refusals[error.reason] += 1
-        if self._cluster.served and self._cluster.incarnation not in self._cluster.members:
-            sends += self._cluster.commit(adding(self._cluster.me))
-        return sends
+        return sends + self._cluster.correct_membership()
 
     def _fold(self) -> None:
         """Fold stable operations of op-based objects into their bases, a portion at a time."""
+        stable = self._cluster.stable()
         if self._fold_from == 0:
-            stable = self._cluster.stable()
             if stable == self._folded_up_to:
                 return
             self._folded_up_to = stable
-        self._fold_from = self._engine.fold(self._folded_up_to, self._fold_from, FOLD_ENTRIES)
+        self._fold_from = self._engine.fold(stable, self._fold_from, FOLD_ENTRIES)

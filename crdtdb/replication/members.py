@@ -7,6 +7,7 @@ joiner too (DESIGN F4). The object converges like all data; nobody leads.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from crdtdb import address
@@ -19,7 +20,14 @@ from crdtdb.reading import SYSTEM_BUCKET, Reading
 from crdtdb.replication.messages import Sender
 from crdtdb.transaction import Transaction, Update
 
-__all__ = ["SYSTEM_PREFIX", "Member", "adding", "read_members", "replacing", "touches_members"]
+__all__ = [
+    "SYSTEM_PREFIX",
+    "Member",
+    "adding",
+    "predecessors",
+    "read_members",
+    "touches_members",
+]
 
 _TYPE: Final = "register"
 _KEY: Final = "member/"
@@ -47,14 +55,20 @@ def _setting(sender: Sender) -> Update:
     return Update(_object(sender.incarnation), operation)
 
 
-def adding(sender: Sender) -> Transaction:
-    """The transaction that makes a replica a member (or corrects where it can be reached)."""
-    return Transaction((_setting(sender),))
+def adding(sender: Sender, *predecessors: int) -> Transaction:
+    """The transaction that makes a replica a member, in the place of its earlier incarnations."""
+    gone = (Update(_object(incarnation), Delete()) for incarnation in predecessors)
+    return Transaction((*gone, _setting(sender)))
 
 
-def replacing(old: int, sender: Sender) -> Transaction:
-    """The transaction by which a replica's new incarnation takes the place of its old one."""
-    return Transaction((Update(_object(old), Delete()), _setting(sender)))
+def predecessors(members: Iterable[Member], sender: Sender) -> list[int]:
+    """Incarnations under which the same replica, at the same endpoint, was a member before."""
+    return [
+        member.incarnation
+        for member in members
+        if (member.name, member.endpoint) == (sender.name, sender.endpoint)
+        and member.incarnation != sender.incarnation
+    ]
 
 
 def read_members(reading: Reading) -> dict[int, Member]:

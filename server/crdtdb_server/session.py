@@ -123,7 +123,10 @@ class Sessions:
 
 def wait_of(headers: Mapping[str, str]) -> int:
     """How many seconds a request is willing to wait. Raises BadHeader."""
-    for preference in headers.get("prefer", "").split(","):
+    prefer = headers.get("prefer")
+    if prefer is None:
+        return WAIT_DEFAULT_S
+    for preference in prefer.split(","):
         match = _WAIT.match(preference.strip())
         if match is None:
             continue

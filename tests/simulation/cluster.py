@@ -14,8 +14,6 @@ from crdtdb import replication
 from crdtdb.causal import NOTHING, VersionVector
 from crdtdb.reading import Digest, Reading
 from crdtdb.replication import Send, Sender
-from crdtdb.replication.messages import read_frame
-from crdtdb.transaction import Transaction
 from oracle.checks import Violation
 from oracle.requests import as_transaction
 from simulation.checks import check_equal, check_folded, check_held
@@ -26,7 +24,7 @@ from simulation.network import Letter, Network, Weather, kind_of
 from simulation.plan import Plan, draw_plan
 from simulation.replica import Machine
 from simulation.scheduler import Scheduler
-from simulation.trace import Trace
+from simulation.trace import Trace, told_commit, told_frame
 from simulation.workload import workload
 
 __all__ = ["Report", "run"]
@@ -59,9 +57,12 @@ class Report(NamedTuple):
     converged_ms: int
 
 
-def run(seed: int, out: TextIO | None = None) -> Report:
-    """Play one seed. Raises Violation; `out` is told what happens, event by event."""
-    plan = draw_plan(_random(seed, "plan"))
+def run(seed: int, out: TextIO | None = None, plan: Plan | None = None) -> Report:
+    """Play one seed, by its own plan or another. Raises Violation.
+
+    `out` is told what happens, event by event.
+    """
+    plan = draw_plan(seed) if plan is None else plan
     try:
         with (
             patch.object(replication.donor, "PAGE_RECORDS", plan.page_records),
@@ -180,6 +181,7 @@ class Cluster:
         while not holds():
             if self._scheduler.now_ms - begin_ms >= within_ms:
                 check()
+                raise Violation("convergence", "somebody still does not serve")
             self._scheduler.run_until(self._scheduler.now_ms + _LOOK_EVERY_MS)
         return self._scheduler.now_ms - begin_ms
 
@@ -222,7 +224,7 @@ class Cluster:
         if not machine.replication.settled and now_ms - machine.started_ms < _SETTLE_MS:
             return
         transactions = [as_transaction(r) for r in self._requests.group(self._reads)]
-        self._note(machine.name, f"commits {len(transactions)}", lambda: _told(transactions))
+        self._note(machine.name, f"commits {len(transactions)}", lambda: told_commit(transactions))
         machine.write(transactions)
         self._bury(machine)
 
@@ -261,7 +263,7 @@ class Cluster:
         if not machine.is_up:
             return
         what = f"{kind_of(letter.frame)} {xxhash.xxh3_64_hexdigest(letter.frame)}"
-        self._note(f"{letter.origin}>{letter.target}", what, lambda: str(read_frame(letter.frame)))
+        self._note(f"{letter.origin}>{letter.target}", what, lambda: told_frame(letter.frame))
         self.tally["delivered"] += 1
         machine.receive(letter.sender, letter.frame, self._scheduler.now_ms)
         self._bury(machine)
@@ -299,8 +301,3 @@ class Cluster:
         except Violation:
             return False
         return True
-
-
-def _told(transactions: list[Transaction]) -> str:
-    """A group commit as a reader wants it."""
-    return " | ".join(", ".join(map(str, t.updates)) for t in transactions)

@@ -31,7 +31,9 @@ def main(arguments: list[str] | None = None) -> int:
             report = run(seed, sys.stdout if given.trace else None)
         except Violation as violation:
             red[violation.check] += 1
-            print(f"seed {seed} is red: {violation}", *getattr(violation, "__notes__", ()), sep="; ")
+            print(
+                f"seed {seed} is red: {violation}", *getattr(violation, "__notes__", ()), sep="; "
+            )
             continue
         tally += report.tally
         slowest_ms = max(slowest_ms, report.converged_ms)

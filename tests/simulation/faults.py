@@ -8,7 +8,7 @@ from random import Random
 from typing import Final
 
 from simulation.disk import Moment
-from simulation.network import Network, halves, isolated, one_way, ring
+from simulation.network import Cut, Network, halves, isolated, one_way, ring
 from simulation.replica import Machine
 from simulation.scheduler import Scheduler
 from simulation.trace import Trace
@@ -79,8 +79,22 @@ class Faults:
             if not self._over:
                 self._note("network", f"mended, {how.__name__}")
                 self._network.mend(links)
+                self._probe(links)
 
         self._scheduler.after(random.randint(200, 4_000), mend)
+
+    def _probe(self, links: Cut) -> None:
+        """Some transports notice at once that a link carries again."""
+        for machine in self._machines:
+            for other in self._machines:
+                link = machine.name, other.name
+                if (
+                    link in links
+                    and machine.is_up
+                    and other.endpoint
+                    and self._random.random() < 0.5
+                ):
+                    machine.probe(other.endpoint)
 
     # -- machines -------------------------------------------------------------------------------
 

@@ -34,8 +34,9 @@ class Plan(NamedTuple):
     fold_entries: int
 
 
-def draw_plan(random: Random) -> Plan:
-    """The circumstances of a run."""
+def draw_plan(seed: int) -> Plan:
+    """The circumstances of the run of a seed."""
+    random = Random(f"{seed} plan")
     count = random.randint(3, 5)
     rough = random.random()
     return Plan(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TextIO
 
 import xxhash
 
-from crdtdb.causal import format_incarnation
+from crdtdb import address
+from crdtdb.causal import VersionVector, format_dot, format_incarnation
+from crdtdb.replication.messages import Page, Pull, Push, Summary, read_frame
+from crdtdb.transaction import Erase, Transaction
 
-__all__ = ["Trace"]
+__all__ = ["Trace", "told_commit", "told_frame"]
 
 
 class Trace:
@@ -42,3 +45,49 @@ class Trace:
             for full, name in self._names.items():
                 line = line.replace(full, name)
             print(line, file=self._out)
+
+
+def told_commit(transactions: Iterable[Transaction]) -> str:
+    """A group commit as a reader wants it."""
+    return " | ".join(
+        ", ".join(
+            f"erase {_text(update.prefix)}"
+            if isinstance(update, Erase)
+            else f"{'/'.join(update.name)} {update.operation} {update.seen or ''}"
+            for update in transaction.updates
+        )
+        for transaction in transactions
+    )
+
+
+def told_frame(frame: bytes) -> str:
+    """A message as a reader wants it: who has seen what, and which records are in it."""
+    message = read_frame(frame)
+    match message:
+        case Push():
+            dots = f"{format_dot((message.origin, message.first))}-{message.last}"
+            return f"{dots} after {_vector(message.deps)}: {_addresses(message.records)}"
+        case Pull():
+            return f"{message.session} from {message.since}, has {_vector(message.seen)}"
+        case Page():
+            claim = "" if message.claim is None else f", claims {_vector(message.claim.seen)}"
+            what = f"{message.since}-{message.next}: {_addresses(message.records)}"
+            return f"{message.session} {what}{claim}"
+        case Summary():
+            reports = {format_incarnation(m): _vector(v) for m, v in message.reports.items()}
+            return f"{_vector(message.seen)}, reports {reports}"
+        case _:
+            return str(message)
+
+
+def _vector(flat: list[int]) -> VersionVector:
+    return VersionVector.from_flat(flat)
+
+
+def _addresses(records: Iterable[tuple[bytes, bytes]]) -> str:
+    return ", ".join(_text(at) for at, _ in records)
+
+
+def _text(at: bytes) -> str:
+    cut = "cut " if address.is_cut(at) else ""
+    return cut + at.lstrip(address.CUTS + address.DATA).decode(errors="replace").replace("\0", "/")

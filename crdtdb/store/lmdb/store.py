@@ -65,8 +65,8 @@ class LmdbStore:
         self._last_commit = environment.last_commit
         #: The meta page of a failed commit may still be on the disk.
         self._unsettled = False
-        #: The map is greater than it may be, for a batch that frees pages.
-        self._on_loan = False
+        #: An empty commit came after the last one.
+        self._turned_over = False
         #: Why nothing can be done with this store any more.
         self._refusal: str | None = None
         self._closed = False
@@ -111,16 +111,11 @@ class LmdbStore:
         try:
             if self._unsettled:
                 self._settle()
-            self._grow_early(batch)
+            self._fit_map(batch)
             self._write(batch)
-            self._last_commit = self._environment.last_commit
         except (lmdb.Error, OSError) as error:
             self._revive()
             raise self._problem(error, batch) from error
-        finally:
-            if self._on_loan:
-                with suppress(lmdb.Error):  # tried again after the next commit
-                    self._repay()
 
     def stats(self) -> StoreStats:
         with self.snapshot():
@@ -144,19 +139,18 @@ class LmdbStore:
         while True:
             try:
                 self._transact(lambda transaction: self._environment.change(transaction, batch))
+                self._turned_over = False
                 return
             except lmdb.MapFullError as error:
                 size = self._environment.map_bytes
-                if self._grow(2 * size, limit, _PATIENCE_S):
-                    self._on_loan = self._environment.map_bytes > self._max_map_bytes
-                elif size >= limit:
+                if size < limit and not self._grow(2 * size, limit, _PATIENCE_S):
+                    raise StorageFailed(
+                        "the store must grow and cannot while snapshots are open; try again"
+                    ) from error
+                if size >= limit and not self._turn_over():
                     raise NoSpace(
                         f"the store has reached its limit of {self._max_map_bytes} bytes; "
                         "delete something, or raise the limit"
-                    ) from error
-                else:
-                    raise StorageFailed(
-                        "the store must grow and cannot while snapshots are open; try again"
                     ) from error
 
     def _transact(self, change: Callable[[lmdb.Transaction[bytes]], object]) -> None:
@@ -171,19 +165,39 @@ class LmdbStore:
             with self._gate.shut(_PATIENCE_S):
                 transaction.abort()
             raise
+        self._last_commit = self._environment.last_commit
 
-    def _grow_early(self, batch: Batch) -> None:
+    def _fit_map(self, batch: Batch) -> None:
         """Grow while there is room, so that hardly any transaction is thrown away."""
         reached, size = self._environment.reached_bytes, self._environment.map_bytes
         need = 2 * _footprint(batch, self._environment.page_bytes)
-        if size - reached < max(size // 4, need):
+        if size > max(reached, self._max_map_bytes):
+            self._resize(self._max_map_bytes, _PATIENCE_S)  # the loan of an earlier batch
+        elif size - reached < max(size // 4, need):
             self._grow(max(2 * size, reached + 2 * need), self._max_map_bytes, 0)
+
+    def _turn_over(self) -> bool:
+        """Let the next transaction use what the last commit freed. Whether that can help."""
+        if self._turned_over:
+            return False
+        self._turned_over = True
+        lent = self._max_map_bytes + _LOAN_BYTES
+        self._grow(lent, lent, _PATIENCE_S)
+        try:
+            self._transact(lambda transaction: transaction.put(_TURN, b""))
+        except lmdb.MapFullError:
+            return False
+        finally:
+            self._resize(self._max_map_bytes, _PATIENCE_S)
+        return True
 
     def _grow(self, map_bytes: int, limit: int, patience_s: float) -> bool:
         """Make the map that large, or as large as the limit. Whether it grew."""
         map_bytes = min(map_bytes, limit)
-        if map_bytes <= self._environment.map_bytes:
-            return False
+        return map_bytes > self._environment.map_bytes and self._resize(map_bytes, patience_s)
+
+    def _resize(self, map_bytes: int, patience_s: float) -> bool:
+        """Exchange the map (for one that holds what there is, at least). Whether it was done."""
         with self._gate.shut(patience_s) as alone:
             if not alone:
                 return False
@@ -193,15 +207,6 @@ class LmdbStore:
                 self._reopen()
                 return False
         return True
-
-    def _repay(self) -> None:
-        """Back to the limit, with the pages that the last commit freed ready for use."""
-        self._transact(lambda transaction: transaction.put(_TURN, b""))
-        self._last_commit = self._environment.last_commit
-        with self._gate.shut(_PATIENCE_S) as alone:
-            if alone:
-                self._environment.handle.set_mapsize(self._max_map_bytes)
-                self._on_loan = False
 
     def _revive(self) -> None:
         """After a failed commit: open the environment again if LMDB has given it up."""

@@ -48,6 +48,7 @@ def cluster_document(service: Service, network: Network) -> dict[str, Any]:
                 {"replica": _name(network, incarnation), "events": events}
                 for incarnation, events in replication.blocking().items()
             ],
+            "unmet_peers": replication.unmet(),
         },
         "refusals": dict(replication.refusals),
         "bytes_sent": network.bytes_sent,

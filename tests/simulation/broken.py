@@ -1,0 +1,199 @@
+"""Broken variants of the core, each of which the simulation must find red.
+
+Each is a mistake that somebody could make (most of them were made in an earlier version of the
+design), planted while the context lasts. The docstring tells what goes wrong then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Final, NamedTuple
+from unittest.mock import patch
+
+from crdtdb import draft
+from crdtdb.causal import NOTHING, VersionVector
+from crdtdb.record import Record
+from crdtdb.replication import early, machine, repair
+from crdtdb.replication.cluster import Cluster, Send
+from crdtdb.replication.messages import Claim, Page, Pull, Push
+from crdtdb.replication.peers import Peer
+from crdtdb.replication.repair import Repair
+from crdtdb.state import STATE_KEY, State
+from crdtdb.store.base import Batch, Store, Table
+from simulation.disk import Disk
+
+__all__ = ["BROKEN", "Broken"]
+
+
+class Broken(NamedTuple):
+    """A planted mistake and the checks of which one must find it first."""
+
+    plant: Callable[[], AbstractContextManager[None]]
+    checks: frozenset[str]
+    #: Does it take disks that come back as they were some time ago?
+    rolls_back: bool = False
+
+
+@contextmanager
+def union_of_live() -> Iterator[None]:
+    """Records are joined without their contexts.
+
+    What one side removed and the other still holds is taken for new: removed members, replaced
+    values and disabled flags come back with the next message that repeats them.
+    """
+
+    def union(
+        a: Record, b: Record, a_seen: VersionVector = NOTHING, b_seen: VersionVector = NOTHING
+    ) -> Record:
+        return Record({**a.live, **b.live}, a.context.join(b.context))
+
+    with patch.object(draft, "join", union):
+        yield
+
+
+@contextmanager
+def claim_on_the_first_page() -> Iterator[None]:
+    """A donor claims its whole version vector with every page, not only at its head.
+
+    The puller stops there and believes to have what later pages would have brought.
+    """
+    read_page = repair.read_page
+
+    def claiming(store: Store, asked: Pull, seen: VersionVector, own_store_id: int) -> Page:
+        page = read_page(store, asked, seen, own_store_id)
+        with store.snapshot() as snapshot:
+            row = snapshot.get(Table.META, STATE_KEY)
+        assert row is not None
+        state = State.decode(row)
+        claim = Claim(state.seen.flat(), state.time)
+        return Page(page.session, page.since, page.store_id, page.next, page.records, claim)
+
+    with patch.object(repair, "read_page", claiming):
+        yield
+
+
+@contextmanager
+def push_over_a_gap() -> Iterator[None]:
+    """A push is applied although an earlier one of its origin is missing.
+
+    The version vector then covers the missing one, so nobody ever sends it again.
+    """
+
+    def fits(push: Push, seen: VersionVector) -> bool:
+        return seen.get(push.origin) < push.last
+
+    with patch.object(machine, "fits", fits), patch.object(early, "fits", fits):
+        yield
+
+
+@contextmanager
+def lost_fsync() -> Iterator[None]:
+    """A disk says that a commit is durable, and a crash undoes the last one all the same."""
+    commit, remount = Disk.commit, Disk.remount
+
+    def remembering(disk: Disk, batch: Batch) -> None:
+        if not disk.crashed:
+            disk.back_up()
+        commit(disk, batch)
+
+    def forgetting(disk: Disk) -> None:
+        disk.roll_back()
+        disk.rolled_back = False
+        remount(disk)
+
+    with patch.object(Disk, "commit", remembering), patch.object(Disk, "remount", forgetting):
+        yield
+
+
+@contextmanager
+def pages_as_they_come() -> Iterator[None]:
+    """The pages of a pull take effect one by one instead of together at the claim.
+
+    Half of a transaction can be seen, and passed on, before the other half; and if the donor dies
+    in between, it stays so (DESIGN F2).
+    """
+    on_page = Repair.on_page
+
+    def applying(self: Repair, peer: Peer, page: Page) -> list[Send]:
+        if self.pull is not None and page.claim is None:
+            engine = self._cluster.engine
+            before = engine.state.seen
+            contexts = VersionVector.of(
+                dot
+                for at, data in page.records
+                for dot in draft.codec.decode_record(at, data).context.items()
+            )
+            engine.merge(page.records, before.join(contexts), 0)
+            engine._write(None, seen=before)
+        return on_page(self, peer, page)
+
+    with patch.object(Repair, "on_page", applying):
+        yield
+
+
+@contextmanager
+def session_that_moves_on() -> Iterator[None]:
+    """Each page of a pull is filtered by what the puller has seen by then.
+
+    A record that was sent, changed at the donor, and whose change reached the puller by a push, is
+    not sent again: what is staged of it is older than what the claim says (DESIGN F18).
+    """
+    on_page = Repair.on_page
+
+    def moving(self: Repair, peer: Peer, page: Page) -> list[Send]:
+        if self.pull is not None:
+            self.pull._seen = self._cluster.seen.flat()
+        return on_page(self, peer, page)
+
+    with (
+        patch.object(Repair, "on_page", moving),
+        patch.object(pull.PullSession, "request", request),
+    ):
+        yield
+
+
+@contextmanager
+def identity_unasked() -> Iterator[None]:
+    """A replica goes on under its incarnation without asking the members.
+
+    Its disk was put back to an earlier state: it gives new operations the dots of lost ones, which
+    others have seen, and who has seen a dot ignores it (DESIGN F11).
+    """
+
+    def settle(cluster: Cluster) -> None:
+        cluster.settled = True
+
+    with patch.object(Cluster, "settle_if_confirmed", settle):
+        yield
+
+
+@contextmanager
+def folding_too_early() -> Iterator[None]:
+    """Operations are folded as soon as this replica has seen them, stable or not.
+
+    Who lacks some of them meets a base that holds them, and cannot tell which of its own
+    operations are in it.
+    """
+
+    def stable(cluster: Cluster) -> VersionVector:
+        return cluster.seen
+
+    with patch.object(Cluster, "stable", stable):
+        yield
+
+
+#: Name → the planted mistake.
+BROKEN: Final[dict[str, Broken]] = {
+    plant.__name__: Broken(plant, frozenset(checks.split()), rolls_back)
+    for plant, checks, rolls_back in (
+        (union_of_live, "value existence size", False),
+        (claim_on_the_first_page, "value existence size", False),
+        (push_over_a_gap, "causality value existence size", False),
+        (lost_fsync, "durability", False),
+        (pages_as_they_come, "value existence size", False),
+        (session_that_moves_on, "value existence size", False),
+        (identity_unasked, "dot-reuse", True),
+        (folding_too_early, "stability", False),
+    )
+}
