@@ -17,7 +17,9 @@ from crdtdb.causal import VersionVector
 from crdtdb.cuts import check_cut, is_wide_or_object
 from crdtdb.datatype import OperationType
 from crdtdb.errors import PeerError
+from crdtdb.limits import LIMITS
 from crdtdb.record import Record
+from crdtdb.store.base import KEY_BYTES
 from crdtdb.types import CATALOGUE
 
 __all__ = ["admit"]
@@ -29,6 +31,8 @@ def admit(at: bytes, data: bytes, seen: VersionVector) -> Record:
     Raises PeerError with a reason: `newer-version`, `bad-record` or `beyond-claim`.
     """
     try:
+        if len(at) > KEY_BYTES:
+            raise ValueError("an address is too long")
         parsed = address.parse(at)
         record = codec.decode_record(at, data)
         if not seen.includes(record.context):
@@ -56,6 +60,8 @@ def _check_record(parsed: RecordAddress, record: Record) -> None:
     """What a type of a newer version would store is kept and relayed, but not understood."""
     kind = CATALOGUE.get(parsed.name.type)
     if kind is None:
+        for payload in record.live.values():
+            _check_depth(payload, LIMITS.json_depth)
         return
     if not kind.places(parsed.tail):
         raise ValueError(f"a {kind.name} has no record there")
@@ -64,6 +70,20 @@ def _check_record(parsed: RecordAddress, record: Record) -> None:
         return
     for dot, payload in record.live.items():
         kind.check(dot, payload)
+
+
+def _check_depth(value: Any, levels: int) -> None:
+    """What nests too deep can be read only near the top of the stack: here, but not elsewhere."""
+    if isinstance(value, dict):
+        inner = [*value, *value.values()]
+    elif isinstance(value, list | tuple):
+        inner = [*value]
+    else:
+        return
+    if levels == 0:
+        raise ValueError("a payload is nested too deep")
+    for item in inner:
+        _check_depth(item, levels - 1)
 
 
 def _check_log(kind: OperationType, tail: bytes, record: Record) -> None:

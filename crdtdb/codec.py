@@ -141,5 +141,5 @@ def unpack_whole(version: int, data: bytes, decoder: msgspec.msgpack.Decoder[Any
         raise FormatError("fails its checksum")
     try:
         return decoder.decode(body)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise FormatError(f"cannot be read: {error}") from error

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 from hypothesis import strategies as st
 
-__all__ = ["OPERATIONS", "Plain", "operations", "random_operation"]
+__all__ = ["OPERATIONS", "Plain", "creation", "operations", "random_operation"]
 
 #: An operation as users write it: `{"op": …}`.
 Plain: TypeAlias = dict[str, Any]
@@ -42,7 +42,8 @@ _REMOVE: Final[Sequence[tuple[str, _Arguments]]] = (
     ("remove", {"values": ([1.0, "a"], [True, None])}),
 )
 
-#: Type → its operations, each as often as it should be chosen.
+#: Type → its operations, each as often as it should be chosen. The first brings an object into
+#: being.
 OPERATIONS: Final[Mapping[str, Sequence[tuple[str, _Arguments]]]] = {
     "counter": (*_COUNT, ("delete", {})),
     "dwflag": (*_SWITCH, *_SWITCH, ("delete", {})),
@@ -59,6 +60,12 @@ OPERATIONS: Final[Mapping[str, Sequence[tuple[str, _Arguments]]]] = {
 def _chosen(type_name: str, choose: Callable[[Sequence[Any]], Any]) -> Plain:
     op, arguments = choose(OPERATIONS[type_name])
     return {"op": op, **{name: choose(values) for name, values in arguments.items()}}
+
+
+def creation(type_name: str) -> Plain:
+    """An operation after which an object of the type exists."""
+    op, arguments = OPERATIONS[type_name][0]
+    return {"op": op, **{name: values[0] for name, values in arguments.items()}}
 
 
 def random_operation(type_name: str, random: Random) -> Plain:

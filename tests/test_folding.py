@@ -12,7 +12,7 @@ from crdtdb.address import ObjectName
 from crdtdb.causal import NOTHING, VersionVector
 from crdtdb.transaction import Erase
 from oracle.checks import check_books
-from replicas import Replica, exchange, missing
+from replicas import Replica, exchange, missing, update
 from witness import WITNESS, in_catalogue
 
 LOG: Final = ObjectName("shop", WITNESS, "k")
@@ -63,17 +63,11 @@ def test_operations_are_applied_in_causal_order_whatever_their_dots_look_like() 
 
 def test_a_group_commit_is_applied_in_order_by_its_receivers() -> None:
     a, b = Replica(1), Replica(2)
-    pushes = [a.commit(*_notes(a, 3)).push for _ in range(2)]
+    pushes = [a.commit(*[update(LOG, {"op": "note"})] * 3).push for _ in range(2)]
     for push in pushes:
         assert push is not None
         assert b.receive(push)
     assert order(b) == numbered(a, 1, 6)
-
-
-def _notes(replica: Replica, count: int) -> list[Any]:
-    from replicas import update
-
-    return [update(LOG, {"op": "note"})] * count
 
 
 def test_what_a_cut_leaves_keeps_its_order() -> None:

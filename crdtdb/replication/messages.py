@@ -195,5 +195,5 @@ def read_sender(data: bytes) -> Sender:
     """The inverse of `write_sender`. Raises PeerError."""
     try:
         return _sender_decoder.decode(data)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise PeerError("bad-frame", f"the sender cannot be read: {error}") from error

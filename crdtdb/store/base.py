@@ -47,7 +47,7 @@ class StoreStats:
 
     #: Bytes in use by entries, with the backend's own overhead.
     used_bytes: int
-    #: Bytes of the backing files; never less than `used_bytes`. They are reused before they grow.
+    #: Bytes of the backing files, with the space in them that is free to be used again.
     file_bytes: int
     #: Address space set aside for the files (it grows by itself); 0 where there is no such thing.
     map_bytes: int

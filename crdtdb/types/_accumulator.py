@@ -12,20 +12,23 @@ A reset removes exactly what it saw: it records, per accumulator, the totals it 
 entry, wherever they are found; each later payload repeats the baselines of its own accumulator,
 so they outlive the reset that set them.
 
-Totals are exact integers of any size; beyond 64 bits they travel as big-endian bytes.
+Totals are exact integers; beyond 64 bits they travel as big-endian bytes, of which all the steps
+that an incarnation has dots for fill less than 16.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import NamedTuple, TypeAlias
+from typing import Annotated, NamedTuple, TypeAlias
+
+from msgspec import Meta
 
 from crdtdb.causal import Dot
 from crdtdb.record import Live, Payload
 
 __all__ = ["PayloadType", "Sums", "accumulate", "check", "is_spent", "reset", "total"]
 
-_Number: TypeAlias = int | bytes
+_Number: TypeAlias = int | Annotated[bytes, Meta(max_length=16)]
 _Baseline: TypeAlias = tuple[int, int, _Number, _Number]
 #: [name (incarnation, counter), added, taken, baselines]
 PayloadType: TypeAlias = tuple[int, int, _Number, _Number, list[_Baseline]]

@@ -42,7 +42,7 @@ class OperationCounter(OperationType):
     operations = (Increment, Decrement, Reset)
     removable = False
     payload = Annotated[int, Meta(ge=-LIMITS.step, le=LIMITS.step)]
-    folded = Annotated[str, Meta(pattern=r"^(0|-?[1-9][0-9]*)$")]
+    folded = Annotated[str, Meta(pattern=r"^(0|-?[1-9][0-9]{0,39})\Z")]  # more than all dots fill
 
     def prepare(self, operation: Operation, folded: Any) -> Payload | Cut:
         match operation:

@@ -11,11 +11,12 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Final, NamedTuple
 from unittest.mock import patch
 
-from crdtdb import draft
+from crdtdb import codec, draft
 from crdtdb.causal import NOTHING, VersionVector
 from crdtdb.record import Record
 from crdtdb.replication import early, machine, repair
 from crdtdb.replication.cluster import Cluster, Send
+from crdtdb.replication.donor import read_page
 from crdtdb.replication.messages import Claim, Page, Pull, Push
 from crdtdb.replication.peers import Peer
 from crdtdb.replication.repair import Repair
@@ -58,7 +59,6 @@ def claim_on_the_first_page() -> Iterator[None]:
 
     The puller stops there and believes to have what later pages would have brought.
     """
-    read_page = repair.read_page
 
     def claiming(store: Store, asked: Pull, seen: VersionVector, own_store_id: int) -> Page:
         page = read_page(store, asked, seen, own_store_id)
@@ -122,7 +122,7 @@ def pages_as_they_come() -> Iterator[None]:
             contexts = VersionVector.of(
                 dot
                 for at, data in page.records
-                for dot in draft.codec.decode_record(at, data).context.items()
+                for dot in codec.decode_record(at, data).context.items()
             )
             engine.merge(page.records, before.join(contexts), 0)
             engine._write(None, seen=before)
@@ -146,10 +146,7 @@ def session_that_moves_on() -> Iterator[None]:
             self.pull._seen = self._cluster.seen.flat()
         return on_page(self, peer, page)
 
-    with (
-        patch.object(Repair, "on_page", moving),
-        patch.object(pull.PullSession, "request", request),
-    ):
+    with patch.object(Repair, "on_page", moving):
         yield
 
 

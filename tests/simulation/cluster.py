@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable
+from functools import partial
 from random import Random
 from typing import Final, NamedTuple, TextIO
 from unittest.mock import patch
@@ -146,7 +147,8 @@ class Cluster:
         early = len(plan.machines) - plan.late
         for place, machine in enumerate(self._machines.values()):
             when = (0, 300) if place < early else (plan.busy_ms // 4, plan.busy_ms * 3 // 4)
-            self._later(when, lambda machine=machine: self._start(machine))  # type: ignore[misc]
+            self._scheduler.after(self._random.randint(*when), partial(self._start, machine))
+        self.tally["late joins"] += plan.late
         self._again(plan.commit_ms, self._write)
         self._again(plan.commit_ms * 3, self._read)
         self._again(plan.fault_ms, self._faults.strike)
@@ -161,9 +163,6 @@ class Cluster:
             self._judge.look_at_all(machine)
         self.tally["runs"] += 1
         return Report(self._seed, self._trace.hash, self.tally, scheduler.now_ms, converged_ms)
-
-    def _later(self, between_ms: tuple[int, int], event: Callable[[], None]) -> None:
-        self._scheduler.after(self._random.randint(*between_ms), event)
 
     def _again(self, mean_ms: int, event: Callable[[], None]) -> None:
         """Let something happen now and then, for as long as the run is busy."""

@@ -49,7 +49,7 @@ class Faults:
         self._over = False
         self._weighted = [self.cut] * 4 + [self._crash] * 3 + [self._jump]
         if rolls_back:
-            self._weighted += [self._back_up] * 2 + [self._roll_back]
+            self._weighted += [self._back_up] * 3 + [self._roll_back] * 3
 
     def strike(self) -> None:
         """Let the next thing go wrong."""

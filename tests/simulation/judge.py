@@ -81,7 +81,7 @@ class Judge:
             if address.is_cut(at):
                 names.update(self.ledger.within(address.cut_prefix(at)))
             else:
-                names.add(tuple(address.name_of(address.split_object(at)[0])))
+                names.add(address.name_of(address.split_object(at)[0]))
         self._look(machine, names)
 
     def folded(self, machine: Machine, stable: VersionVector, operations: int) -> None:
@@ -155,7 +155,7 @@ class Judge:
                 if isinstance(update, Erase):
                     names.update(self.ledger.within(update.prefix))
                 else:
-                    names.add(tuple(update.name))
+                    names.add(update.name)
         return names
 
 

@@ -102,8 +102,8 @@ class Ledger:
         if isinstance(update, Erase):
             target, operation = scope_of(update.prefix), {"op": "erase"}
         else:
-            target, operation = tuple(update.name), msgspec.to_builtins(update.operation)
-            self._events.setdefault(target, [])
+            target, operation = update.name, msgspec.to_builtins(update.operation)
+            self._events.setdefault(update.name, [])
             if update.seen is not None:
                 shown = seen.meet(update.seen)
         concerned = [events for name, events in self._events.items() if covers(target, name)]

@@ -27,7 +27,9 @@ __all__ = [
 ]
 
 #: Tag of a message → its name.
-_KINDS: Final = {kind.__struct_config__.tag: kind.__name__ for kind in get_args(Message)}
+_KINDS: Final[dict[int, str]] = {
+    kind.__struct_config__.tag: kind.__name__ for kind in get_args(Message)
+}
 #: Where the tag stands in a frame: behind version, checksum and the byte that begins the array.
 _TAG: Final = 10
 

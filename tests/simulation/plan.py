@@ -44,7 +44,7 @@ def draw_plan(seed: int) -> Plan:
         late=random.choice((0, 0, 1, 2)) if count > 3 else random.choice((0, 0, 1)),
         unreachable=random.random() < 0.15,
         begins_cut=random.random() < 0.15,
-        rolls_back=random.random() < 0.15,
+        rolls_back=random.random() < 0.3,
         weather=Weather(
             loss=0.3 * rough * random.random(),
             duplication=0.2 * rough,

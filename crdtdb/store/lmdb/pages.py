@@ -2,8 +2,9 @@
 
 LMDB trusts its file: it maps it and follows page numbers, and a file that was cut short kills the
 process with SIGBUS. So the first look is taken here, with plain reads: both meta pages, the list
-of free pages and the root of every table. What lies deeper is checked by LMDB page by page as it
-is read, and by the records' own checksums.
+of free pages and the root of every table. That costs next to nothing at any size. What lies deeper
+LMDB meets as it reads: it refuses most damaged pages, some end the process, and flipped bits in
+values are for the records' own checksums. `python -m lmdb verify -e DIRECTORY` looks at all of it.
 
 The file may well be shorter than the meta page says: LMDB never writes a page that was taken and
 given back within one transaction. Such pages are in the list of free pages, and only they may be
@@ -34,9 +35,8 @@ _PAGE = struct.Struct("=QHHHH")  # number, padding, flags, lower, upper
 _PAGE_COUNT = struct.Struct("=I")  # in place of lower and upper, on overflow pages
 _NUMBER = struct.Struct("=Q")
 _NODE = struct.Struct("=HHHH")  # low and high half of the value's size, flags, size of the key
-_TREE = struct.Struct(
-    "=IHHQQQQQ"
-)  # padding, flags, depth, branch, leaf, overflow pages, entries, root
+# padding, flags, depth, branch pages, leaf pages, overflow pages, entries, root
+_TREE = struct.Struct("=IHHQQQQQ")
 _HEAD = struct.Struct("=IIQQ")  # magic, version, address, map size
 _TAIL = struct.Struct("=QQ")  # last page, transaction
 

@@ -1,0 +1,301 @@
+"""The checks themselves: each must reject states that are wrong.
+
+A checker that cannot fail is a defect: it passes whatever the implementation does.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+from crdtdb.address import ObjectName, base, operation, own
+from crdtdb.causal import NOTHING, VersionVector
+from crdtdb.operations import read_operation
+from crdtdb.reading import Digest
+from crdtdb.store.base import Table
+from crdtdb.store.memory import MemoryStore
+from crdtdb.transaction import Erase, Update
+from oracle.checks import Violation
+from oracle.specification import Shown
+from simulation.checks import (
+    check_disk,
+    check_equal,
+    check_folded,
+    check_growth,
+    check_held,
+    check_news,
+    check_shown,
+    check_stable,
+)
+from simulation.disk import Disk, Moment
+from simulation.ledger import Issued, Ledger
+from simulation.network import halves, isolated, one_way, ring
+
+A, B, C = 1, 2, 3
+NAME = ObjectName("shop", "set", "k")
+
+
+def vv(**counters: int) -> VersionVector:
+    """A version vector: `vv(a=2, b=1)`."""
+    names = {"a": A, "b": B, "c": C}
+    return VersionVector({names[name]: counter for name, counter in counters.items()})
+
+
+def does(op: str, seen: VersionVector | None = None) -> Update:
+    plain = {"op": op} if op == "clear" else {"op": op, "value": 1}
+    return Update(NAME, read_operation("set", plain), seen)
+
+
+def issued(
+    origin: int, first: int, past: VersionVector, *updates: Update | Erase, time: int = 0
+) -> Issued:
+    """A transaction in which each operation minted one dot."""
+    operations = [(update, (origin, first + n), time) for n, update in enumerate(updates)]
+    return Issued(origin, first, first + len(updates) - 1, past, operations)
+
+
+@pytest.fixture
+def ledger() -> Ledger:
+    """A adds twice in one transaction; B, who saw that, removes."""
+    ledger = Ledger()
+    ledger.issue(issued(A, 1, NOTHING, does("add"), does("add")))
+    ledger.issue(issued(B, 1, vv(a=2), does("remove")))
+    return ledger
+
+
+# -- what is read ---------------------------------------------------------------------------------
+
+ONE = Shown("[1]", True, 1)
+
+
+@pytest.mark.parametrize(
+    ("check", "actual"),
+    [
+        ("value", Shown("[]", True, 1)),
+        ("value", Shown("[true]", True, 1)),
+        ("value", Shown("[1.0]", True, 1)),
+        ("existence", Shown("[1]", False, 1)),
+        ("size", Shown("[1]", True, 2)),
+        ("size", Shown("[1]", True, None)),
+    ],
+)
+def test_a_wrong_read_is_rejected(check: str, actual: Shown) -> None:
+    check_shown(NAME, ONE, ONE)
+    with pytest.raises(Violation) as found:
+        check_shown(NAME, ONE, actual)
+    assert found.value.check == check
+
+
+@pytest.mark.parametrize(
+    ("visible", "text"),
+    [
+        (NOTHING, "[]"),
+        (vv(a=2), "[1]"),
+        (vv(a=2, b=1), "[]"),
+        (vv(a=2, b=1, c=1), "[1]"),
+    ],
+)
+def test_the_ledger_knows_what_must_be_read(
+    ledger: Ledger, visible: VersionVector, text: str
+) -> None:
+    """C adds at the same time as B removes."""
+    ledger.issue(issued(C, 1, vv(a=2), does("add")))
+    assert ledger.expected(NAME, visible).text == text
+
+
+def test_a_read_context_shows_what_may_be_removed(ledger: Ledger) -> None:
+    ledger.issue(issued(C, 1, vv(a=2), does("clear", seen=vv(a=1))))
+    assert ledger.expected(NAME, vv(a=2, c=1)).text == "[1]"
+    ledger.issue(issued(C, 2, vv(a=2, c=1), does("clear", seen=vv(a=2))))
+    assert ledger.expected(NAME, vv(a=2, c=2)).text == "[]"
+
+
+def test_an_erase_takes_what_it_saw_of_every_object_below(ledger: Ledger) -> None:
+    ledger.issue(issued(C, 1, vv(a=2), Erase(b"\x10shop\0set\0k")))
+    ledger.issue(issued(A, 3, vv(a=2), does("add")))
+    assert ledger.expected(NAME, vv(a=2, c=1)).text == "[]"
+    assert ledger.expected(NAME, vv(a=3, c=1)).text == "[1]"
+
+
+# -- what becomes visible -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("check", "before", "after"),
+    [
+        ("thin-air", vv(a=2), vv(a=3)),
+        ("thin-air", NOTHING, vv(c=1)),
+        ("thin-air", vv(a=2, b=1), vv(a=2, b=1, c=7)),
+        ("atomicity", NOTHING, vv(a=1)),
+        ("atomicity", vv(b=1), vv(a=1, b=1)),
+        ("atomicity", NOTHING, vv(a=1, b=1)),
+        ("causality", NOTHING, vv(b=1)),
+        ("causality", vv(c=0), vv(b=1)),
+        ("causality", vv(a=1), vv(a=1, b=1)),
+    ],
+)
+def test_wrong_news_is_rejected(
+    ledger: Ledger, check: str, before: VersionVector, after: VersionVector
+) -> None:
+    check_news(ledger, NOTHING, vv(a=2))
+    check_news(ledger, vv(a=2), vv(a=2, b=1))
+    with pytest.raises(Violation) as found:
+        check_news(ledger, before, after)
+    assert found.value.check == check
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(vv(a=2), vv(a=1)), (vv(a=2, b=1), vv(a=2)), (vv(a=2, b=1), vv(a=3, c=4))],
+)
+def test_a_vector_that_goes_back_is_rejected(before: VersionVector, after: VersionVector) -> None:
+    check_growth(before, before)
+    with pytest.raises(Violation, match="growth"):
+        check_growth(before, after)
+    with pytest.raises(Violation, match="durability"):
+        check_disk(before, after)
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        issued(A, 1, NOTHING, does("add")),
+        issued(A, 2, vv(a=1), does("clear"), does("add")),
+        issued(B, 1, NOTHING, does("remove")),
+    ],
+)
+def test_a_dot_issued_twice_is_rejected(ledger: Ledger, again: Issued) -> None:
+    with pytest.raises(Violation, match="dot-reuse"):
+        ledger.issue(again)
+
+
+def test_a_dot_that_no_disk_holds_may_be_issued_again(ledger: Ledger) -> None:
+    """B's disk was put back before anybody heard of its remove."""
+    assert ledger.forget(vv(a=2)) == 1
+    assert ledger.latest() == vv(a=2)
+    ledger.issue(issued(B, 1, vv(a=2), does("clear")))
+    assert ledger.expected(NAME, vv(a=2, b=1)).text == "[]"
+    with pytest.raises(Violation, match="dot-reuse"):
+        ledger.issue(issued(B, 1, vv(a=2), does("remove")))
+
+
+def test_an_operation_that_turns_up_after_all_counts_again(ledger: Ledger) -> None:
+    """B's push was waiting somewhere when B's disk was put back."""
+    ledger.forget(vv(a=2))
+    check_news(ledger, vv(a=2), vv(a=2, b=1))
+    assert ledger.latest() == vv(a=2, b=1)
+    assert ledger.expected(NAME, vv(a=2, b=1)).text == "[]"
+
+
+# -- what replicas believe, hold and leave --------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("stable", "members"),
+    [(vv(a=2), [vv(a=1)]), (vv(a=1), [vv(a=1), NOTHING]), (vv(a=1, b=1), [vv(a=1), vv(b=1)])],
+)
+def test_what_a_member_lacks_is_not_stable(
+    stable: VersionVector, members: list[VersionVector]
+) -> None:
+    check_stable(stable, [stable, vv(a=9, b=9)])
+    with pytest.raises(Violation, match="stability"):
+        check_stable(stable, members)
+
+
+@pytest.mark.parametrize(("held", "most"), [(1, 0), (257, 256), (10_000, 256)])
+def test_a_queue_beyond_its_bound_is_rejected(held: int, most: int) -> None:
+    check_held(most, most)
+    with pytest.raises(Violation, match="bounds"):
+        check_held(held, most)
+
+
+ALL = vv(a=2, b=1)
+
+
+@pytest.mark.parametrize(
+    ("check", "states"),
+    [
+        ("convergence", {"a": (vv(a=2), Digest(7, 1)), "b": (ALL, Digest(7, 1))}),
+        ("convergence", {"a": (vv(a=2), Digest(7, 1)), "b": (vv(a=2), Digest(7, 1))}),
+        ("convergence", {"a": (vv(a=3, b=1), Digest(7, 1)), "b": (ALL, Digest(7, 1))}),
+        ("digest", {"a": (ALL, Digest(7, 1)), "b": (ALL, Digest(8, 1))}),
+        ("digest", {"a": (ALL, Digest(7, 1)), "b": (ALL, Digest(7, 2))}),
+        ("digest", {"a": (ALL, Digest(7, 1)), "b": (ALL, Digest(7, 1)), "c": (ALL, Digest(0, 0))}),
+    ],
+)
+def test_unequal_replicas_are_rejected(
+    check: str, states: dict[str, tuple[VersionVector, Digest]]
+) -> None:
+    check_equal({"a": (ALL, Digest(7, 1)), "b": (ALL, Digest(7, 1))}, ALL)
+    with pytest.raises(Violation) as found:
+        check_equal(states, ALL)
+    assert found.value.check == check
+
+
+LOG = ObjectName("shop", "opcounter", "k")
+
+
+@pytest.mark.parametrize(
+    ("addresses", "blocking"),
+    [
+        ([operation(LOG, (A, 1))], {}),
+        ([base(LOG), operation(LOG, (B, 3))], {}),
+        ([base(LOG)], {C: 4}),
+    ],
+)
+def test_operations_that_are_left_are_rejected(
+    addresses: list[bytes], blocking: dict[int, int]
+) -> None:
+    check_folded(_sequence([base(LOG), own(NAME)]), {})
+    with pytest.raises(Violation, match="folding"):
+        check_folded(_sequence(addresses), blocking)
+
+
+def _sequence(addresses: list[bytes]) -> MemoryStore:
+    store = MemoryStore()
+    rows: dict[bytes, bytes | None] = {bytes([n]): at for n, at in enumerate(addresses, 1)}
+    store.commit({Table.SEQUENCE: rows})
+    return store
+
+
+# -- the world itself -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("moment", "survives"), [(Moment.BEFORE, False), (Moment.AFTER, True)])
+def test_a_crash_in_a_commit_keeps_all_of_it_or_nothing(moment: Moment, survives: bool) -> None:
+    disk = Disk(b"here")
+    disk.commit({Table.META: {b"first": b"1"}})
+    disk.fail_at_next_commit(moment)
+    disk.commit({Table.META: {b"second": b"2"}, Table.HEADS: {b"third": b"3"}})
+    assert disk.crashed
+    disk.commit({Table.META: {b"by a ghost": b"4"}})
+    disk.remount()
+    with disk.snapshot() as snapshot:
+        assert snapshot.get(Table.META, b"first") == b"1"
+        assert (snapshot.get(Table.META, b"second") is not None) == survives
+        assert (snapshot.get(Table.HEADS, b"third") is not None) == survives
+        assert snapshot.get(Table.META, b"by a ghost") is None
+
+
+def test_a_disk_that_is_put_back_shows_its_back_up() -> None:
+    disk = Disk(b"here")
+    disk.commit({Table.META: {b"key": b"old"}})
+    disk.back_up()
+    disk.commit({Table.META: {b"key": b"new"}})
+    disk.roll_back()
+    with disk.snapshot() as snapshot:
+        assert snapshot.get(Table.META, b"key") == b"old"
+
+
+def test_ways_to_cut() -> None:
+    """What a cut leaves open is what its name says."""
+    names = ("a", "b", "c", "d")
+    links = {(a, b) for a in names for b in names if a != b}
+    for seed in range(20):
+        random = Random(seed)
+        assert len(isolated(names, random)) == 2 * (len(names) - 1)
+        assert len(links - ring(names, random)) == 2 * len(names)
+        both = halves(names, random)
+        assert both == {(b, a) for a, b in both}
+        assert not any((b, a) in one for one in [one_way(names, random)] for a, b in one)
