@@ -28,7 +28,7 @@ from crdtdb.limits import LIMITS
 from crdtdb.opaque import from_opaque, to_opaque
 from crdtdb.record import Record, visible
 from crdtdb.rows import read_head, read_row, scan_heads
-from crdtdb.state import STATE_KEY, State
+from crdtdb.state import STATE_KEY, State, read_state
 from crdtdb.store.base import Snapshot, Table
 from crdtdb.types import CATALOGUE
 
@@ -162,7 +162,7 @@ def read_changes(snapshot: Snapshot, cursor: ChangeCursor, scope: Scope, limit: 
 
 def _state(snapshot: Snapshot) -> State:
     row = snapshot.get(Table.META, STATE_KEY)
-    return State(0, 0, NOTHING, 0, 0, False, b"") if row is None else State.decode(row)
+    return State(0, 0, NOTHING, 0, 0, False, b"") if row is None else read_state(row)
 
 
 def _changes_at(

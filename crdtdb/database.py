@@ -28,6 +28,7 @@ from crdtdb.cursor import write_cursor
 from crdtdb.engine import Engine, Entropy, WallClock
 from crdtdb.errors import BadRequest, Field
 from crdtdb.handles import Handles, Plain, Read, Updates, Written
+from crdtdb.head import Head
 from crdtdb.jsonvalue import JsonValue
 from crdtdb.limits import LIMITS
 from crdtdb.names import readable_name
@@ -147,11 +148,13 @@ class Database(Handles):
         with self.reading() as reading:
             return self.answer(reading, name, Query(limit, after, reverse=reverse))
 
-    def answer(self, reading: Reading, name: ObjectName, query: Query = WHOLE) -> Read[Any]:
-        """Read an object as of a reading."""
+    def answer(
+        self, reading: Reading, name: ObjectName, query: Query = WHOLE, head: Head | None = None
+    ) -> Read[Any]:
+        """Read an object as of a reading, whose head of it may be at hand already."""
         check_name(name)
         kind = type_named(name.type)
-        head = reading.head(name.prefix)
+        head = head or reading.head(name.prefix)
         seen = None
         if kind.removable:
             seen = _read_context(self.cluster, reading.seen)

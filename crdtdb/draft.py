@@ -357,7 +357,8 @@ class Draft:
     def batch(self, sequence: int) -> tuple[Batch, list[tuple[bytes, bytes]], int]:
         """What to write: the store batch, the changed records as they travel, the last sequence.
 
-        Each changed record gets the next sequence number and its older entry dies.
+        Each changed record gets the next sequence number and its older entry dies. From now on
+        the draft's heads have their numbers too.
         """
         records: dict[bytes, bytes | None] = {}
         entries: dict[bytes, bytes | None] = {}
@@ -381,7 +382,8 @@ class Draft:
         heads: dict[bytes, bytes | None] = {}
         for prefix, head in self._heads.items():
             number = numbers.get(self._latest.get(prefix, b""), head.sequence)
-            heads[prefix] = msgspec.structs.replace(head, sequence=number).encode()
+            self._heads[prefix] = numbered = msgspec.structs.replace(head, sequence=number)
+            heads[prefix] = numbered.encode()
         batch: Batch = {Table.RECORDS: records, Table.SEQUENCE: entries, Table.HEADS: heads}
         if self._folded:
             batch[Table.FOLDED] = {

@@ -17,6 +17,7 @@ from typing import Final
 import msgspec
 
 from crdtdb import address, codec, hlc
+from crdtdb.address import ObjectName
 from crdtdb.admission import admit
 from crdtdb.author import Author
 from crdtdb.causal import NOTHING, VersionVector
@@ -28,7 +29,7 @@ from crdtdb.limits import LIMITS
 from crdtdb.rows import WIDE_CUT_ROWS, pack_cut_row, read_cut_row, read_record
 from crdtdb.state import STATE_KEY, State
 from crdtdb.store.base import Batch, Store, Table
-from crdtdb.transaction import Committed, Expectation, Outcome, Push, Transaction
+from crdtdb.transaction import Committed, Expectation, Outcome, Push, Transaction, Update
 
 __all__ = ["Engine", "Entropy", "WallClock"]
 
@@ -121,17 +122,19 @@ class Engine:
             draft = Draft(snapshot, before.seen, self._wide)
             author = Author(before.incarnation, before.time, self._clock)
             kept = KeptAnswers(snapshot, self._clock())
-            outcomes = tuple(
+            outcomes = [
                 self._attempt(author, kept, draft, transaction) for transaction in transactions
-            )
+            ]
             rows = kept.rows()
             if draft.is_empty and not rows:
-                return Committed(outcomes, None, before.seen)
+                _number(outcomes, transactions, draft)
+                return Committed(tuple(outcomes), None, before.seen)
             batch, records, sequence = draft.batch(before.sequence)
+            _number(outcomes, transactions, draft)
         batch[Table.META] = rows
         self._write(batch, seen=draft.seen, wide=draft.wide, time=author.time, sequence=sequence)
         if draft.is_empty:
-            return Committed(outcomes, None, draft.seen)
+            return Committed(tuple(outcomes), None, draft.seen)
         own = before.incarnation
         push = Push(
             origin=own,
@@ -141,7 +144,7 @@ class Engine:
             time=author.time,
             records=tuple(records),
         )
-        return Committed(outcomes, push, draft.seen)
+        return Committed(tuple(outcomes), push, draft.seen)
 
     def _attempt(
         self, author: Author, kept: KeptAnswers, draft: Draft, transaction: Transaction
@@ -270,7 +273,38 @@ class Engine:
 
 def _check_unchanged(draft: Draft, expectation: Expectation) -> None:
     prefix = expectation.name.prefix
-    if draft.head(prefix).sequence != expectation.sequence or draft.has_changed(prefix):
+    head = draft.head(prefix)
+    if expectation.sequences is None:
+        if not head.exists:
+            raise PreconditionFailed("the object does not exist at this replica")
+    elif head.sequence not in expectation.sequences or draft.has_changed(prefix):
         raise PreconditionFailed(
             "the object changed at this replica since that ETag; read it again and decide anew"
         )
+
+
+def _number(outcomes: list[Outcome], transactions: Sequence[Transaction], draft: Draft) -> None:
+    """Give outcomes the sequence numbers of the objects that their transactions watch.
+
+    An object has one number for the whole commit, that of its last change. Whoever wrote before
+    did not see that change, so it must not get the number.
+    """
+    written: set[ObjectName] = set()
+    erased: tuple[bytes, ...] = ()
+    for i in range(len(outcomes) - 1, -1, -1):
+        outcome, transaction = outcomes[i], transactions[i]
+        watched = transaction.watch
+        if (
+            watched is not None
+            and outcome.error is None
+            and outcome.replayed is None
+            and watched not in written
+            and not (erased and watched.prefix.startswith(erased))
+        ):
+            outcomes[i] = outcome._replace(sequence=draft.head(watched.prefix).sequence)
+        if i and outcome.after > outcome.first:
+            for update in transaction.updates:
+                if isinstance(update, Update):
+                    written.add(update.name)
+                else:
+                    erased += (update.prefix,)

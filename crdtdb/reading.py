@@ -21,7 +21,7 @@ from crdtdb.limits import LIMITS
 from crdtdb.operations import type_named
 from crdtdb.record import visible
 from crdtdb.rows import read_folded, read_head, read_record, scan_heads, scan_records
-from crdtdb.state import STATE_KEY, State
+from crdtdb.state import STATE_KEY, read_state
 from crdtdb.store.base import Snapshot, Table
 from crdtdb.types import CATALOGUE
 
@@ -60,7 +60,7 @@ class Digest(NamedTuple):
 @lru_cache(maxsize=8)
 def _seen(row: bytes) -> VersionVector:
     """What a state covers. Many readings share the state of the one before."""
-    return State.decode(row).seen
+    return read_state(row).seen
 
 
 class Reading:
@@ -70,7 +70,7 @@ class Reading:
         self._snapshot = snapshot
         row = snapshot.get(Table.META, STATE_KEY)
         #: What this state covers.
-        self.seen: VersionVector = _seen(row) if row else NOTHING
+        self.seen: VersionVector = NOTHING if row is None else _seen(row)
 
     def head(self, prefix: bytes) -> Head:
         """The head of an object, by its prefix. One store get."""

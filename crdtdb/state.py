@@ -12,8 +12,9 @@ import msgspec
 
 from crdtdb import codec
 from crdtdb.causal import VersionVector
+from crdtdb.errors import StorageFailed
 
-__all__ = ["STATE_KEY", "State"]
+__all__ = ["STATE_KEY", "State", "read_state"]
 
 STATE_KEY: Final = b"state"
 _VERSION: Final = 1
@@ -77,3 +78,11 @@ class State(msgspec.Struct, frozen=True):
             row.served,
             row.location,
         )
+
+
+def read_state(row: bytes) -> State:
+    """The state in a row of an open store. Raises StorageFailed."""
+    try:
+        return State.decode(row)
+    except codec.FormatError as error:
+        raise StorageFailed(f"the replica's own state is damaged on disk ({error})") from error

@@ -45,10 +45,11 @@ class IdempotencyKey(NamedTuple):
 
 
 class Expectation(NamedTuple):
-    """An object that must not have changed here since its head had this sequence number."""
+    """An object that must be here as its head had one of these sequence numbers."""
 
     name: ObjectName
-    sequence: int
+    #: None: any number will do, but the object must exist.
+    sequences: frozenset[int] | None
 
 
 class Transaction(NamedTuple):
@@ -59,6 +60,8 @@ class Transaction(NamedTuple):
     expects: tuple[Expectation, ...] = ()
     #: Carried out once, however often it is sent to this replica.
     key: IdempotencyKey | None = None
+    #: The object whose sequence number the outcome shall give.
+    watch: ObjectName | None = None
 
 
 class Result(NamedTuple):
@@ -84,6 +87,9 @@ class Outcome(NamedTuple):
     after: int
     #: The VV that its answer covers, if that is not the VV after the commit: a replayed answer's.
     replayed: VersionVector | None = None
+    #: Of the head of the watched object as this transaction left it. None where nobody can know:
+    #: a replayed answer's, or when a later transaction of the same commit wrote to it too.
+    sequence: int | None = None
 
 
 class Push(NamedTuple):

@@ -145,6 +145,11 @@ class Replica:
         with self.store.snapshot() as snapshot:
             return read_record(snapshot, at)[0]
 
+    def rows(self) -> dict[Table, dict[bytes, bytes]]:
+        """Every row of the store."""
+        with self.store.snapshot() as snapshot:
+            return {table: dict(snapshot.scan(table)) for table in Table}
+
     def digest(self) -> Digest:
         """Equal exactly when two replicas show the same."""
         with self.reading() as reading:

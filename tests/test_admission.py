@@ -15,8 +15,7 @@ from crdtdb.errors import PeerError
 from crdtdb.hlc import MOST
 from crdtdb.limits import LIMITS
 from crdtdb.record import Record
-from crdtdb.store.base import KEY_BYTES, Table
-from crdtdb.store.memory import MemoryStore
+from crdtdb.store.base import KEY_BYTES
 from crdtdb.types import CATALOGUE
 from operations import creation
 from replicas import Replica, missing, update
@@ -45,19 +44,14 @@ def raw(at: bytes, body: bytes) -> tuple[bytes, bytes]:
     return at, b"\x01" + xxhash.xxh3_64_digest(at + body) + body
 
 
-def everything(store: MemoryStore) -> dict[Table, dict[bytes, bytes]]:
-    with store.snapshot() as snapshot:
-        return {table: dict(snapshot.scan(table)) for table in Table}
-
-
 def reason(entry: tuple[bytes, bytes], seen: VersionVector = SEEN) -> str:
     """Why a replica refuses a batch with that record among good ones. Nothing changes."""
     a = Replica(1)
     a.do("flag", "enable")
-    state, rows = a.engine.state, everything(a.store)
+    state, rows = a.engine.state, a.rows()
     with pytest.raises(PeerError) as caught:
         a.merge([GOOD, entry, GOOD], seen, 1 << 60)
-    assert (a.engine.state, everything(a.store)) == (state, rows)
+    assert (a.engine.state, a.rows()) == (state, rows)
     assert str(caught.value)
     return caught.value.reason
 

@@ -12,7 +12,6 @@ from crdtdb.causal import NOTHING
 from crdtdb.datatype import Delete
 from crdtdb.errors import NoSpace, UnknownType
 from crdtdb.store.base import Batch, Table
-from crdtdb.store.memory import MemoryStore
 from crdtdb.transaction import Erase, Outcome, Transaction, Update
 from oracle.checks import check_books
 from replicas import START_MS, Replica, exchange, missing, update
@@ -29,12 +28,6 @@ SET = update(TITLE, {"op": "set", "value": "Shop"})
 NOTE = update(LOG, {"op": "increment"})
 #: No replica can carry this out.
 IMPOSSIBLE = Update(ObjectName("shop", "nosuchtype", "k"), Delete())
-
-
-def everything(store: MemoryStore) -> dict[Table, dict[bytes, bytes]]:
-    """Every row of a store."""
-    with store.snapshot() as snapshot:
-        return {table: dict(snapshot.scan(table)) for table in Table}
 
 
 def counters(outcome: Outcome) -> list[int]:
@@ -54,7 +47,7 @@ def test_a_transaction_that_fails_leaves_no_trace_in_a_group_commit() -> None:
     assert (refused.results, refused.first) == ((), refused.after)
     assert [*counters(first), *counters(second)] == [1, 2, 3, 4, 5]
     without.engine.commit(good)
-    rows, expected = everything(with_it.store), everything(without.store)
+    rows, expected = with_it.rows(), without.rows()
     assert {**rows, Table.META: {}} == {**expected, Table.META: {}}
     assert with_it.seen == without.seen
 
@@ -87,12 +80,12 @@ def test_an_erase_takes_a_dot_for_each_running_total_and_one_for_the_rest() -> N
 def test_what_changes_nothing_mints_nothing_and_is_not_pushed() -> None:
     a = Replica(1)
     a.commit(ADD)
-    before = everything(a.store)
+    before = a.rows()
     nothing_there = update(CART, {"op": "remove", "value": "bread"})
     committed = a.commit(nothing_there, Erase(address.bucket_prefix("other")))
     assert committed.push is None
     assert not any(result.changed for result in committed.outcomes[0].results)
-    assert everything(a.store) == before
+    assert a.rows() == before
 
 
 def test_a_remove_has_a_dot_in_its_record() -> None:
@@ -134,7 +127,7 @@ def test_every_record_is_in_the_sequence_once_at_its_latest_change() -> None:
 def test_what_the_store_refuses_has_not_happened(monkeypatch: pytest.MonkeyPatch) -> None:
     a, b = Replica(1), Replica(2)
     a.commit(INCREMENT)
-    state, rows = a.engine.state, everything(a.store)
+    state, rows = a.engine.state, a.rows()
 
     def refuse(batch: Batch) -> None:
         raise NoSpace("the disk is full")
@@ -143,7 +136,7 @@ def test_what_the_store_refuses_has_not_happened(monkeypatch: pytest.MonkeyPatch
         patch.setattr(a.store, "commit", refuse)
         with pytest.raises(NoSpace):
             a.commit(INCREMENT, ADD, Erase(address.bucket_prefix("shop")))
-    assert (a.engine.state, everything(a.store)) == (state, rows)
+    assert (a.engine.state, a.rows()) == (state, rows)
     assert a.commit(INCREMENT).outcomes[0].first == 2
     exchange(a, b)
     assert b.value("counter", "views") == 2
@@ -155,9 +148,9 @@ def test_what_the_store_refuses_has_not_happened(monkeypatch: pytest.MonkeyPatch
 def test_a_replica_goes_on_where_it_stopped() -> None:
     a = Replica(1)
     a.commit(INCREMENT, ADD, Erase(address.type_prefix("shop", "set")))
-    state, rows = a.engine.state, everything(a.store)
+    state, rows = a.engine.state, a.rows()
     a.reopen()
-    assert (a.engine.state, everything(a.store)) == (state, rows)
+    assert (a.engine.state, a.rows()) == (state, rows)
     (outcome,) = a.commit(INCREMENT, ADD).outcomes
     assert [result.value for result in outcome.results] == [2, None]
     assert outcome.results[1].stamp is not None
@@ -242,9 +235,9 @@ def test_taking_in_the_same_twice_changes_nothing() -> None:
     a, b = Replica(1), Replica(2)
     a.commit(INCREMENT, ADD, NOTE, Erase(address.type_prefix("shop", "set")), SET)
     b.claim(staged := b.stage(a))
-    rows = everything(b.store)
+    rows = b.rows()
     b.claim(staged)
-    assert everything(b.store) == rows
+    assert b.rows() == rows
 
 
 def test_an_old_state_does_not_bring_back_what_was_removed() -> None:

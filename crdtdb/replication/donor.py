@@ -14,7 +14,7 @@ from crdtdb import codec
 from crdtdb.causal import VersionVector
 from crdtdb.replication.messages import Claim, Page, Pull
 from crdtdb.rows import read_row
-from crdtdb.state import STATE_KEY, State
+from crdtdb.state import STATE_KEY, read_state
 from crdtdb.store.base import Store, Table
 
 __all__ = ["PAGE_BYTES", "PAGE_RECORDS", "read_page"]
@@ -49,7 +49,7 @@ def read_page(store: Store, pull: Pull, seen: VersionVector, own_store_id: int) 
         else:
             state_row = snapshot.get(Table.META, STATE_KEY)
             assert state_row is not None, "a replica that serves has a state"
-            state = State.decode(state_row)
+            state = read_state(state_row)
             claim = Claim(state.seen.flat(), state.time)
             return Page(pull.session, pull.since, own_store_id, state.sequence, records, claim)
     return Page(pull.session, pull.since, own_store_id, since, records, None)

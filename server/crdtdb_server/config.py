@@ -24,8 +24,11 @@ from crdtdb_server.hosts import is_loopback
 __all__ = ["SOURCES", "Settings"]
 
 _PREFIX: Final = "CRDTDB_"
-#: Variables that are for other commands and for building images, and those that Kubernetes sets for a service "crdtdb".
-_NOT_OURS: Final = re.compile(r"CRDTDB_(URL|BASE_IMAGE|TEST_\w+|SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_\w+)?)")
+#: Variables for other commands, for building images and for tests, and those that Kubernetes sets
+#: for a service "crdtdb".
+_NOT_OURS: Final = re.compile(
+    r"CRDTDB_(URL|BASE_IMAGE|TEST_\w+|SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_\w+)?)"
+)
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _LISTEN: Final = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(?P<port>[0-9]{1,5})")

@@ -11,8 +11,10 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Final, NamedTuple
 from unittest.mock import patch
 
-from crdtdb import codec, draft
+from crdtdb import address, codec, draft
 from crdtdb.causal import NOTHING, VersionVector
+from crdtdb.cuts import covered
+from crdtdb.engine import Engine
 from crdtdb.record import Record
 from crdtdb.replication import early, machine, repair
 from crdtdb.replication.cluster import Cluster, Send
@@ -118,13 +120,13 @@ def pages_as_they_come() -> Iterator[None]:
     def applying(self: Repair, peer: Peer, page: Page) -> list[Send]:
         if self.pull is not None and page.claim is None:
             engine = self._cluster.engine
-            before = engine.state.seen
-            contexts = VersionVector.of(
-                dot
-                for at, data in page.records
-                for dot in codec.decode_record(at, data).context.items()
-            )
-            engine.merge(page.records, before.join(contexts), 0)
+            before = seen = engine.state.seen
+            for at, data in page.records:
+                record = codec.decode_record(at, data)
+                seen = seen.join(record.context)
+                if address.is_cut(at):
+                    seen = seen.join(covered(record.live))
+            Engine.merge(engine, page.records, seen, 0)
             engine._write(None, seen=before)
         return on_page(self, peer, page)
 

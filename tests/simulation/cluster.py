@@ -37,6 +37,8 @@ _CONVERGED_WITHIN_MS: Final = 20_000
 _FOLDED_WITHIN_MS: Final = 15_000
 _LOOK_EVERY_MS: Final = 250
 _CALM: Final = Weather(loss=0, duplication=0, delay_ms=(1, 40), straggling=0)
+#: Mean time between back-ups, where disks come back as they were.
+_BACK_UP_MS: Final = 300
 #: How long a write may wait for the members to confirm a replica's identity.
 _SETTLE_MS: Final = 500
 #: The bound that `crdtdb.replication.early` promises.
@@ -152,6 +154,8 @@ class Cluster:
         self._again(plan.commit_ms, self._write)
         self._again(plan.commit_ms * 3, self._read)
         self._again(plan.fault_ms, self._faults.strike)
+        if plan.rolls_back:
+            self._again(_BACK_UP_MS, self._faults.back_up)
         scheduler.run_until(plan.busy_ms)
         self._busy = False
         self._network.weather = _CALM

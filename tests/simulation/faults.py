@@ -49,7 +49,7 @@ class Faults:
         self._over = False
         self._weighted = [self.cut] * 4 + [self._crash] * 3 + [self._jump]
         if rolls_back:
-            self._weighted += [self._back_up] * 3 + [self._roll_back] * 3
+            self._weighted += [self._roll_back] * 3
 
     def strike(self) -> None:
         """Let the next thing go wrong."""
@@ -129,8 +129,8 @@ class Faults:
         down_ms = 0 if self._over else self._random.randint(*self._random.choice(_DOWN_MS))
         self._scheduler.after(down_ms, come_back)
 
-    def _back_up(self) -> None:
-        """Keep a copy of a machine's disk."""
+    def back_up(self) -> None:
+        """Keep a copy of some machine's disk, in the place of an earlier one."""
         machine = self._random.choice(self._machines)
         self._note(machine.name, "is backed up")
         machine.disk.back_up()

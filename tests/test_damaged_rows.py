@@ -1,0 +1,210 @@
+"""A damaged row on disk is an error with a message, never another answer.
+
+Every byte of every kind of row is damaged in turn; then everything is read and written that
+touches it, and everything that does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final, TypeAlias
+
+import pytest
+
+from crdtdb import address, codec
+from crdtdb.address import ObjectName
+from crdtdb.causal import NOTHING
+from crdtdb.changes import BEGINNING, ChangePage, Scope, read_changes
+from crdtdb.errors import DamagedStore, NewerFormat, StorageFailed
+from crdtdb.replication.donor import read_page
+from crdtdb.replication.messages import Page, Pull
+from crdtdb.rows import WIDE_CUT_ROWS
+from crdtdb.state import STATE_KEY
+from crdtdb.store.base import Table
+from crdtdb.transaction import Erase
+from replicas import Replica
+
+CART: Final = ObjectName("shop", "set", "cart")
+MILK: Final = address.member(CART, "milk")
+VIEWS: Final = ObjectName("shop", "counter", "views")
+LOG: Final = ObjectName("shop", "opcounter", "log")
+
+#: A record row begins with its place in the sequence, which is no part of the record.
+_PLACE: Final = 8
+
+
+def written() -> Replica:
+    """A replica with something of every kind of row."""
+    a = Replica(1)
+    a.do("set", "add", values=["milk", "bread"], key="cart")
+    a.do("counter", "increment", key="views")
+    a.do("opcounter", "increment", key="log")
+    a.do("gset", "add", value=1)
+    a.commit(Erase(address.type_prefix("shop", "gset")))
+    return a
+
+
+def damaged(table: Table, key: bytes, first: int = 0) -> Iterator[tuple[Replica, bytes]]:
+    """That replica with one byte of one row changed, or with the row cut short."""
+    original = written()
+    row = original.rows()[table][key]
+    for position in range(first, len(row)):
+        flipped = bytes((row[position] ^ 0x40,))
+        for bad in (row[:position] + flipped + row[position + 1 :], row[:position]):
+            a = Replica(1)
+            a.store = original.store.copy()
+            a.reopen()
+            a.store.commit({table: {key: bad}})
+            yield a, bad
+
+
+# What may be tried --------------------------------------------------------------------------------
+
+Attempt: TypeAlias = Callable[[Replica], Any]
+
+
+def read(name: ObjectName) -> Attempt:
+    return lambda a: a.value(name.type, name.key)
+
+
+def contains(member: str) -> Attempt:
+    def attempt(a: Replica) -> bool:
+        with a.reading() as reading:
+            return reading.contains(CART, member)
+
+    return attempt
+
+
+def do(name: ObjectName, op: str, **arguments: Any) -> Attempt:
+    return lambda a: a.do(name.type, op, key=name.key, **arguments)
+
+
+def erase(prefix: bytes) -> Attempt:
+    return lambda a: a.commit(Erase(prefix))
+
+
+def digest(a: Replica) -> Any:
+    return a.digest()
+
+
+def give(a: Replica) -> Page:
+    """A page of a pull, for a peer that has nothing."""
+    return read_page(a.store, Pull(1, 0, 0, []), NOTHING, a.engine.state.store_id)
+
+
+def take(a: Replica) -> None:
+    """Another replica's operations on everything."""
+    b = Replica(2)
+    b.do("set", "add", value="milk", key="cart")
+    b.do("counter", "increment", key="views")
+    b.do("opcounter", "delete", key="log")
+    b.do("opcounter", "increment", key="log")
+    b.commit(Erase(address.bucket_prefix("shop")))
+    a.merge(give(b).records, b.seen, 0)
+
+
+def feed(a: Replica) -> ChangePage:
+    """The change feed from its beginning."""
+    with a.store.snapshot() as snapshot:
+        return read_changes(snapshot, BEGINNING, Scope(), 100)
+
+
+def refused(a: Replica, attempts: Iterable[Attempt]) -> None:
+    """Each fails with a message, and nothing changes."""
+    state, rows = a.engine.state, a.rows()
+    for attempt in attempts:
+        with pytest.raises(StorageFailed, match="damaged on disk") as caught:
+            attempt(a)
+        assert caught.value.status == 503
+        assert (a.engine.state, a.rows()) == (state, rows)
+
+
+def goes_on(a: Replica) -> None:
+    """What does not touch the damage works as if there were none."""
+    assert read(VIEWS)(a) == 1
+    assert do(VIEWS, "increment")(a).value == 2
+
+
+# Rows ---------------------------------------------------------------------------------------------
+
+
+def test_a_damaged_record() -> None:
+    attempts = [
+        read(CART),
+        contains("milk"),
+        do(CART, "add", value="milk"),
+        do(CART, "remove", values=["bread", "milk"]),
+        take,
+        give,
+        feed,
+    ]
+    for a, _ in damaged(Table.RECORDS, MILK, _PLACE):
+        refused(a, attempts)
+        assert contains("bread")(a)
+        goes_on(a)
+
+
+def test_a_damaged_head() -> None:
+    attempts = [
+        read(CART),
+        contains("milk"),
+        digest,
+        do(CART, "add", value="milk"),
+        do(CART, "clear"),
+        erase(address.bucket_prefix("shop")),
+        take,
+        feed,
+    ]
+    for a, _ in damaged(Table.HEADS, CART.prefix):
+        refused(a, attempts)
+        goes_on(a)
+
+
+def test_a_damaged_folded_value() -> None:
+    for a, _ in damaged(Table.FOLDED, LOG.prefix):
+        refused(a, [read(LOG), do(LOG, "increment")])
+        goes_on(a)
+
+
+def test_a_damaged_record_of_a_cut() -> None:
+    prefix = address.type_prefix("shop", "gset")
+    for a, _ in damaged(Table.RECORDS, address.cut(prefix), _PLACE):
+        refused(a, [give, feed])
+        a.do("gset", "add", value=2)
+        refused(a, [erase(prefix)])
+        goes_on(a)
+
+
+@pytest.mark.parametrize("key", [STATE_KEY, WIDE_CUT_ROWS + address.type_prefix("shop", "gset")])
+def test_a_damaged_row_of_the_replica_itself_is_found_when_it_opens(key: bytes) -> None:
+    for a, bad in damaged(Table.META, key):
+        rows = a.rows()
+        with pytest.raises((DamagedStore, NewerFormat)) as caught:
+            a.reopen()
+        assert str(caught.value)
+        assert isinstance(caught.value, NewerFormat) == (len(bad) > 9 and bad[0] != 1)
+        assert a.rows() == rows
+
+
+def test_a_state_that_is_damaged_while_the_replica_is_open() -> None:
+    for a, _ in damaged(Table.META, STATE_KEY):
+        refused(a, [read(VIEWS), give, feed])
+
+
+@pytest.mark.parametrize("attempt", [give, feed])
+def test_a_record_that_is_gone_from_under_its_sequence(attempt: Attempt) -> None:
+    a = written()
+    a.store.commit({Table.RECORDS: {MILK: None}})
+    with pytest.raises(StorageFailed, match="not there"):
+        attempt(a)
+
+
+def test_a_row_of_a_newer_version_says_so() -> None:
+    a = written()
+    row = a.rows()[Table.RECORDS][MILK]
+    version = codec.RECORD_VERSION
+    assert row[_PLACE] == version
+    newer = row[:_PLACE] + bytes((version + 1,)) + row[_PLACE + 1 :]
+    a.store.commit({Table.RECORDS: {MILK: newer}})
+    with pytest.raises(StorageFailed, match=f"version {version + 1}; this crdtdb reads {version}"):
+        a.value("set", "cart")
