@@ -44,7 +44,7 @@ def main() -> int:
         directory = Path(name)
         run["disk_before_ms"] = _probe(directory)
         figures = []
-        for figure in _figures(plan, directory):
+        for figure in measure(plan, directory):
             print(*figure.lines(), sep="\n    ", flush=True)
             figures.append(figure)
         run["disk_after_ms"] = _probe(directory)
@@ -56,7 +56,8 @@ def main() -> int:
     return 1 if missed else 0
 
 
-def _figures(plan: Plan, directory: Path) -> Iterator[Figure]:
+def measure(plan: Plan, directory: Path) -> Iterator[Figure]:
+    """Every figure, as soon as there is one."""
     with generator() as load:
         yield from throughput(plan, directory / "throughput", load)
         yield from set_size(plan, directory / "set-size", load)

@@ -39,6 +39,8 @@ class Load(NamedTuple):
 class Sample(NamedTuple):
     """What came of it."""
 
+    answers: int
+    #: Answers a second.
     rate: float
     p50_ms: float
     p99_ms: float
@@ -98,7 +100,7 @@ async def _apply(load: Load) -> Sample:
     wall_s, work_s = perf_counter() - began, process_time() - worked
     took_ms = sorted(took_s * 1_000 for took_s in run.took_s)
     p50_ms, p99_ms = quantile(took_ms, 0.5), quantile(took_ms, 0.99)
-    return Sample(len(took_ms) / wall_s, p50_ms, p99_ms, work_s / wall_s)
+    return Sample(len(took_ms), len(took_ms) / wall_s, p50_ms, p99_ms, work_s / wall_s)
 
 
 class _Run:

@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import re
 import struct
+from functools import lru_cache
 from typing import Final, NamedTuple, TypeAlias
 
 from crdtdb import jsonvalue
@@ -257,6 +258,7 @@ def after(prefix: bytes) -> bytes | None:
     return stem[:-1] + bytes((stem[-1] + 1,)) if stem else None
 
 
+@lru_cache(maxsize=256)
 def check_bucket(name: str) -> None:
     """Refuse what a user may not name a bucket."""
     if name.startswith("_"):

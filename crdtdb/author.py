@@ -56,7 +56,8 @@ class Author:
         last = draft.seen.get(self._incarnation)
         if last == before:
             return result
-        return result._replace(stamp=Stamp((self._incarnation, last), self.time))
+        stamp = Stamp((self._incarnation, last), self.time)
+        return Result(result.changed, result.value, result.size, stamp)
 
     def _next(self, draft: Draft) -> Stamp:
         dot = (self._incarnation, draft.seen.get(self._incarnation) + 1)

@@ -19,6 +19,9 @@ __all__ = ["NOTHING", "Dot", "VersionVector", "format_dot", "format_incarnation"
 Dot: TypeAlias = tuple[int, int]
 
 
+_new: Final = object.__new__
+
+
 class VersionVector:
     """What has been seen: incarnation → highest counter. Absent means 0."""
 
@@ -39,7 +42,7 @@ class VersionVector:
     @classmethod
     def _own(cls, entries: dict[int, int]) -> VersionVector:
         """A vector around a dict that nobody else holds: no copy."""
-        vector = cls.__new__(cls)
+        vector: VersionVector = _new(cls)
         vector._entries = entries
         return vector
 
@@ -53,10 +56,13 @@ class VersionVector:
 
     def includes(self, other: VersionVector) -> bool:
         """Has everything been seen that `other` has seen? (`other` ≤ `self`)"""
-        mine = self._entries
-        if mine is other._entries:
+        mine, theirs = self._entries, other._entries
+        if mine is theirs:
             return True
-        return all(mine.get(inc, 0) >= counter for inc, counter in other._entries.items())
+        for incarnation, counter in theirs.items():  # a loop: this is asked several times a request
+            if mine.get(incarnation, 0) < counter:
+                return False
+        return True
 
     def join(self, other: VersionVector) -> VersionVector:
         """Everything that either has seen."""

@@ -90,10 +90,11 @@ def decode_record(address: bytes, data: bytes) -> Record:
             context = context.join(VersionVector.from_flat(extra))
     except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
         raise FormatError(f"a record cannot be read: {error}") from error
-    if len(live) != len(rows) or not all(
-        0 <= inc < 1 << 64 and 1 <= counter < 1 << 63 for inc, counter in live
-    ):
-        raise FormatError("a record has dots out of range or twice")
+    if len(live) != len(rows):
+        raise FormatError("a record has a dot twice")
+    for inc, counter in live:
+        if not (0 <= inc < 1 << 64 and 1 <= counter < 1 << 63):
+            raise FormatError("a record has a dot out of range")
     return Record(live, context) if rows or extra else EMPTY
 
 

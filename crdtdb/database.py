@@ -145,14 +145,17 @@ class Database(Handles):
         reverse: bool = False,
     ) -> Read[Any]:
         """Read an object: its value, or a page of its members."""
+        check_name(name)
         with self.reading() as reading:
             return self.answer(reading, name, Query(limit, after, reverse=reverse))
 
     def answer(
         self, reading: Reading, name: ObjectName, query: Query = WHOLE, head: Head | None = None
     ) -> Read[Any]:
-        """Read an object as of a reading, whose head of it may be at hand already."""
-        check_name(name)
+        """Read an object, whose name has been checked, as of a reading.
+
+        Its head may be at hand already.
+        """
         kind = type_named(name.type)
         head = head or reading.head(name.prefix)
         seen = None

@@ -14,7 +14,7 @@ msgspec structs: they validate requests and describe themselves in the OpenAPI d
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Collection, Iterator
 from typing import Any, ClassVar, Final, NamedTuple, Protocol
 
@@ -84,7 +84,7 @@ class View(Protocol):
         """Those dots that the operation may remove: all, or what its read context shows."""
 
 
-class DataType(ABC):
+class DataType:
     """What both families have in common."""
 
     name: ClassVar[str]

@@ -52,8 +52,9 @@ class Draft:
         self._latest: dict[bytes, bytes] = {}
         #: Object prefix → what the base that this draft adopted stands for.
         self._adopted: dict[bytes, VersionVector] = {}
-        #: Address → (record, sequence number) as found in the snapshot.
+        #: As found in the snapshot: address → (record, sequence number), prefix → head.
         self._found: dict[bytes, tuple[Record, int]] = {}
+        self._found_heads: dict[bytes, Head | None] = {}
 
     # -- forks --------------------------------------------------------------------------------
 
@@ -61,7 +62,7 @@ class Draft:
         """A draft on top of this one."""
         child = Draft(self._snapshot, self.seen, self.wide)
         child._parent = self
-        child._found = self._found
+        child._found, child._found_heads = self._found, self._found_heads
         return child
 
     def absorb(self, child: Draft) -> None:
@@ -99,7 +100,9 @@ class Draft:
             if prefix in layer._heads:
                 return layer._heads[prefix]
             layer = layer._parent
-        head = read_head(self._snapshot, prefix)
+        if prefix not in self._found_heads:
+            self._found_heads[prefix] = read_head(self._snapshot, prefix)
+        head = self._found_heads[prefix]
         if head is not None:
             return head
         cut = None if _has_totals(type_of(prefix)) else self.wide.applying(prefix)

@@ -1,23 +1,21 @@
 """Operations to try on each type: few, close to each other, so that concurrent ones meet.
 
-One description serves both ways of choosing: Hypothesis (the laws, which shrink) and a seeded
-`random.Random` (executions, which are fast). It is the only place in the shared suites that names
-a type; a test fails for a type of the catalogue that is missing here.
+One description serves both ways of choosing: by Hypothesis from a list of all (the laws, which
+shrink) and by a seeded `random.Random` (executions, which are fast). It is the only place in the
+shared suites that names a type; a test fails for a type of the catalogue that is missing here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import product
 from random import Random
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias
 
-from hypothesis import strategies as st
-
-__all__ = ["OPERATIONS", "Plain", "creation", "operations", "random_operation"]
+__all__ = ["OPERATIONS", "Plain", "all_operations", "creation", "random_operation"]
 
 #: An operation as users write it: `{"op": …}`.
 Plain: TypeAlias = dict[str, Any]
-T = TypeVar("T")
 
 #: Few; 1 and 1.0 are one value, true is another.
 _VALUES: Final[Sequence[Any]] = (1, 1.0, True, "a", None, {"b": [1, "a"]})
@@ -57,27 +55,21 @@ OPERATIONS: Final[Mapping[str, Sequence[tuple[str, _Arguments]]]] = {
 }
 
 
-def _chosen(type_name: str, choose: Callable[[Sequence[Any]], Any]) -> Plain:
-    op, arguments = choose(OPERATIONS[type_name])
-    return {"op": op, **{name: choose(values) for name, values in arguments.items()}}
+def random_operation(type_name: str, random: Random) -> Plain:
+    """An operation of a type, drawn from a seeded generator."""
+    op, arguments = random.choice(OPERATIONS[type_name])
+    return {"op": op, **{name: random.choice(values) for name, values in arguments.items()}}
+
+
+def all_operations(type_name: str) -> list[Plain]:
+    """Every operation of a type there is to try, each as often as it should be chosen."""
+    return [
+        {"op": op, **dict(zip(arguments, values, strict=True))}
+        for op, arguments in OPERATIONS[type_name]
+        for values in product(*arguments.values())
+    ]
 
 
 def creation(type_name: str) -> Plain:
     """An operation after which an object of the type exists."""
-    op, arguments = OPERATIONS[type_name][0]
-    return {"op": op, **{name: values[0] for name, values in arguments.items()}}
-
-
-def random_operation(type_name: str, random: Random) -> Plain:
-    """An operation of a type, drawn from a seeded generator."""
-    return _chosen(type_name, random.choice)
-
-
-def operations(type_name: str) -> st.SearchStrategy[Plain]:
-    """The operations of a type, for Hypothesis."""
-
-    @st.composite
-    def drawn(draw: st.DrawFn) -> Plain:
-        return _chosen(type_name, lambda values: draw(st.sampled_from(values)))
-
-    return drawn()
+    return all_operations(type_name)[0]

@@ -34,8 +34,8 @@ class Peer:
     #: How far its sequence has been read: (store id, sequence).
     cursor: tuple[int, int] = (0, 0)
     last_contact_ms: int = 0
-    #: When this replica last had everything the peer had.
-    level_ms: int = 0
+    #: When this replica last had everything the peer had; None: never since it has been heard.
+    level_ms: int | None = None
     #: Its clock less this replica's, as last seen.
     clock_offset_ms: int = 0
     #: Does it confirm that it knows no more of this replica's dots?

@@ -36,6 +36,9 @@ class Table(Enum):
     #: The replica's own facts: identity, version vector, clock.
     META = "meta"
 
+    #: Every lookup of a table hashes it, and `Enum` does that in Python.
+    __hash__ = object.__hash__
+
 
 #: Changes that take effect together: key → new value, or `None` to delete.
 Batch = dict[Table, dict[bytes, bytes | None]]

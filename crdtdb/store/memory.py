@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from heapq import merge
-from itertools import islice
+from itertools import groupby, islice
 from threading import Lock
 from typing import Self
 
@@ -155,13 +155,12 @@ class MemorySnapshot:
         self, table: Table, start: bytes, end: bytes | None, reverse: bool
     ) -> Iterator[bytes]:
         """Every key that is or was there; those without a value are not part of the snapshot."""
-        sources = [self._tables[table], self._undo.get(table, SortedDict())]
-        ranges = [s.irange(start, end, (True, False), reverse) for s in sources]
-        last = None
-        for key in merge(*ranges, reverse=reverse):
-            if key != last:
-                last = key
-                yield key
+        current: Iterator[bytes] = self._tables[table].irange(start, end, (True, False), reverse)
+        undo = self._undo.get(table)
+        if not undo:
+            return current
+        former = undo.irange(start, end, (True, False), reverse)
+        return (key for key, _ in groupby(merge(current, former, reverse=reverse)))
 
     def _check_alive(self) -> None:
         if self not in self._alive:

@@ -104,6 +104,10 @@ def check(dot: Dot, payload: Payload) -> None:
 
 def total(live: Live) -> int:
     """The value: everything added less everything taken, less what resets removed."""
+    if len(live) == 1:
+        ((_, _, added, taken, lines),) = live.values()
+        if not lines:
+            return _unpack(added) - _unpack(taken)
     totals, baselines = _read(live)
     value = 0
     for name, sums in totals.items():
@@ -114,6 +118,10 @@ def total(live: Live) -> int:
 
 def is_spent(live: Live) -> bool:
     """Has everything been reset, so that users see a counter nobody wrote?"""
+    if len(live) == 1:
+        ((_, _, added, taken, lines),) = live.values()
+        if not lines:
+            return not (added or taken)
     totals, baselines = _read(live)
     return all(
         sums.added <= baselines.get(name, _NONE).added

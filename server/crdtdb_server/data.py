@@ -8,14 +8,17 @@ from crdtdb.address import ObjectName
 from crdtdb.database import check_name, summary, too_many
 from crdtdb.errors import BadRequest, Field
 from crdtdb.handles import Written
+from crdtdb.head import Head
 from crdtdb.limits import LIMITS
 from crdtdb.operations import type_named
 from crdtdb.reading import Reading
 from crdtdb.transaction import Result, Update
+from crdtdb_server.conditions import entity_tag, is_unchanged
 from crdtdb_server.documents import dump, read_json
 from crdtdb_server.exchange import Answer, Headers, Request
 from crdtdb_server.parameters import Part, part_of_query
 from crdtdb_server.service import Service
+from crdtdb_server.writing import answer_write
 
 __all__ = [
     "delete_object",
@@ -33,24 +36,33 @@ _EXISTS: Final[dict[bool, Headers]] = {
 
 
 async def get_object(service: Service, request: Request) -> Answer:
-    """The value of an object, a page of its members (`from` ≤ member < `to`), or one member."""
+    """The value of an object, a page of its members (`from` ≤ member < `to`), or one member.
+
+    HEAD, and a tag that still holds, are answered from the object's head: O(1), no value is read.
+    """
     name = ObjectName(*request.names)
     check_name(name)
     part = part_of_query(name.type, request.query)
+    store_id = service.database.engine.state.store_id
     with service.database.reading() as reading:
-        document = object_document(service, reading, name, part)
+        head = reading.head(name.prefix)
         seen = reading.seen
-    exists = document.get("exists")
-    return Answer(dump(document), seen, headers=() if exists is None else _EXISTS[exists])
+        headers = _EXISTS[head.exists] + entity_tag(store_id, head.sequence)
+        if is_unchanged(request.headers, store_id, head):
+            return Answer(b"", seen, 304, headers=headers)
+        if request.method == "HEAD":
+            return Answer(b"", seen, headers=headers)
+        document = object_document(service, reading, name, part, head)
+    return Answer(dump(document), seen, headers=headers)
 
 
 def object_document(
-    service: Service, reading: Reading, name: ObjectName, part: Part
+    service: Service, reading: Reading, name: ObjectName, part: Part, head: Head | None = None
 ) -> dict[str, Any]:
-    """What a reading shows of an object."""
+    """What a reading shows of an object, whose head may be at hand already."""
     if part.member:
         return {"value": reading.contains(name, part.member[0])}
-    read = service.database.answer(reading, name, part.query)
+    read = service.database.answer(reading, name, part.query, head)
     document = {
         "bucket": name.bucket,
         "type": name.type,
@@ -76,13 +88,13 @@ async def post_object(service: Service, request: Request) -> Answer:
     plain = await read_json(request)
     database = service.database
     if not isinstance(plain, list):
-        return await _update_object(service, name, (database.parse_update(name, plain),))
+        return await _update_object(service, request, name, (database.parse_update(name, plain),))
     if not plain:
         raise BadRequest("the list of operations is empty", Field("", "needs one entry or more"))
     if len(plain) > LIMITS.transaction_operations:
         raise too_many(len(plain))
     updates = [database.parse_update(name, one, f"[{i}]") for i, one in enumerate(plain)]
-    return await _update_object(service, name, tuple(updates))
+    return await _update_object(service, request, name, tuple(updates))
 
 
 async def put_object(service: Service, request: Request) -> Answer:
@@ -90,19 +102,25 @@ async def put_object(service: Service, request: Request) -> Answer:
     name = ObjectName(*request.names)
     check_name(name)
     plain = {"op": "set", "value": await read_json(request), **request.query}
-    return await _update_object(service, name, (service.database.parse_update(name, plain),))
+    update = service.database.parse_update(name, plain)
+    return await _update_object(service, request, name, (update,))
 
 
 async def delete_object(service: Service, request: Request) -> Answer:
     """Remove the whole object, as far as it was observed."""
     name = ObjectName(*request.names)
     plain = {"op": "delete", **request.query}
-    return await _update_object(service, name, (service.database.parse_update(name, plain),))
+    update = service.database.parse_update(name, plain)
+    return await _update_object(service, request, name, (update,))
 
 
-async def _update_object(service: Service, name: ObjectName, updates: tuple[Update, ...]) -> Answer:
-    last = summary(await service.carry_out(updates))
-    return Answer(dump(result_document(name.type, last)), service.seen)
+async def _update_object(
+    service: Service, request: Request, name: ObjectName, updates: tuple[Update, ...]
+) -> Answer:
+    def shown(results: tuple[Result, ...]) -> bytes:
+        return dump(result_document(name.type, summary(results)))
+
+    return await answer_write(service, request, updates, shown, name=name)
 
 
 def result_document(type_name: str, result: Result | Written) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Iterable
+from itertools import count
 from time import perf_counter
 from typing import Final
 
@@ -27,6 +28,9 @@ _log = structlog.get_logger("crdtdb.http")
 BODY_BYTES: Final = 128 * 1_048_576
 
 _SANE_ID: Final = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+#: Ids of one process count up from a random number, so that no two processes share one.
+_ids: Final = count(secrets.randbits(64))
+_ID_MASK: Final = (1 << 64) - 1
 #: The label of requests for which no route was found.
 _NO_ROUTE: Final = "none"
 _OTHER_METHOD: Final = "other"
@@ -56,7 +60,7 @@ class Dispatcher:
         request_id = _request_id(incoming)
         label, carried = _NO_ROUTE, NOTHING
         try:
-            route, request = self._find(incoming)
+            route, request = self._find(incoming, began)
             label = route.path
             carried = self._service.sessions.carried(incoming.headers)
             if route.access is not Access.OPEN:
@@ -75,13 +79,13 @@ class Dispatcher:
         self._service.metrics.answered(label, method, answer.status, perf_counter() - began)
         return self._completed(answer, carried, request_id)
 
-    def _find(self, incoming: Incoming) -> tuple[Route, Request]:
+    def _find(self, incoming: Incoming, began: float) -> tuple[Route, Request]:
         """The route, and the request as it is before its body has been read."""
         authority, raw_path, raw_query = split_target(incoming.target)
         self._hosts.check(authority, incoming.headers)
         route, names = self._router.find(incoming.method, raw_path)
         query = decode_query(raw_query, route.query)
-        return route, Request(names, query, incoming.headers, b"")
+        return route, Request(incoming.method, route.path, names, query, incoming.headers, began)
 
     async def _admit(self, incoming: Incoming, carried: VersionVector) -> None:
         """Let a request in once this replica can answer it. Raises Bootstrapping or Behind."""
@@ -119,10 +123,15 @@ class Dispatcher:
             *self._fixed_headers,
             *answer.headers,
         )
+        staleness = self._service.staleness()
+        if staleness is not None:
+            headers += (("Crdtdb-Staleness", staleness),)
         return Response(answer.status, headers, answer.body, answer.stream)
 
 
 def _request_id(incoming: Incoming) -> str:
-    """The caller's name for the request if it is a sane one, else a random one."""
-    given = incoming.headers.get("x-request-id", "")
-    return given if _SANE_ID.fullmatch(given) else secrets.token_hex(8)
+    """The caller's name for the request if it is a sane one, else one of ours."""
+    given = incoming.headers.get("x-request-id")
+    if given is not None and _SANE_ID.fullmatch(given):
+        return given
+    return f"{next(_ids) & _ID_MASK:016x}"

@@ -54,11 +54,16 @@ class Incoming(NamedTuple):
 class Request(NamedTuple):
     """A request as handlers see it: decoded, and known to be one that its route takes."""
 
+    method: str
+    #: The path of its route, with the names of its parameters in braces.
+    path: str
     #: The values of the route's path parameters, in order.
     names: tuple[str, ...]
     query: Mapping[str, str]
     headers: Mapping[str, str]
-    body: bytes
+    #: When it arrived, as `time.perf_counter` counts.
+    began: float
+    body: bytes = b""
 
 
 class Answer(NamedTuple):

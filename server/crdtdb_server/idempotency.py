@@ -31,7 +31,7 @@ def key_of(request: Request) -> IdempotencyKey | None:
         return None
     if not _KEY.fullmatch(text):
         raise BadHeader(
-            f"{_HEADER} is 1 to {_CHARACTERS} visible ASCII characters; a random UUID is a good one",
+            f"{_HEADER} is 1 to {_CHARACTERS} visible ASCII characters; take a random UUID",
             Field(_HEADER, "not a key", _CHARACTERS),
         )
     return IdempotencyKey(text, _fingerprint(request))

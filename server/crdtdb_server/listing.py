@@ -14,12 +14,13 @@ from crdtdb.limits import LIMITS
 from crdtdb.operations import type_named
 from crdtdb.query import check_limit
 from crdtdb.reading import Reading
-from crdtdb.transaction import Erase
+from crdtdb.transaction import Erase, Result
 from crdtdb_server.data import object_document
 from crdtdb_server.documents import dump
 from crdtdb_server.exchange import Answer, Request
 from crdtdb_server.parameters import Part, boolean, whole_number
 from crdtdb_server.service import Service
+from crdtdb_server.writing import answer_write
 
 __all__ = ["delete_bucket", "delete_type", "get_bucket", "get_buckets", "get_keys"]
 
@@ -103,9 +104,12 @@ async def _delete(service: Service, request: Request, prefix: bytes) -> Answer:
         # A long scan: it must not hold up the event loop.
         objects = await asyncio.to_thread(_count, service, prefix)
         return Answer(dump({"objects": objects, "changed": False}), service.seen)
-    (result,) = await service.carry_out((Erase(prefix),))
-    document = {"objects": result.size or 0, "changed": result.changed}
-    return Answer(dump(document), service.seen)
+    return await answer_write(service, request, (Erase(prefix),), _erased)
+
+
+def _erased(results: tuple[Result, ...]) -> bytes:
+    (result,) = results
+    return dump({"objects": result.size or 0, "changed": result.changed})
 
 
 def _count(service: Service, prefix: bytes) -> int:

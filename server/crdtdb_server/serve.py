@@ -18,6 +18,7 @@ from crdtdb_server.app import serving
 from crdtdb_server.config import Settings
 from crdtdb_server.peers.network import Network
 from crdtdb_server.peers.routes import fault_routes, peer_routes
+from crdtdb_server.peers.staleness import Staleness
 from crdtdb_server.peers.status import state_of
 from crdtdb_server.routes import ROUTES
 from crdtdb_server.service import Options, Service
@@ -83,6 +84,8 @@ async def live(database: Database, settings: Settings) -> AsyncIterator[LiveRepl
     service = Service(database, options)
     network = Network(replication, service.writer, random)
     service.state = lambda: state_of(network)
+    service.witnesses = network
+    service.staleness = Staleness(replication).text
     service.writer.on_commit = network.committed
     routes = ROUTES + peer_routes(network)
     if settings.allow_fault_injection:

@@ -8,7 +8,8 @@ from typing import Final, Literal, TypeAlias
 
 from crdtdb.causal import VersionVector
 from crdtdb.database import Database
-from crdtdb.transaction import Erase, Result, Transaction, Update
+from crdtdb.transaction import Outcome, Transaction, Update
+from crdtdb_server.acks import Alone, Witnesses
 from crdtdb_server.metrics import Metrics
 from crdtdb_server.session import Sessions
 from crdtdb_server.writer import Writer
@@ -42,6 +43,10 @@ def _serving() -> State:
     return "serving"
 
 
+def _up_to_date() -> None:
+    return None
+
+
 @dataclass(slots=True)
 class Service:
     """One replica as a server serves it. Made within the running event loop."""
@@ -50,6 +55,9 @@ class Service:
     options: Options = field(default_factory=Options)
     #: Replication, once it runs, knows better.
     state: Callable[[], State] = _serving
+    #: What `Crdtdb-Staleness` says; None while there is no other replica to be behind of.
+    staleness: Callable[[], str | None] = _up_to_date
+    witnesses: Witnesses = field(default_factory=Alone)
     metrics: Metrics = field(init=False)
     writer: Writer = field(init=False)
     sessions: Sessions = field(init=False)
@@ -61,20 +69,18 @@ class Service:
         self.writer.on_change = self.sessions.advanced
 
     async def carry_out(
-        self,
-        updates: tuple[Update | Erase, ...],
-        *,
-        before: Callable[[], None] | None = None,
-    ) -> tuple[Result, ...]:
-        """Carry out a client's updates, all or none; durable when this returns.
+        self, transaction: Transaction, *, before: Callable[[], None] | None = None
+    ) -> Outcome:
+        """Carry out a client's transaction; durable when this returns.
 
-        `before` runs immediately before them (`Writer.commit`). Raises why they were refused.
+        `before` runs immediately before it (`Writer.commit`). Raises why it was refused.
         """
-        outcome = await self.writer.commit(Transaction(updates), before=before)
-        for update in updates:
-            if isinstance(update, Update):
-                self.metrics.operation(update.name.type, type(update.operation))
-        return outcome.results
+        outcome = await self.writer.commit(transaction, before=before)
+        if outcome.replayed is None:
+            for update in transaction.updates:
+                if isinstance(update, Update):
+                    self.metrics.operation(update.name.type, type(update.operation))
+        return outcome
 
     @property
     def seen(self) -> VersionVector:

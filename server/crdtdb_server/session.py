@@ -11,6 +11,7 @@ from typing import Final
 from crdtdb.causal import NOTHING, VersionVector, format_incarnation
 from crdtdb.errors import BadHeader, BadToken, Behind, Field
 from crdtdb.token import TokenKind, read_token, write_token
+from crdtdb_server.signals import Signal
 
 __all__ = ["CONTEXT", "Sessions", "wait_of"]
 
@@ -37,7 +38,7 @@ class Sessions:
     def __init__(self, cluster: str, seen: Callable[[], VersionVector]) -> None:
         self._cluster = cluster
         self._seen = seen
-        self._waiting: set[asyncio.Future[None]] = set()
+        self._advance = Signal()
         #: Is the server stopping?
         self.closed = False
         #: What had been seen when those who wait were last woken.
@@ -81,27 +82,16 @@ class Sessions:
         if seen is self._told:
             return
         self._told = seen
-        self._wake()
+        self._advance.give()
 
     def close(self) -> None:
         """The server stops: whoever follows what is seen should leave."""
         self.closed = True
-        self._wake()
-
-    def _wake(self) -> None:
-        waiting, self._waiting = self._waiting, set()
-        for future in waiting:
-            if not future.done():
-                future.set_result(None)
+        self._advance.give()
 
     async def next_advance(self) -> None:
         """Wait until this replica has seen more."""
-        future = asyncio.get_running_loop().create_future()
-        self._waiting.add(future)
-        try:
-            await future
-        finally:
-            self._waiting.discard(future)
+        await self._advance.next()
 
     def _behind(self, vector: VersionVector) -> Behind:
         seen = self._seen()

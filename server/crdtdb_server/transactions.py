@@ -10,12 +10,13 @@ from crdtdb.causal import NOTHING
 from crdtdb.database import Database, check_name, too_many
 from crdtdb.errors import BadRequest, Field
 from crdtdb.limits import LIMITS
-from crdtdb.transaction import Update
+from crdtdb.transaction import Result, Update
 from crdtdb_server.data import object_document, result_document
 from crdtdb_server.documents import array, dump, read_json
 from crdtdb_server.exchange import Answer, Request
 from crdtdb_server.parameters import Part, part_of_document
 from crdtdb_server.service import Service
+from crdtdb_server.writing import answer_write
 
 __all__ = ["post_transaction"]
 
@@ -38,21 +39,34 @@ class _Reads:
 
 
 async def post_transaction(service: Service, request: Request) -> Answer:
-    """Read objects in one snapshot, then change objects in one atomic commit."""
+    """Read objects in one snapshot, then change objects in one atomic commit.
+
+    Repeated under its Idempotency-Key, the updates' first answer comes again. Reads are not kept:
+    done afresh, they would show the state after the updates as if it were the one before them. So
+    reads and updates with a key are refused.
+    """
     document = await read_json(request)
     wanted, updates = _parsed(service.database, document)
     reads = _Reads(service, wanted)
     if not updates:
         reads.carry_out()
         return Answer(b'{"reads":%b,"results":[]}' % reads.text, reads.seen)
-    results = await service.carry_out(updates, before=reads.carry_out if wanted else None)
-    done = dump(
-        [
+    if wanted and "idempotency-key" in request.headers:
+        raise BadRequest(
+            "an Idempotency-Key keeps what updates answered, not what was read before them; send "
+            "the reads in a request of their own",
+            Field("reads", "not together with updates and an Idempotency-Key"),
+        )
+
+    def shown(results: tuple[Result, ...]) -> bytes:
+        done = [
             result_document(update.name.type, result)
             for update, result in zip(updates, results, strict=True)
         ]
-    )
-    return Answer(b'{"reads":%b,"results":%b}' % (reads.text, done), service.seen)
+        return b'{"reads":%b,"results":%b}' % (reads.text, dump(done))
+
+    before = reads.carry_out if wanted else None
+    return await answer_write(service, request, updates, shown, before=before)
 
 
 def _parsed(

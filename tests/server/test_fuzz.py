@@ -77,6 +77,9 @@ _headers = st.fixed_dictionaries(
         "prefer": st.sampled_from(["wait=0", "wait=x", "wait", ",;="]),
         "x-request-id": st.text(max_size=8),
         "content-type": st.just("text/plain"),
+        "if-match": st.sampled_from(["*", "x", f'W/"{0:016x}.0"']),
+        "if-none-match": st.sampled_from(["*", "x", f'W/"{0:016x}.0"']),
+        "idempotency-key": st.sampled_from(["k", "", "k k"]),
     },
 )
 
@@ -113,6 +116,8 @@ async def _check(incoming: Incoming) -> None:
     assert all(value.isprintable() for value in fields.values())
     if status == 200:
         assert incoming.method in ("POST", "PUT", "DELETE") or after == before
+    elif status == 304:
+        assert (body, after) == (b"", before)
     else:
         assert status < 500
         assert fields["Content-Type"] == "application/problem+json"

@@ -13,6 +13,7 @@ _COUNTER = "/v1/buckets/shop/counter/k"
 _SET = "/v1/buckets/shop/set/k"
 _REGISTER = "/v1/buckets/shop/register/k"
 _STEP = b'{"op":"increment"}'
+_INCREMENTS = b'{"updates":[{"bucket":"shop","type":"counter","key":"k","op":"increment"}]}'
 _NONE: Any = object()
 
 
@@ -56,6 +57,14 @@ def _body(name: str, header: str, value: str) -> Bad:
 def _header(name: str, header: str, value: str, status: int, slug: str, limit: Any = _NONE) -> Bad:
     """A bad header."""
     return Bad(name, "GET", _SET, status, slug, header, limit, headers={header: value})
+
+
+def _condition(
+    name: str, header: str, value: str, target: str = _COUNTER, body: bytes = _STEP
+) -> Bad:
+    """A bad header of a write."""
+    slug = "bad-header"
+    return Bad(name, "POST", target, 400, slug, header, body=body, headers={header: value})
 
 
 BODIES = [
@@ -258,6 +267,19 @@ HEADERS = [
     _header("wait for ever", "Prefer", "wait=61", 400, "bad-header", 60),
     _header("wait half a second", "Prefer", "wait=0.5", 400, "bad-header", 60),
     _header("negative wait", "Prefer", "respond-async, wait=-1", 400, "bad-header", 60),
+    _header("no tag", "If-None-Match", "", 400, "bad-header"),
+    _header("bare tag", "If-None-Match", "1.2", 400, "bad-header"),
+    _header("tag of another system", "If-None-Match", '"abc"', 400, "bad-header"),
+    _header("tag among garbage", "If-None-Match", f'W/"{0:016x}.1", x', 400, "bad-header"),
+    _header("star among tags", "If-None-Match", f'*, W/"{0:016x}.1"', 400, "bad-header"),
+    _condition("garbled condition", "If-Match", 'W/"1"'),
+    _condition("condition for reads", "If-None-Match", "*"),
+    _condition("condition over several", "If-Match", "*", "/v1/transactions", _INCREMENTS),
+    _condition("empty key", "Idempotency-Key", ""),
+    _condition("key with a space", "Idempotency-Key", "a b"),
+    _condition("two keys", "Idempotency-Key", "a, b"),
+    _condition("key beyond ASCII", "Idempotency-Key", "ü"),
+    _condition("long key", "Idempotency-Key", "k" * 129),
 ]
 
 

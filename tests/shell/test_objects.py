@@ -21,7 +21,7 @@ def test_values_come_as_json_text(crdtdb: Run) -> None:
 
 
 def test_members_come_one_a_line(crdtdb: Run) -> None:
-    assert crdtdb("update", "shop/set/cart", "add", "value=pear").out == "1 members\n"
+    assert crdtdb("update", "shop/set/cart", "add", "value=pear").out == "1 member\n"
     added = crdtdb("update", "shop/set/cart", "add", 'values:=["apple", 5]', "--json")
     assert added.json == [{"size": 3, "changed": True}]
     assert crdtdb("get", "shop/set/cart").out == '5\n"apple"\n"pear"\n'

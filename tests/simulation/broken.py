@@ -6,9 +6,10 @@ design), planted while the context lasts. The docstring tells what goes wrong th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from typing import Final, NamedTuple
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
 from unittest.mock import patch
 
 from crdtdb import address, codec, draft
@@ -34,8 +35,8 @@ class Broken(NamedTuple):
 
     plant: Callable[[], AbstractContextManager[None]]
     checks: frozenset[str]
-    #: Does it take disks that come back as they were some time ago?
-    rolls_back: bool = False
+    #: Circumstances that it takes, of the run's plan.
+    given: Mapping[str, Any] = MappingProxyType({})
 
 
 @contextmanager
@@ -182,17 +183,23 @@ def folding_too_early() -> Iterator[None]:
         yield
 
 
+_WRONG_READ: Final = frozenset({"value", "existence", "size"})
+
 #: Name → the planted mistake.
 BROKEN: Final[dict[str, Broken]] = {
-    plant.__name__: Broken(plant, frozenset(checks.split()), rolls_back)
-    for plant, checks, rolls_back in (
-        (union_of_live, "value existence size", False),
-        (claim_on_the_first_page, "value existence size", False),
-        (push_over_a_gap, "causality value existence size", False),
-        (lost_fsync, "durability", False),
-        (pages_as_they_come, "value existence size", False),
-        (session_that_moves_on, "value existence size", False),
-        (identity_unasked, "dot-reuse", True),
-        (folding_too_early, "stability", False),
+    broken.plant.__name__: broken
+    for broken in (
+        Broken(union_of_live, _WRONG_READ),
+        Broken(claim_on_the_first_page, _WRONG_READ),
+        Broken(push_over_a_gap, _WRONG_READ | {"causality"}),
+        Broken(lost_fsync, frozenset({"durability"})),
+        Broken(pages_as_they_come, _WRONG_READ),
+        Broken(session_that_moves_on, _WRONG_READ),
+        Broken(
+            identity_unasked,
+            frozenset({"dot-reuse"}),
+            {"rolls_back": True, "commit_ms": 20, "fault_ms": 1_200, "busy_ms": 12_000},
+        ),
+        Broken(folding_too_early, frozenset({"stability"})),
     )
 }

@@ -98,9 +98,12 @@ class Faults:
 
     # -- machines -------------------------------------------------------------------------------
 
+    def _up(self) -> list[Machine]:
+        return [machine for machine in self._machines if machine.is_up]
+
     def _crash(self) -> None:
         """Take the power from a machine, between two commits or in the middle of one."""
-        up = [machine for machine in self._machines if machine.is_up]
+        up = self._up()
         if not up:
             return
         machine = self._random.choice(up)
@@ -131,16 +134,17 @@ class Faults:
 
     def back_up(self) -> None:
         """Keep a copy of some machine's disk, in the place of an earlier one."""
-        machine = self._random.choice(self._machines)
-        self._note(machine.name, "is backed up")
-        machine.disk.back_up()
+        if up := self._up():
+            machine = self._random.choice(up)
+            self._note(machine.name, "is backed up")
+            machine.disk.back_up()
 
     def _roll_back(self) -> None:
         """A machine loses power, and much later starts with its disk as it was some time ago.
 
         So much later that whatever it had sent has arrived or is lost.
         """
-        up = [machine for machine in self._machines if machine.is_up]
+        up = self._up()
         if not up:
             return
         machine = self._random.choice(up)

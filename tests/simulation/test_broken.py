@@ -16,7 +16,7 @@ SEEDS = 25
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_planted_mistake_is_found(name: str) -> None:
     broken = BROKEN[name]
-    plans = {seed: draw_plan(seed)._replace(rolls_back=broken.rolls_back) for seed in range(SEEDS)}
+    plans = {seed: draw_plan(seed)._replace(**broken.given) for seed in range(SEEDS)}
     with broken.plant(), pytest.raises(Violation) as found:
         _play(plans)
     assert found.value.check in broken.checks, f"found by {found.value}"

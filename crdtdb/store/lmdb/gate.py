@@ -21,14 +21,15 @@ class Gate:
     """Counts the snapshots of each thread."""
 
     def __init__(self) -> None:
-        self._changed = Condition(Lock())
+        self._lock = Lock()
+        self._changed = Condition(self._lock)
         self._inside: dict[int, int] = {}
         self._shut = False
 
     def enter(self) -> int:
         """Come in; the answer is what `leave` needs."""
         thread = get_ident()
-        with self._changed:
+        with self._lock:
             while self._shut and thread not in self._inside:
                 self._changed.wait()
             self._inside[thread] = self._inside.get(thread, 0) + 1
@@ -36,7 +37,7 @@ class Gate:
 
     def leave(self, thread: int) -> None:
         """Undo one `enter`, from any thread."""
-        with self._changed:
+        with self._lock:
             if self._inside[thread] == 1:
                 del self._inside[thread]
             else:

@@ -3,13 +3,13 @@
 **The map** is the address range that LMDB may use. It costs nothing, but it can only grow while
 no snapshot is open (`gate`), so it grows early: while a quarter of it is still free. At its limit
 deletions still work: they take pages before they free some, so they get a loan of address space.
-Freed pages can be used two commits later; an empty commit makes it the next one.
+What a commit frees can be used two commits later; at the limit an empty one goes in between.
 
 **The disk.** LMDB writes changed pages to free places, syncs, and then one meta page that makes
 them count. A failure before that leaves the former state, and the environment goes on. If the meta
 page itself cannot be written, LMDB puts the old one back and refuses everything until it is opened
-again. `_revive` does so; nothing is written on top before the old meta page is synced, because a
-power cut could otherwise bring back the new one, with its pages written over.
+again. `_revive` does so. Nothing is written on top before `_settle` has the old meta page on the
+disk: a power cut could otherwise bring back the new one, with its pages written over.
 """
 
 from __future__ import annotations

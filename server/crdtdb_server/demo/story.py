@@ -1,101 +1,32 @@
-"""The story: one shop, three regions, one cut, every type of object.
-
-What happens is data (`BEFORE`, `DURING`, `AFTER`), so that it can be read at a glance and told
-differently without touching how it is told.
-"""
+"""The story: the plot, told to three live regions and to whoever is watching."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from rich.text import Text
 
 from crdtdb.address import ObjectName
 from crdtdb.errors import CrdtdbError
 from crdtdb_server.demo.loop import Acknowledged, Address, Chapter, expected
+from crdtdb_server.demo.plot import (
+    AFTER,
+    BEFORE,
+    DURING,
+    ISOLATED,
+    REGIONS,
+    RULES,
+    Line,
+    in_brief,
+)
 from crdtdb_server.demo.regions import Region, Regions, running
 from crdtdb_server.demo.screen import Screen, shown
 
-__all__ = ["AFTER", "BEFORE", "DURING", "ISOLATED", "REGIONS", "Line", "tell"]
+__all__ = ["tell"]
 
-REGIONS: Final = ("eu", "us", "ap")
-ISOLATED: Final = "ap"
 _BUCKET: Final = "shop"
-
-
-class Line(NamedTuple):
-    """One write of the story."""
-
-    region: str
-    type: str
-    key: str
-    plain: dict[str, Any]
-
-
-def _line(region: str, address: str, op: str, **fields: Any) -> Line:
-    type_name, _, key = address.partition("/")
-    return Line(region, type_name, key, {"op": op, **fields})
-
-
-BEFORE: Final = (
-    _line("eu", "counter/views", "increment", by=10),
-    _line("us", "counter/views", "increment", by=20),
-    _line("ap", "counter/views", "increment", by=5),
-    _line("eu", "gcounter/orders", "increment", by=3),
-    _line("us", "gcounter/orders", "increment", by=1),
-    _line("us", "opcounter/stock", "increment", by=100),
-    _line("eu", "register/title", "set", value="Spring sale"),
-    _line("us", "mvregister/price", "set", value="9.99"),
-    _line("eu", "flag/open", "enable"),
-    _line("ap", "dwflag/checkout", "enable"),
-    _line("eu", "set/cart", "add", values=["apple", "pear"]),
-    _line("us", "gset/visitors", "add", values=["ann"]),
-    _line("ap", "gset/visitors", "add", values=["bo"]),
-)
-
-DURING: Final = (
-    _line("ap", "counter/views", "increment", by=7),
-    _line("eu", "counter/views", "increment", by=8),
-    _line("us", "counter/views", "decrement", by=2),
-    _line("ap", "gcounter/orders", "increment", by=2),
-    _line("eu", "gcounter/orders", "increment", by=4),
-    _line("ap", "opcounter/stock", "decrement", by=5),
-    _line("us", "opcounter/stock", "reset"),
-    _line("us", "opcounter/stock", "increment", by=50),
-    _line("ap", "register/title", "set", value="Harvest sale"),
-    _line("eu", "register/title", "set", value="Summer sale"),
-    _line("ap", "mvregister/price", "set", value="7.99"),
-    _line("us", "mvregister/price", "set", value="8.49"),
-    _line("ap", "flag/open", "enable"),
-    _line("us", "flag/open", "disable"),
-    _line("ap", "dwflag/checkout", "enable"),
-    _line("us", "dwflag/checkout", "disable"),
-    _line("ap", "set/cart", "add", values=["apple", "plum"]),
-    _line("us", "set/cart", "remove", values=["apple", "pear"]),
-    _line("ap", "gset/visitors", "add", values=["cy"]),
-    _line("eu", "gset/visitors", "add", values=["dee"]),
-)
-
-AFTER: Final = (
-    _line("us", "mvregister/price", "set", value="7.99"),
-    _line("ap", "dwflag/checkout", "enable"),
-    _line("eu", "counter/views", "increment", by=1),
-)
-
-#: What wins when both sides wrote, and why the value is what it is.
-_RULES: Final = {
-    "counter": "every step counts, once",
-    "gcounter": "every step counts, once",
-    "opcounter": "a reset takes only the steps it saw",
-    "register": "the later write",
-    "mvregister": "both, until somebody settles it",
-    "flag": "enable beats disable",
-    "dwflag": "disable beats enable",
-    "set": "add beats remove",
-    "gset": "what was added stays",
-}
 
 
 def tell(screen: Screen) -> bool:
@@ -120,25 +51,26 @@ class _Telling:
         self._started_s = started_s
         self._history: list[Acknowledged] = []
         self._refused: list[str] = []
-        self._names: list[ObjectName] = []
+        self._addresses: list[Address] = []
 
     def tell(self) -> bool:
         self._introduce()
         self._write_everywhere()
         self._write_on_both_sides()
-        good = self._heal()
-        good = self._go_on() and good
-        good = good and not self._refused
+        healed = self._heal()
+        good = self._go_on() and healed
         for refusal in self._refused:
             self._screen.say(refusal, "red")
-        writes = f"{len(self._history)} writes acknowledged, {len(self._refused)} refused"
-        self._screen.verdict(
-            f"{writes}. Every region shows what a plain loop over them says."
-            if good
-            else f"{writes}. The regions do not show what a plain loop over them says.",
-            good=good,
-        )
-        return good
+        writes = f"{len(self._history)} writes acknowledged, {len(self._refused)} refused."
+        if not good:
+            self._screen.verdict(f"{writes} The plain loop over them says otherwise.", good=False)
+        elif self._refused:
+            self._screen.verdict(f"{writes} A live replica must not refuse any.", good=False)
+        else:
+            self._screen.verdict(
+                f"{writes} Every region shows what a plain loop over them says.", good=True
+            )
+        return good and not self._refused
 
     # -- the chapters ---------------------------------------------------------------------------
 
@@ -182,13 +114,13 @@ class _Telling:
             ("object", f"{ISOLATED} did", f"{ISOLATED} shows", f"{both} did", f"{both} show"),
             (
                 (
-                    f"{name.type}/{name.key}",
-                    _done(name, DURING, [ISOLATED]),
-                    Text(shown(here[name.type, name.key]), "yellow"),
-                    _done(name, DURING, majority),
-                    Text(shown(there[name.type, name.key]), "magenta"),
+                    "/".join(address),
+                    in_brief(DURING, address, [ISOLATED]),
+                    Text(shown(here[address]), "yellow"),
+                    in_brief(DURING, address, majority),
+                    Text(shown(there[address]), "magenta"),
                 )
-                for name in self._names
+                for address in self._addresses
             ),
         )
         screen.say(
@@ -205,7 +137,7 @@ class _Telling:
             f"{healed_ms:.0f} ms later all three digests are equal ({_short(digest.digest)}). "
             "One answer everywhere: the one that a plain loop over the acknowledged writes gives."
         )
-        return self._compare(self._names)
+        return self._compare(self._addresses)
 
     def _go_on(self) -> bool:
         self._screen.heading("5  Go on")
@@ -215,58 +147,52 @@ class _Telling:
             "A write that saw both sides settles what they left open. "
             f"{waited_ms:.0f} ms later all are equal ({_short(digest.digest)})."
         )
-        changed = {(line.type, line.key) for line in AFTER}
-        return self._compare([name for name in self._names if (name.type, name.key) in changed])
+        return self._compare([line.address for line in AFTER])
 
     # -- writing and comparing ------------------------------------------------------------------
 
     def _write(self, chapter: Chapter, lines: Sequence[Line]) -> None:
-        for region, type_name, key, plain in lines:
-            name = ObjectName(_BUCKET, type_name, key)
-            if name not in self._names:
-                self._names.append(name)
+        for region, address, plain in lines:
+            if address not in self._addresses:
+                self._addresses.append(address)
             began_ms = _now_ms()
             try:
-                self._regions[region].db.update(name, [plain])
+                self._regions[region].db.update(ObjectName(_BUCKET, *address), [plain])
             except CrdtdbError as error:
-                self._refused.append(f"{region} refused {plain} on {type_name}/{key}: {error}")
+                self._refused.append(f"{region} refused {plain} on {'/'.join(address)}: {error}")
                 continue
             ended_ms = _now_ms()
-            self._history.append(
-                Acknowledged(chapter, region, (type_name, key), plain, began_ms, ended_ms)
-            )
+            self._history.append(Acknowledged(chapter, region, address, plain, began_ms, ended_ms))
             # So that the clock says, to the millisecond that replicas read, which write is later.
             while _now_ms() == ended_ms:
                 time.sleep(0)
 
     def _values(self, region: Region) -> dict[Address, Any]:
-        reads = region.db.read_together(self._names)
-        return {
-            (name.type, name.key): read.value for name, read in zip(self._names, reads, strict=True)
-        }
+        names = [ObjectName(_BUCKET, *address) for address in self._addresses]
+        reads = region.db.read_together(names)
+        return {address: read.value for address, read in zip(self._addresses, reads, strict=True)}
 
-    def _compare(self, interesting: Sequence[ObjectName]) -> bool:
+    def _compare(self, interesting: Sequence[Address]) -> bool:
         """Do all regions say what the plain loop says, of every object? Shows the interesting
         ones, and those of which they do not."""
         loop = expected(self._history, isolated=ISOLATED)
         values = [self._values(region) for region in self._regions.all]
         rows: list[tuple[str | Text, ...]] = []
         good = True
-        for name in self._names:
-            address = (name.type, name.key)
+        for address in self._addresses:
             equal = all(value[address] == loop[address] for value in values)
             good = good and equal
-            if equal and name not in interesting:
+            if equal and address not in interesting:
                 continue
             found = [shown(value[address]) for value in values]
             style = "green" if equal else "bold red"
             rows.append(
                 (
-                    f"{name.type}/{name.key}",
+                    "/".join(address),
                     Text(found[0] if equal else " / ".join(found), style),
                     shown(loop[address]),
                     Text("✔" if equal else "✘", style),
-                    _RULES[name.type],
+                    RULES[address[0]],
                 )
             )
         columns = ("object", ", ".join(REGIONS), "plain loop", "", "what wins")
@@ -281,29 +207,3 @@ def _now_ms() -> int:
 
 def _short(digest: int) -> str:
     return f"{digest:032x}"[:8]
-
-
-def _done(name: ObjectName, lines: Sequence[Line], regions: Sequence[str]) -> str:
-    """What these regions did to an object, in a few characters."""
-    return ", ".join(
-        _brief(line.plain)
-        for line in lines
-        if line.region in regions and (line.type, line.key) == (name.type, name.key)
-    )
-
-
-def _brief(plain: dict[str, Any]) -> str:
-    match plain:
-        case {"op": "increment", "by": by}:
-            return f"+{by}"
-        case {"op": "decrement", "by": by}:
-            return f"−{by}"
-        case {"op": "set", "value": value}:
-            return f"“{shown(value)}”"
-        case {"op": "add", "values": values}:
-            return f"+ {shown(values)}"
-        case {"op": "remove", "values": values}:
-            return f"− {shown(values)}"
-        case {"op": op}:
-            return str(op)
-    raise AssertionError(plain)

@@ -8,21 +8,24 @@ exchange that asked.
 from __future__ import annotations
 
 import asyncio
-import time
 from random import Random
 from typing import Final
 
 import aiohttp
 import structlog
 
+from crdtdb.causal import VersionVector
 from crdtdb.replication import Replication, Send
 from crdtdb.replication.messages import Sender
 from crdtdb.transaction import Committed
+from crdtdb_server.acks import Holders
+from crdtdb_server.peers.clock import monotonic_ms
 from crdtdb_server.peers.faults import Faults
 from crdtdb_server.peers.link import Link
+from crdtdb_server.signals import Signal
 from crdtdb_server.writer import Writer
 
-__all__ = ["Network", "monotonic_ms"]
+__all__ = ["Network"]
 
 _log = structlog.get_logger("crdtdb.peers")
 
@@ -33,11 +36,6 @@ _HEAVY_BYTES: Final = 65_536
 #: How long the first write may wait for the members to confirm this replica's identity.
 _SETTLE_MS: Final = 500
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=10, sock_connect=2)
-
-
-def monotonic_ms() -> int:
-    """A clock that does not go back, for the machine's timers."""
-    return time.monotonic_ns() // 1_000_000
 
 
 class Network:
@@ -54,6 +52,8 @@ class Network:
         self._session: aiohttp.ClientSession | None = None
         self._ticking: asyncio.Task[None] | None = None
         self._started = asyncio.Event()
+        self._reports = Signal()
+        self._closed = False
         writer.hold()
 
     async def start(self) -> None:
@@ -65,6 +65,8 @@ class Network:
 
     async def close(self) -> None:
         """Leave the conversation."""
+        self._closed = True
+        self._reports.give()
         if self._ticking is not None:
             self._ticking.cancel()
             await asyncio.gather(self._ticking, return_exceptions=True)
@@ -101,6 +103,7 @@ class Network:
             return sends
 
         sends = await self._writer.call(take_in, in_thread=heavy)
+        self._reports.give()
         answers = [send.frame for send in sends if send.endpoint == sender.address]
         self._dispatch([send for send in sends if send.endpoint != sender.address])
         return answers
@@ -119,6 +122,27 @@ class Network:
         """Push a durable local commit. Runs on the event loop, right after it."""
         if committed.push is not None:
             self._dispatch(self.replication.committed(committed.push))
+
+    # -- who holds what --------------------------------------------------------------------------
+
+    def holders(self, write: VersionVector) -> Holders:
+        """Who is known to hold a write: its replica said so, after its own commit."""
+        replication = self.replication
+        own = replication.incarnation
+        regions = {replication.me.region}
+        replicas = 1
+        for incarnation, member in replication.members.items():
+            peer = replication.peers.get(incarnation)
+            if incarnation != own and peer is not None and peer.seen.includes(write):
+                replicas += 1
+                regions.add(member.region)
+        return Holders(replicas, len(regions), len(replication.members.keys() | {own}))
+
+    async def next_report(self) -> bool:
+        """Wait for the next exchange with a peer; False once the conversation is over."""
+        if not self._closed:
+            await self._reports.next()
+        return not self._closed
 
     # -- time and sending -------------------------------------------------------------------------
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from crdtdb.causal import format_incarnation
 from crdtdb.replication import Phase
-from crdtdb_server.peers.network import Network, monotonic_ms
+from crdtdb_server.peers.clock import monotonic_ms
+from crdtdb_server.peers.network import Network
 from crdtdb_server.service import Service, State
 
 __all__ = ["cluster_document", "state_of"]
@@ -27,7 +28,8 @@ def cluster_document(service: Service, network: Network) -> dict[str, Any]:
     """Members with their lag, and what keeps operations from being stable.
 
     Ages are in milliseconds; `lag_events` counts operations known here that a member has not
-    reported, `missing_events` operations it reported that are not here; null: never heard.
+    reported, `missing_events` operations it reported that are not here; null: never heard (of
+    `lag_ms`: never level with it since the start).
     """
     replication, database = network.replication, service.database
     return {
@@ -80,6 +82,6 @@ def _member(service: Service, network: Network, incarnation: int) -> dict[str, A
         "last_contact_ms": None if peer is None else now_ms - peer.last_contact_ms,
         "lag_events": None if peer is None else peer.seen.missing(seen),
         "missing_events": None if peer is None else seen.missing(peer.seen),
-        "lag_ms": None if peer is None else now_ms - peer.level_ms,
+        "lag_ms": None if peer is None or peer.level_ms is None else now_ms - peer.level_ms,
         "clock_offset_ms": None if peer is None else peer.clock_offset_ms,
     }

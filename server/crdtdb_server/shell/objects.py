@@ -149,12 +149,14 @@ def _explain(read: Read[Any]) -> None:
 
 
 def _print_written(written: Written, *, as_json: bool) -> None:
-    left = {"value": written.value} if written.size is None else {"size": written.size}
     if as_json:
+        left = {"value": written.value} if written.size is None else {"size": written.size}
         print_json({**left, "changed": written.changed})
         return
-    for what, value in left.items():
-        print(json_text(value) if what == "value" else f"{value} members")
+    if written.size is None:
+        print(json_text(written.value))
+    else:
+        print("1 member" if written.size == 1 else f"{written.size} members")
     if not written.changed:
         note("(nothing changed)")
 
@@ -176,7 +178,9 @@ def _print_objects(objects: Iterable[tuple[ObjectName, Read[Any]]], as_json: boo
     if not on_terminal():
         print_table((), rows)
         return
-    print_table(("key", "value", "members"), islice(rows, _ROWS_SHOWN))
+    shown = list(islice(rows, _ROWS_SHOWN))
+    columns = ("key", "value", "members")
+    print_table(columns[: max(map(len, shown), default=0)], shown)
     if next(rows, None) is not None:
         note(f"(the first {_ROWS_SHOWN}; name more of the key, or use a pipe to get all)")
 
@@ -187,4 +191,4 @@ def _cells(read: Read[Any]) -> tuple[str, ...]:
         return (text,)
     if len(text) > _VALUE_SHOWN:
         text = text[: _VALUE_SHOWN - 1] + "…"
-    return (text, "" if read.size is None else str(read.size))
+    return (text,) if read.size is None else (text, str(read.size))

@@ -12,7 +12,11 @@ __all__ = ["status"]
 
 
 def status(*, url: Url = DEFAULT_URL, json: AsJson = False) -> None:
-    """Show the cluster as a replica sees it: who is there, and who lags."""
+    """Show the cluster as a replica sees it: who is there, and who lags.
+
+    For each member: when it was heard last; when this replica had last all that the member had;
+    how many operations it has not reported yet; how far its clock is off.
+    """
     with Client(url) as client:
         cluster = client.cluster()
     if json:
@@ -21,7 +25,7 @@ def status(*, url: Url = DEFAULT_URL, json: AsJson = False) -> None:
     me = cluster["self"]
     region = f" in {me['region']}" if me["region"] else ""
     print(f"{me['replica']}{region}, cluster {cluster['cluster']}: {me['state']}")
-    columns = ("replica", "region", "url", "link", "heard", "lag", "lacks", "clock")
+    columns = ("replica", "region", "url", "link", "heard", "level", "lacks", "clock")
     print_table(columns, (_row(member) for member in cluster["members"]))
     for blocker in cluster["stability"]["blocked_by"]:
         note(

@@ -1,0 +1,12 @@
+"""The clock of everything that has to do with peers."""
+
+from __future__ import annotations
+
+import time
+
+__all__ = ["monotonic_ms"]
+
+
+def monotonic_ms() -> int:
+    """A clock that does not go back, for the machine's timers."""
+    return time.monotonic_ns() // 1_000_000

@@ -1,0 +1,62 @@
+"""A client's write: carried out on the terms that its headers set, and answered in their terms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import perf_counter
+
+from crdtdb.address import ObjectName
+from crdtdb.causal import VersionVector
+from crdtdb.transaction import Erase, Outcome, Result, Transaction, Update
+from crdtdb_server.acks import ACKED, ack_of, held
+from crdtdb_server.conditions import entity_tag, expectations
+from crdtdb_server.exchange import Answer, Headers, Request
+from crdtdb_server.idempotency import REPLAYED, key_of
+from crdtdb_server.service import Service
+from crdtdb_server.session import wait_of
+
+__all__ = ["answer_write"]
+
+
+async def answer_write(
+    service: Service,
+    request: Request,
+    updates: tuple[Update | Erase, ...],
+    shown: Callable[[tuple[Result, ...]], bytes],
+    *,
+    name: ObjectName | None = None,
+    before: Callable[[], None] | None = None,
+) -> Answer:
+    """Carry out updates, all or none, and answer with what `shown` makes of their results.
+
+    `name` is the object that all of them are about, if that is one; `before` runs immediately
+    before them (`Writer.commit`). Raises why they were refused.
+    """
+    headers = request.headers
+    store_id = service.database.engine.state.store_id
+    expects = expectations(headers, store_id, name)
+    ack, wait_s = ack_of(headers), wait_of(headers)
+    transaction = Transaction(updates, expects, key_of(request), name)
+    outcome = await service.carry_out(transaction, before=before)
+    seen = service.seen if outcome.replayed is None else outcome.replayed
+    answer = Answer(shown(outcome.results), seen, headers=_headers(outcome, store_id))
+    if ack is None:
+        return answer
+    wait_s -= perf_counter() - request.began
+    holders = await held(service.witnesses, ack, _written(outcome) or seen, wait_s)
+    return answer._replace(
+        status=200 if ack.is_reached(holders) else 202,
+        headers=(*answer.headers, (ACKED, str(ack.counted(holders)))),
+    )
+
+
+def _written(outcome: Outcome) -> VersionVector:
+    """The operations that the transaction became; none of a repeated one, or of one in vain."""
+    return VersionVector.of(result.stamp.dot for result in outcome.results if result.stamp)
+
+
+def _headers(outcome: Outcome, store_id: int) -> Headers:
+    """What headers say of the outcome."""
+    if outcome.replayed is not None:
+        return REPLAYED
+    return () if outcome.sequence is None else entity_tag(store_id, outcome.sequence)

@@ -1,0 +1,82 @@
+"""The load generator, the comparator, and the sets of constant size."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from random import Random
+
+import pytest
+
+from bare import bare_servers
+from crdtdb import Database
+from generator import Generator, Load, generator
+from machine import cpu_seconds
+from raw_http import Answer, Line, answer_end, request
+from set_size import Pool
+
+_ANSWER = Answer(200, (("Content-Type", "application/json"), ("X-Color", "red")), b'{"value":1}')
+_GET = request("GET", "/")
+
+
+@pytest.fixture(scope="module")
+def load_generator() -> Iterator[Generator]:
+    with generator() as started:
+        yield started
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    with bare_servers([_ANSWER]) as (port,):
+        yield port
+
+
+def test_the_comparator_sends_the_bytes_it_was_given(port: int) -> None:
+    with Line(port) as line:
+        for _ in range(2):
+            answer = line.ask(_GET)
+            assert (answer.status, answer.body) == (200, _ANSWER.body)
+            assert [answer.header(name) for name, _ in _ANSWER.headers] == [
+                value for _, value in _ANSWER.headers
+            ]
+
+
+def test_a_load_of_a_number_of_requests(port: int, load_generator: Generator) -> None:
+    sample = load_generator.run(Load(port, 4, [_GET] * 100, None))
+    assert sample.answers == 100
+    assert 0 < sample.p50_ms <= sample.p99_ms
+
+
+def test_a_load_for_a_time(port: int, load_generator: Generator) -> None:
+    sample = load_generator.run(Load(port, 4, [_GET], 0.2))
+    assert sample.answers > 4
+    assert 0 < sample.busy <= 1.1
+
+
+@pytest.mark.parametrize("cut", [1, 20, -1])
+def test_an_answer_that_is_not_there_whole(cut: int) -> None:
+    data = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+    assert answer_end(data[:cut]) is None
+    assert answer_end(data) == answer_end(data + b"HTTP/1.1 200 OK\r\n") == len(data)
+
+
+def test_a_pool_keeps_its_set_at_its_size() -> None:
+    with Database.in_memory() as database:
+        pool = Pool(10, Random(1))
+        pool.fill(database)
+        members = database.set("bench", pool.key)
+        before = set(members)
+        for step in pool.steps(25):
+            assert (step.member in members) == (step.verb == "remove")
+            (members.add if step.verb == "add" else members.remove)(step.member)
+            assert members.size() in (10, 11)
+        assert members.size() == 10
+        assert set(members) != before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_processor_time_of_a_process() -> None:
+    before = cpu_seconds(os.getpid())
+    while cpu_seconds(os.getpid()) == before:
+        sum(range(100_000))

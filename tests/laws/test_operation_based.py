@@ -1,0 +1,168 @@
+"""The op-based family: each operation once, after all it follows, in any order of the others."""
+
+from __future__ import annotations
+
+from itertools import permutations
+from typing import Any, Final
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crdtdb.address import ObjectName
+from crdtdb.causal import NOTHING, Dot, VersionVector
+from crdtdb.datatype import Cut, OperationType
+from crdtdb.operations import read_operation
+from crdtdb.rows import read_folded
+from crdtdb.types import CATALOGUE
+from laws.states import OPERATION_BASED, reached
+from operations import all_operations
+from oracle.checks import check_books
+from replicas import Replica, Staged, missing
+from witness import WITNESS, in_catalogue
+
+every_type = pytest.mark.parametrize("type_name", OPERATION_BASED)
+
+
+def _kind(type_name: str) -> OperationType:
+    kind = CATALOGUE[type_name]
+    assert isinstance(kind, OperationType)
+    return kind
+
+
+def _folded(replica: Replica, type_name: str) -> Any:
+    """The materialised value of the object."""
+    with replica.store.snapshot() as snapshot:
+        folded = read_folded(snapshot, ObjectName("shop", type_name, "k").prefix)
+    return _kind(type_name).empty() if folded is None else folded
+
+
+@every_type
+@given(st.data())
+def test_concurrent_operations_commute(type_name: str, data: st.DataObject) -> None:
+    kind = _kind(type_name)
+    a, b, witness = data.draw(reached(type_name))
+    prepared: list[tuple[Dot, Any]] = []
+    for number, writer in enumerate((a, b), start=90):
+        operation = read_operation(type_name, data.draw(st.sampled_from(all_operations(type_name))))
+        if operation.__struct_config__.tag != "delete":
+            payload = kind.prepare(operation, _folded(writer, type_name))
+            if not isinstance(payload, Cut):
+                prepared.append(((number, 1), payload))
+        witness.pull(writer)
+    values = set()
+    for order in permutations(prepared):
+        folded = _folded(witness, type_name)
+        for dot, payload in order:
+            folded = kind.apply(folded, dot, payload)
+        values.add(repr(folded))
+    assert len(values) == 1
+
+
+@every_type
+@given(st.data())
+def test_folding_what_everybody_has_changes_nothing(type_name: str, data: st.DataObject) -> None:
+    replicas = data.draw(reached(type_name))
+    _exchange(replicas)
+    before = replicas[0].digest()
+    for replica in replicas[:2]:
+        replica.engine.fold(replica.seen, 0, 1_000)
+        check_books(replica.store)
+    newcomer = Replica(9)
+    newcomer.pull(replicas[0])
+    replicas[2].pull(replicas[0])
+    assert {replica.digest() for replica in [*replicas, newcomer]} == {before}
+
+
+def _exchange(replicas: list[Replica]) -> None:
+    for _ in range(2):
+        for replica, donor in permutations(replicas, 2):
+            replica.pull(donor)
+
+
+# Delivery -----------------------------------------------------------------------------------------
+
+
+class _Delivery:
+    """Three replicas of the witness, what they wrote, and what a reader may expect of them."""
+
+    STEPS: Final = ("note", "note", "delete", "pull", "pull", "stage", "claim", "claim", "settle")
+
+    def __init__(self) -> None:
+        self.replicas = [Replica(number) for number in (1, 2, 3)]
+        self._staged: dict[int, Staged] = {}
+        #: Each operation, and what its writer had seen.
+        self._notes: dict[Dot, VersionVector] = {}
+        #: Each delete, and what it had seen.
+        self._deletes: dict[Dot, VersionVector] = {}
+
+    def carry_out(self, step: str, number: int, other: int) -> None:
+        replica, donor = self.replicas[number], self.replicas[other]
+        before = replica.seen
+        match step:
+            case "note":
+                replica.do(WITNESS, "note")
+                self._notes[self._last_dot(replica)] = before
+            case "delete" if replica.do(WITNESS, "delete").changed:
+                self._deletes[self._last_dot(replica)] = before
+            case "pull":
+                replica.pull(donor)
+            case "stage":
+                self._staged[number] = replica.stage(donor)
+            case "claim" if number in self._staged:
+                replica.claim(self._staged[number])
+            case "settle":
+                _exchange(self.replicas)
+                replica.engine.fold(replica.seen, 0, 1_000)
+
+    def _last_dot(self, replica: Replica) -> Dot:
+        own = replica.engine.state.incarnation
+        return own, replica.seen.get(own)
+
+    def check(self) -> None:
+        for replica in self.replicas:
+            applied = [(incarnation, n) for incarnation, n in replica.value(WITNESS)]
+            deletes = [seen for dot, seen in self._deletes.items() if replica.seen.covers(dot)]
+            assert sorted(applied) == sorted(
+                dot
+                for dot in self._notes
+                if replica.seen.covers(dot) and not any(seen.covers(dot) for seen in deletes)
+            )
+            for position, dot in enumerate(applied):
+                assert not any(self._notes[dot].covers(later) for later in applied[position:])
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(_Delivery.STEPS), st.integers(0, 2), st.integers(0, 2)),
+        min_size=4,
+        max_size=30,
+    )
+)
+def test_each_operation_is_applied_once_and_after_all_it_follows(
+    steps: list[tuple[str, int, int]],
+) -> None:
+    with in_catalogue():
+        delivery = _Delivery()
+        for step in steps:
+            delivery.carry_out(*step)
+            delivery.check()
+        for replica in delivery.replicas:
+            check_books(replica.store)
+
+
+# Merging ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("type_name", CATALOGUE)
+@given(st.data())
+def test_taking_in_the_same_again_changes_nothing(type_name: str, data: st.DataObject) -> None:
+    """Of both families, whatever came in between."""
+    a, b, c = data.draw(reached(type_name))
+    staged = a.stage(b)
+    everything = Staged(missing(c.store, NOTHING), c.seen, 0)
+    for pages in (staged, everything):
+        a.claim(pages)
+        rows = a.rows()
+        a.claim(pages)
+        assert a.rows() == rows
