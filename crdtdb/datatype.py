@@ -109,6 +109,10 @@ class DataType:
         """
         msgspec.convert(payload, type=self.payload, strict=True)
 
+    def describe(self, payload: Payload) -> dict[str, Any]:
+        """What a payload says, for people who ask why an object reads as it does."""
+        return {}
+
 
 class StateType(DataType):
     """The state-based family."""
@@ -128,6 +132,10 @@ class StateType(DataType):
     def alive(self, live: Live) -> bool:
         """Do these live dots show something to users?"""
         return bool(live)
+
+    def decisive(self, live: Live) -> Collection[Dot]:
+        """The live dots that make what users read; the others are in force, but lose."""
+        return live.keys()
 
 
 class ScalarType(StateType):

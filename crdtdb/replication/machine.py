@@ -121,6 +121,11 @@ class Replication:
         return self._cluster.refusals
 
     @property
+    def pulls_from(self) -> str | None:
+        """The endpoint of the donor of the pull under way."""
+        return None if self._repair.pull is None else self._repair.pull.donor.endpoint
+
+    @property
     def staged_records(self) -> int:
         """Records of the pull under way that wait for its claim."""
         return 0 if self._repair.pull is None else self._repair.pull.size
@@ -157,6 +162,10 @@ class Replication:
     def committed(self, push: Push) -> list[Send]:
         """Spread a local commit to every member that can be reached. It is durable already."""
         return self._cluster.push(push)
+
+    def unreachable(self, endpoint: str) -> list[Send]:
+        """Frames for an endpoint were lost. A pull from there turns to another donor at once."""
+        return self._repair.on_lost(endpoint)
 
     def probe(self) -> bytes:
         """The frame to try an endpoint with that did not answer."""

@@ -175,6 +175,13 @@ class Repair:
             return self._next_pull()
         return []
 
+    def on_lost(self, endpoint: str) -> list[Send]:
+        """The donor cannot be reached: do not wait for it."""
+        if self.pull is not None and self.pull.donor.endpoint == endpoint:
+            self.pull = None
+            return self._next_pull()
+        return []
+
     # -- giving ---------------------------------------------------------------------------------
 
     def on_pull(self, peer: Peer, message: Pull) -> list[Send]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from crdtdb.address import OWN
 from crdtdb.causal import Dot
@@ -36,6 +37,9 @@ class CountingType(ScalarType):
         if not _accumulator.is_spent(live):
             step = _accumulator.reset(live, stamp.dot)
             yield Change(OWN, step.replaces, step.payload)
+
+    def describe(self, payload: Payload) -> dict[str, Any]:
+        return _accumulator.describe(payload)
 
     def alive(self, live: Live) -> bool:
         return not _accumulator.is_spent(live)

@@ -5,11 +5,13 @@ Both leave a mark in force; the flag is on when there are marks and none of them
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from typing import Any
 
 from crdtdb.address import OWN
+from crdtdb.causal import Dot
 from crdtdb.datatype import Change, Cut, Operation, ScalarType, Stamp, View
-from crdtdb.record import Live
+from crdtdb.record import Live, Payload
 
 __all__ = ["TYPE"]
 
@@ -39,6 +41,13 @@ class DisableWinsFlag(ScalarType):
             # says all that earlier "off" marks said, so it takes their place.
             off = [dot for dot, on in live.items() if not on]
             yield Change(OWN, {*view.observed(live), *off}, False)
+
+    def describe(self, payload: Payload) -> dict[str, Any]:
+        return {"value": payload}
+
+    def decisive(self, live: Live) -> Collection[Dot]:
+        value = self.value(live)
+        return [dot for dot, on in live.items() if on is value]
 
     def alive(self, live: Live) -> bool:
         return self.value(live)

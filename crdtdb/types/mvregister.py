@@ -51,6 +51,9 @@ class MultiValueRegister(ScalarType):
         super().check(dot, payload)
         check_stored(payload)
 
+    def describe(self, payload: Payload) -> dict[str, Any]:
+        return {"value": jsonvalue.load(payload)}
+
     def shows(self, live: Live) -> set[bytes]:
         return set(live.values())
 

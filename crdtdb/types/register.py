@@ -6,7 +6,7 @@ A write replaces every value it saw. Concurrent writes are all kept; the one wit
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from crdtdb import hlc, jsonvalue
@@ -46,6 +46,13 @@ class Register(ScalarType):
 
     def shows(self, live: Live) -> bytes | None:
         return live[self._winner(live)][1] if live else None
+
+    def describe(self, payload: Payload) -> dict[str, Any]:
+        time, text = payload
+        return {"value": jsonvalue.load(text), "time": time, "at_ms": hlc.milliseconds(time)}
+
+    def decisive(self, live: Live) -> Collection[Dot]:
+        return [self._winner(live)] if live else []
 
     def _winner(self, live: Live) -> Dot:
         return max(live, key=lambda dot: (live[dot][0], dot))

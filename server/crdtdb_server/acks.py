@@ -53,9 +53,10 @@ class Alone:
 
 
 class Ack(NamedTuple):
-    """How many must hold a write; None: all members."""
+    """How many must hold a write."""
 
-    count: int | None
+    #: None: all members.
+    wanted: int | None
     of_regions: bool = False
 
     def counted(self, holders: Holders) -> int:
@@ -63,7 +64,7 @@ class Ack(NamedTuple):
         return holders.regions if self.of_regions else holders.replicas
 
     def is_reached(self, holders: Holders) -> bool:
-        wanted = holders.members if self.count is None else self.count
+        wanted = holders.members if self.wanted is None else self.wanted
         return self.counted(holders) >= wanted
 
 

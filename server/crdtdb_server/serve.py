@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from random import SystemRandom
@@ -69,8 +70,11 @@ async def _until_told(database: Database, settings: Settings) -> None:
 async def live(database: Database, settings: Settings) -> AsyncIterator[LiveReplica]:
     """A database as a live replica, while the block lasts."""
     random = SystemRandom()
-    host, port = settings.host, settings.port
-    endpoint = settings.advertise or f"http://{settings.listen}"
+    host, port = settings.host, settings.port or _free_port(settings.host)
+    everywhere = host in ("0.0.0.0", "::")  # noqa: S104 - no address that others can use
+    endpoint = settings.advertise or (
+        "" if everywhere else f"http://{settings.listen.rpartition(':')[0]}:{port}"
+    )
     replication = Replication(
         database.engine,
         name=database.replica,
@@ -96,3 +100,12 @@ async def live(database: Database, settings: Settings) -> AsyncIterator[LiveRepl
             yield LiveReplica(url, service, network)
         finally:
             await network.close()
+
+
+def _free_port(host: str) -> int:
+    """A port for `--listen HOST:0`, chosen here because peers must be told of it."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.bind((host, 0))
+        port: int = probe.getsockname()[1]
+    return port

@@ -35,15 +35,16 @@ async def answer_write(
     headers = request.headers
     store_id = service.database.engine.state.store_id
     expects = expectations(headers, store_id, name)
-    ack, wait_s = ack_of(headers), wait_of(headers)
+    ack = ack_of(headers)
     transaction = Transaction(updates, expects, key_of(request), name)
     outcome = await service.carry_out(transaction, before=before)
     seen = service.seen if outcome.replayed is None else outcome.replayed
     answer = Answer(shown(outcome.results), seen, headers=_headers(outcome, store_id))
     if ack is None:
         return answer
-    wait_s -= perf_counter() - request.began
-    holders = await held(service.witnesses, ack, _written(outcome) or seen, wait_s)
+    # One bound for all waiting: for what the session has seen, for the commit, and now.
+    left_s = wait_of(headers) - (perf_counter() - request.began)
+    holders = await held(service.witnesses, ack, _written(outcome) or seen, left_s)
     return answer._replace(
         status=200 if ack.is_reached(holders) else 202,
         headers=(*answer.headers, (ACKED, str(ack.counted(holders)))),

@@ -275,6 +275,10 @@ HEADERS = [
     _condition("garbled condition", "If-Match", 'W/"1"'),
     _condition("condition for reads", "If-None-Match", "*"),
     _condition("condition over several", "If-Match", "*", "/v1/transactions", _INCREMENTS),
+    *(
+        _condition(f"acknowledgement {text!r}", "Crdtdb-Ack", text)
+        for text in ("", "0", "-1", "1000", "most", "ALL", "regions=", "regions=0", "all, all")
+    ),
     _condition("empty key", "Idempotency-Key", ""),
     _condition("key with a space", "Idempotency-Key", "a b"),
     _condition("two keys", "Idempotency-Key", "a, b"),

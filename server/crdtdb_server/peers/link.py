@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from random import Random
 from typing import Final, Protocol
 
@@ -54,6 +55,9 @@ class Hub(Protocol):
     def probe(self) -> bytes:
         """The frame to try a silent endpoint with."""
 
+    def lost(self, endpoint: str) -> None:
+        """Frames for an endpoint were lost."""
+
     async def deliver(self, sender: Sender, frames: list[bytes]) -> list[bytes]:
         """Take in frames; returns those that answer the sender."""
 
@@ -83,17 +87,23 @@ class Link:
         self._waiting: deque[bytes] = deque()
         self._waiting_bytes = 0
         self._wake = asyncio.Event()
+        self._sign_of_life = asyncio.Event()
         self._task = asyncio.create_task(self._run(), name=f"link {endpoint}")
 
     def send(self, frame: bytes) -> None:
         """Send a frame as soon as it goes; dropped while the endpoint is silent."""
         if self.trouble is not None:
+            self._hub.lost(self.endpoint)
             return
         self._waiting.append(frame)
         self._waiting_bytes += len(frame)
         while len(self._waiting) > _WAITING_FRAMES or self._waiting_bytes > _WAITING_BYTES:
             self._waiting_bytes -= len(self._waiting.popleft())
         self._wake.set()
+
+    def retry(self) -> None:
+        """There is a sign of life from there: end the wait for the next try."""
+        self._sign_of_life.set()
 
     async def close(self) -> None:
         """Stop; what waits is dropped."""
@@ -119,7 +129,7 @@ class Link:
                 await self._wake.wait()
                 frames = self._take()
             else:
-                await asyncio.sleep(backoff_s * self._random.uniform(0.5, 1.0))
+                await self._back_off(backoff_s * self._random.uniform(0.5, 1.0))
                 frames = [self._hub.probe()]
             try:
                 answer = await self._exchange(frames)
@@ -138,6 +148,12 @@ class Link:
             backoff_s = _BACKOFF_FIRST_S
             for frame in answer:
                 self.send(frame)
+
+    async def _back_off(self, most_s: float) -> None:
+        self._sign_of_life.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(most_s):
+                await self._sign_of_life.wait()
 
     async def _exchange(self, frames: list[bytes]) -> list[bytes]:
         """Post frames, take in what comes back; returns what that calls for."""
@@ -164,6 +180,7 @@ class Link:
         if self.trouble != trouble:
             _log.warning("peer not reachable", endpoint=self.endpoint, why=trouble)
         self.trouble = trouble
+        self._hub.lost(self.endpoint)
         self._waiting.clear()
         self._waiting_bytes = 0
         self._wake.clear()
@@ -194,4 +211,6 @@ def _described(error: BaseException) -> str:
         return "the link is cut (injected fault)"
     if isinstance(error, TimeoutError):
         return "no answer in time"
+    if isinstance(error, aiohttp.ClientConnectorError) and error.os_error.strerror:
+        return f"cannot connect: {error.os_error.strerror}"
     return f"{error}" or type(error).__name__

@@ -52,6 +52,7 @@ class Network:
         self._session: aiohttp.ClientSession | None = None
         self._ticking: asyncio.Task[None] | None = None
         self._started = asyncio.Event()
+        self._giving_up: asyncio.Task[None] | None = None
         self._reports = Signal()
         self._closed = False
         writer.hold()
@@ -108,12 +109,24 @@ class Network:
         self._dispatch([send for send in sends if send.endpoint != sender.address])
         return answers
 
+    def lost(self, endpoint: str) -> None:
+        """Frames for an endpoint were lost: a pull from there must not wait for an answer."""
+        if self.replication.pulls_from == endpoint and self._giving_up is None:
+            self._giving_up = asyncio.create_task(self._give_up(endpoint), name="give up a pull")
+
+    async def _give_up(self, endpoint: str) -> None:
+        sends = await self._writer.call(lambda: self.replication.unreachable(endpoint))
+        self._giving_up = None
+        self._dispatch(sends)
+
     async def receive(self, sender: Sender, frames: list[bytes]) -> list[bytes]:
         """The same for an exchange that a peer began, over a link that may be faulty.
 
         Raises LinkDown or PeerError.
         """
         await self.faults.cross(sender.name, "in")
+        if (link := self._links.get(sender.endpoint)) and link.trouble is not None:
+            link.retry()
         answers = await self.deliver(sender, frames)
         await self.faults.cross(sender.name, "out")
         return answers

@@ -1,0 +1,89 @@
+"""Why an object reads as it does: what is in force, who wrote it, what loses, what was cut.
+
+For people who look into a conflict. It shows the records as they are stored, a page of them at
+most, and lets the type say what each payload means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from crdtdb import address
+from crdtdb.address import ObjectName
+from crdtdb.causal import VersionVector, format_dot, format_incarnation
+from crdtdb.datatype import OperationType, StateType
+from crdtdb.operations import type_named
+from crdtdb.reading import PageQuery, Reading
+from crdtdb.record import Record, visible
+
+__all__ = ["explain"]
+
+_KINDS: Final = {
+    address.OWN: "own",
+    address.BASE: "base",
+    address.OPERATION: "operation",
+    address.MEMBER: "member",
+}
+
+
+def explain(
+    reading: Reading, name: ObjectName, names: Mapping[int, str], query: PageQuery
+) -> dict[str, Any]:
+    """The records of an object as of a reading, as a JSON document.
+
+    `names` are those of the replicas, as far as they are known, by incarnation; `query` says which
+    members of a collection. O(page), whatever the size of the object.
+    """
+    kind = type_named(name.type)
+    head = reading.head(name.prefix)
+    records: list[dict[str, Any]] = []
+    writers: set[int] = set()
+    more = False
+    for tail, record in reading.records(name, query):
+        if not record.live:
+            continue
+        if len(records) == query.limit:
+            more = True
+            break
+        records.append(_record(kind, tail, record, head.cut))
+        writers.update(incarnation for incarnation, _ in record.live)
+    writers.update(incarnation for incarnation, _ in head.context.items())
+    return {
+        "replicas": {format_incarnation(i): names.get(i) for i in sorted(writers)},
+        "context": _vector(head.context),
+        "cut": None if head.cut is None else _vector(head.cut),
+        "records": records,
+        "more": more,
+    }
+
+
+def _record(
+    kind: StateType | OperationType, tail: bytes, record: Record, cut: VersionVector | None
+) -> dict[str, Any]:
+    live = visible(record.live, cut)
+    decisive = kind.decisive(live) if isinstance(kind, StateType) else live.keys()
+    document: dict[str, Any] = {"kind": _KINDS[tail[:1]]}
+    if tail.startswith(address.MEMBER):
+        document["member"] = address.member_value(tail)
+    document["context"] = _vector(record.context)
+    document["entries"] = [
+        {"dot": format_dot(dot), "state": _state(dot in live, dot in decisive)}
+        | (
+            {"value": kind.value(payload)}
+            if isinstance(kind, OperationType) and tail == address.BASE
+            else kind.describe(payload)
+        )
+        for dot, payload in sorted(record.live.items())
+    ]
+    return document
+
+
+def _state(is_live: bool, is_decisive: bool) -> str:
+    if not is_live:
+        return "cut"
+    return "wins" if is_decisive else "loses"
+
+
+def _vector(vector: VersionVector) -> dict[str, int]:
+    return {format_incarnation(i): counter for i, counter in sorted(vector.items())}
