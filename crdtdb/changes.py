@@ -74,6 +74,8 @@ class ChangeCursor(NamedTuple):
                 raise BadToken("the cursor is damaged; start over without one")
             mark, store_id, sequence, flat = _decode(inner[1:])
             base = VersionVector.from_flat(flat)
+            if not 0 <= sequence < 1 << 63:
+                raise BadToken("the cursor names a place that no sequence has")
         except (ValueError, msgspec.MsgspecError) as error:
             raise BadToken("the cursor cannot be read; send it as it was given") from error
         if mark != codec.fingerprint(cluster):

@@ -21,8 +21,10 @@ from typing import Any, ClassVar, Final, NamedTuple, Protocol
 import msgspec
 
 from crdtdb import address
-from crdtdb.causal import Dot
+from crdtdb.causal import Dot, VersionVector
+from crdtdb.errors import BadRequest, Field
 from crdtdb.jsonvalue import JsonValue
+from crdtdb.limits import LIMITS
 from crdtdb.record import Live, Payload
 
 __all__ = [
@@ -34,6 +36,7 @@ __all__ = [
     "Delete",
     "Operation",
     "OperationType",
+    "Restored",
     "ScalarType",
     "Stamp",
     "StateType",
@@ -74,6 +77,14 @@ class Cut(NamedTuple):
     """Everything in the object that the operation observed is dead. O(1), whatever the size."""
 
 
+class Restored(NamedTuple):
+    """One operation, as a caller would write it, of those that write an exported value again."""
+
+    plain: dict[str, Any]
+    #: Its read context; None: it has none.
+    seen: VersionVector | None = None
+
+
 class View(Protocol):
     """What a type may look at: the visible live dots of the object's records."""
 
@@ -108,6 +119,17 @@ class DataType:
         What a peer sends is checked so before it is merged.
         """
         msgspec.convert(payload, type=self.payload, strict=True)
+
+    def portions(self, value: JsonValue) -> Iterator[JsonValue]:
+        """What users read, as `restore` takes it: whole, unless that could be too much."""
+        yield value
+
+    @abstractmethod
+    def restore(self, value: JsonValue) -> Iterator[Restored]:
+        """The operations that write an exported value; they add to what is there already.
+
+        Raises BadRequest for what is not such a value.
+        """
 
     def describe(self, payload: Payload) -> dict[str, Any]:
         """What a payload says, for people who ask why an object reads as it does."""
@@ -160,6 +182,13 @@ class CollectionType(StateType):
 
     def places(self, tail: bytes) -> bool:
         return tail.startswith(address.MEMBER)
+
+    def restore(self, value: JsonValue) -> Iterator[Restored]:
+        """The members that a page showed are added."""
+        if not isinstance(value, list):
+            raise BadRequest("`value` is a list of members", Field("value", "not a list"))
+        for start in range(0, len(value), LIMITS.operation_values):
+            yield Restored({"op": "add", "values": value[start : start + LIMITS.operation_values]})
 
     def entry(self, tail: bytes, live: Live) -> JsonValue:
         """What a page shows of one member that is alive."""

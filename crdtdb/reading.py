@@ -19,7 +19,7 @@ from crdtdb.head import FRESH, Head
 from crdtdb.jsonvalue import JsonValue
 from crdtdb.limits import LIMITS
 from crdtdb.operations import type_named
-from crdtdb.record import visible
+from crdtdb.record import Record, visible
 from crdtdb.rows import read_folded, read_head, read_record, scan_heads, scan_records
 from crdtdb.state import STATE_KEY, read_state
 from crdtdb.store.base import Snapshot, Table
@@ -112,26 +112,34 @@ class Reading:
         kind = _collection(name)
         if not head.exists:
             return Page([], None)
+        items: list[JsonValue] = []
+        position = b""
+        for tail, record in self.records(name, query):
+            live = visible(record.live, head.cut)
+            if not kind.alive(live):
+                continue
+            if len(items) == query.limit:
+                return Page(items, position)
+            position = tail
+            items.append(kind.entry(tail, live))
+        return Page(items, None)
+
+    def records(self, name: ObjectName, query: PageQuery) -> Iterator[tuple[bytes, Record]]:
+        """The records of an object by tail: of a collection those in the range, lazily."""
         prefix = name.prefix
-        members = prefix + address.MEMBER
-        start = members + (query.start or b"")
-        end = address.after(members) if query.end is None else members + query.end
+        if type_named(name.type).collection:
+            members = prefix + address.MEMBER
+            start = members + (query.start or b"")
+            end = address.after(members) if query.end is None else members + query.end
+        else:
+            start, end = prefix, address.after(prefix)
         if query.after is not None:
             if query.reverse:
                 end = min(end or query.after, prefix + query.after)
             else:
                 start = max(start, prefix + query.after + b"\0")
-        items: list[JsonValue] = []
-        tail = b""
         for at, record in scan_records(self._snapshot, start, end, reverse=query.reverse):
-            live = visible(record.live, head.cut)
-            if not kind.alive(live):
-                continue
-            if len(items) == query.limit:
-                return Page(items, tail)
-            tail = at[len(prefix) :]
-            items.append(kind.entry(tail, live))
-        return Page(items, None)
+            yield at[len(prefix) :], record
 
     def keys(
         self, bucket: str, type_name: str, start: str, after: str | None, limit: int
@@ -182,9 +190,10 @@ class Reading:
             objects += head.exists
         return Digest(digest, objects)
 
-    def existing(self, prefix: bytes) -> Iterator[ObjectName]:
-        """The objects that exist below an address prefix."""
-        for at, head in scan_heads(self._snapshot, prefix, address.after(prefix)):
+    def existing(self, prefix: bytes, start: bytes = b"") -> Iterator[ObjectName]:
+        """The objects that exist below an address prefix, from an address on."""
+        first = max(prefix, start)
+        for at, head in scan_heads(self._snapshot, first, address.after(prefix)):
             if head.exists:
                 yield address.name_of(at)
 

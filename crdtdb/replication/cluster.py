@@ -102,11 +102,14 @@ class Cluster:
         return self.commit(adding(self.me, *gone))
 
     def settle_if_confirmed(self) -> None:
-        """The identity goes on once every member has said that it knows no more of its dots."""
+        """The identity goes on once every member has said that it knows no more of its dots.
+
+        Earlier incarnations of this very replica are not asked: nobody speaks for them any more.
+        """
+        gone = predecessors(self.members.values(), self.me)
         self.settled = all(
-            member == self.incarnation
-            or ((peer := self.peers.get(member)) is not None and peer.confirmed)
-            for member in self.members
+            (peer := self.peers.get(member)) is not None and peer.confirmed
+            for member in self.members.keys() - {self.incarnation, *gone}
         )
 
     # -- writing --------------------------------------------------------------------------------

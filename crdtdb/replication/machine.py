@@ -179,6 +179,8 @@ class Replication:
             return sends + self._begin()
         sends += [Send(whom, self._repair.digest()) for whom in self._early.overdue(now_ms)]
         sends += self._repair.tick()
+        if not self._cluster.settled:
+            self._cluster.settle_if_confirmed()
         sends += self._cluster.correct_membership()
         self._fold()
         return sends

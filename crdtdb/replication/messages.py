@@ -7,7 +7,7 @@ in it: the transport says so once per exchange (`Sender`), which keeps an idle d
 
 from __future__ import annotations
 
-from typing import Final, TypeAlias
+from typing import Annotated, Final, TypeAlias
 
 import msgspec
 
@@ -38,6 +38,10 @@ __all__ = [
 
 _VERSION: Final = 1
 
+_Incarnation: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
+#: Of operations or of places in a sequence.
+_Counter: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+
 
 class _Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """Base of all messages."""
@@ -47,7 +51,7 @@ class Sender(_Message, frozen=True):
     """Who speaks. `endpoint` is where it can be reached; empty if only answers reach it."""
 
     cluster: str
-    incarnation: int
+    incarnation: _Incarnation
     name: str
     region: str
     endpoint: str
@@ -63,13 +67,13 @@ class Hello(_Message, tag=1, frozen=True):
     """I have just started; do you know operations of mine that I do not?"""
 
     #: The counter of my latest operation.
-    own: int
+    own: _Counter
 
 
 class Welcome(_Message, tag=2, frozen=True):
     """The answer to Hello: the latest counter of yours that I have seen."""
 
-    known: int
+    known: _Counter
 
 
 class Digest(_Message, tag=3, frozen=True):
@@ -86,7 +90,7 @@ class Same(_Message, tag=4, frozen=True):
     seen: int
     time: int
     store_id: int
-    sequence: int
+    sequence: _Counter
 
 
 class Summary(_Message, tag=5, frozen=True):
@@ -108,7 +112,7 @@ class Pull(_Message, tag=6, frozen=True):
 
     session: int
     store_id: int
-    since: int
+    since: _Counter
     seen: list[int]
 
 
@@ -123,9 +127,9 @@ class Page(_Message, tag=7, frozen=True):
     """Some records; at the head of the sequence with a claim. Echoes the request."""
 
     session: int
-    since: int
+    since: _Counter
     store_id: int
-    next: int
+    next: _Counter
     records: list[tuple[bytes, bytes]]
     claim: Claim | None
 
@@ -133,9 +137,9 @@ class Page(_Message, tag=7, frozen=True):
 class Push(_Message, tag=8, frozen=True):
     """What one commit changed (`crdtdb.transaction.Push`)."""
 
-    origin: int
-    first: int
-    last: int
+    origin: _Incarnation
+    first: _Counter
+    last: _Counter
     deps: list[int]
     time: int
     records: list[tuple[bytes, bytes]]
@@ -144,8 +148,8 @@ class Push(_Message, tag=8, frozen=True):
 class Received(_Message, tag=9, frozen=True):
     """The answer to a push: so much of this origin is durable here."""
 
-    origin: int
-    counter: int
+    origin: _Incarnation
+    counter: _Counter
 
 
 class Refused(_Message, tag=10, frozen=True):

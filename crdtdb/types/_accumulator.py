@@ -19,14 +19,14 @@ that an incarnation has dots for fill less than 16.
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Annotated, NamedTuple, TypeAlias
+from typing import Annotated, Any, NamedTuple, TypeAlias
 
 from msgspec import Meta
 
-from crdtdb.causal import Dot
+from crdtdb.causal import Dot, format_dot
 from crdtdb.record import Live, Payload
 
-__all__ = ["PayloadType", "Sums", "accumulate", "check", "is_spent", "reset", "total"]
+__all__ = ["PayloadType", "Sums", "accumulate", "check", "describe", "is_spent", "reset", "total"]
 
 _Number: TypeAlias = int | Annotated[bytes, Meta(max_length=16)]
 _Baseline: TypeAlias = tuple[int, int, _Number, _Number]
@@ -100,6 +100,24 @@ def check(dot: Dot, payload: Payload) -> None:
     numbers = [added, taken, *(number for line in lines for number in line[2:])]
     if any(isinstance(number, int) and number < 0 for number in numbers):
         raise ValueError("totals only grow")
+
+
+def describe(payload: Payload) -> dict[str, Any]:
+    """A payload in names: the accumulator, its totals, and what resets took of which."""
+    incarnation, counter, added, taken, lines = payload
+    return {
+        "accumulator": format_dot((incarnation, counter)),
+        "added": _unpack(added),
+        "taken": _unpack(taken),
+        "baselines": [
+            {
+                "accumulator": format_dot((inc, n)),
+                "added": _unpack(base_added),
+                "taken": _unpack(base_taken),
+            }
+            for inc, n, base_added, base_taken in lines
+        ],
+    }
 
 
 def total(live: Live) -> int:

@@ -7,9 +7,10 @@ from typing import Any
 
 from crdtdb.address import OWN
 from crdtdb.causal import Dot
-from crdtdb.datatype import Change, Cut, ScalarType, Stamp, View
+from crdtdb.datatype import Change, Cut, Restored, ScalarType, Stamp, View
+from crdtdb.jsonvalue import JsonValue
 from crdtdb.record import Live, Payload
-from crdtdb.types import _accumulator
+from crdtdb.types import _accumulator, _steps
 from crdtdb.types._accumulator import Sums
 
 __all__ = ["CountingType"]
@@ -37,6 +38,13 @@ class CountingType(ScalarType):
         if not _accumulator.is_spent(live):
             step = _accumulator.reset(live, stamp.dot)
             yield Change(OWN, step.replaces, step.payload)
+
+    def portions(self, value: JsonValue) -> Iterator[JsonValue]:
+        assert isinstance(value, int)
+        return _steps.portions(value)
+
+    def restore(self, value: JsonValue) -> Iterator[Restored]:
+        return _steps.steps(value)
 
     def describe(self, payload: Payload) -> dict[str, Any]:
         return _accumulator.describe(payload)

@@ -10,8 +10,10 @@ from typing import Any
 
 from crdtdb.address import OWN
 from crdtdb.causal import Dot
-from crdtdb.datatype import Change, Cut, Operation, ScalarType, Stamp, View
+from crdtdb.datatype import Change, Cut, Operation, Restored, ScalarType, Stamp, View
+from crdtdb.jsonvalue import JsonValue
 from crdtdb.record import Live, Payload
+from crdtdb.types._switch import switched
 
 __all__ = ["TYPE"]
 
@@ -51,6 +53,9 @@ class DisableWinsFlag(ScalarType):
 
     def alive(self, live: Live) -> bool:
         return self.value(live)
+
+    def restore(self, value: JsonValue) -> Iterator[Restored]:
+        return switched(value)
 
     def value(self, live: Live) -> bool:
         return bool(live) and all(live.values())

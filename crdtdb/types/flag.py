@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from crdtdb.address import OWN
-from crdtdb.datatype import Change, Cut, Operation, ScalarType, Stamp, View
+from crdtdb.datatype import Change, Cut, Operation, Restored, ScalarType, Stamp, View
+from crdtdb.jsonvalue import JsonValue
 from crdtdb.record import Live
+from crdtdb.types._switch import switched
 
 __all__ = ["TYPE"]
 
@@ -33,6 +35,9 @@ class EnableWinsFlag(ScalarType):
             yield Change(OWN, live.keys(), None)
         elif observed := view.observed(live):
             yield Change(OWN, observed)
+
+    def restore(self, value: JsonValue) -> Iterator[Restored]:
+        return switched(value)
 
     def value(self, live: Live) -> bool:
         return bool(live)

@@ -7,10 +7,12 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from crdtdb.datatype import Change, Cut, Operation, Stamp, View
+from crdtdb.datatype import Change, Cut, Operation, Restored, Stamp, View
+from crdtdb.jsonvalue import JsonValue
 from crdtdb.limits import LIMITS
 from crdtdb.types._accumulator import Sums
 from crdtdb.types._counting import CountingType
+from crdtdb.types._steps import steps
 
 __all__ = ["TYPE"]
 
@@ -29,6 +31,9 @@ class GrowingCounter(CountingType):
     def mutate(self, operation: Operation, view: View, stamp: Stamp) -> Iterator[Change | Cut]:
         assert isinstance(operation, Increment)
         return self.add(view, stamp, Sums(operation.by, 0))
+
+    def restore(self, value: JsonValue) -> Iterator[Restored]:
+        return steps(value, least=0)
 
 
 TYPE = GrowingCounter()

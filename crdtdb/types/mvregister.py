@@ -11,9 +11,9 @@ from typing import Any
 
 from crdtdb import jsonvalue
 from crdtdb.address import OWN
-from crdtdb.causal import Dot
-from crdtdb.datatype import Change, Cut, Operation, ScalarType, Stamp, View
-from crdtdb.errors import Field, TooLarge
+from crdtdb.causal import NOTHING, Dot
+from crdtdb.datatype import Change, Cut, Operation, Restored, ScalarType, Stamp, View
+from crdtdb.errors import BadRequest, Field, TooLarge
 from crdtdb.jsonvalue import JsonValue
 from crdtdb.limits import LIMITS
 from crdtdb.record import Live, Payload
@@ -50,6 +50,16 @@ class MultiValueRegister(ScalarType):
     def check(self, dot: Dot, payload: Payload) -> None:
         super().check(dot, payload)
         check_stored(payload)
+
+    def restore(self, value: JsonValue) -> Iterator[Restored]:
+        """The first value replaces what is there; the others, written as if blind, join it."""
+        if not isinstance(value, list) or len(value) > LIMITS.siblings:
+            raise BadRequest(
+                f"`value` is a list of at most {LIMITS.siblings} concurrent values",
+                Field("value", "no such list", LIMITS.siblings),
+            )
+        for i, one in enumerate(value):
+            yield Restored({"op": "set", "value": one}, NOTHING if i else None)
 
     def describe(self, payload: Payload) -> dict[str, Any]:
         return {"value": jsonvalue.load(payload)}

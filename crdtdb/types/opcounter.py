@@ -7,15 +7,17 @@ Baquero et al. 2017). A reset is exact at no extra cost: it cuts the steps it sa
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 from msgspec import Meta
 
 from crdtdb.causal import Dot
-from crdtdb.datatype import Cut, Operation, OperationType
+from crdtdb.datatype import Cut, Operation, OperationType, Restored
 from crdtdb.jsonvalue import JsonValue
 from crdtdb.limits import LIMITS
 from crdtdb.record import Payload
+from crdtdb.types import _steps
 
 __all__ = ["TYPE"]
 
@@ -52,6 +54,16 @@ class OperationCounter(OperationType):
                 return -by
             case _:
                 return Cut()
+
+    def portions(self, value: JsonValue) -> Iterator[JsonValue]:
+        assert isinstance(value, int)
+        return _steps.portions(value)
+
+    def restore(self, value: JsonValue) -> Iterator[Restored]:
+        return _steps.steps(value)
+
+    def describe(self, payload: Payload) -> dict[str, Any]:
+        return {"by": payload}
 
     def empty(self) -> Any:
         return "0"

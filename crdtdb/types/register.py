@@ -12,7 +12,7 @@ from typing import Any
 from crdtdb import hlc, jsonvalue
 from crdtdb.address import OWN
 from crdtdb.causal import Dot
-from crdtdb.datatype import Change, Cut, Operation, ScalarType, Stamp, View
+from crdtdb.datatype import Change, Cut, Operation, Restored, ScalarType, Stamp, View
 from crdtdb.jsonvalue import JsonValue
 from crdtdb.record import Live, Payload
 from crdtdb.types._stored import check_stored, stored
@@ -46,6 +46,9 @@ class Register(ScalarType):
 
     def shows(self, live: Live) -> bytes | None:
         return live[self._winner(live)][1] if live else None
+
+    def restore(self, value: JsonValue) -> Iterator[Restored]:
+        yield Restored({"op": "set", "value": value})
 
     def describe(self, payload: Payload) -> dict[str, Any]:
         time, text = payload

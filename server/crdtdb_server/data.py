@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from crdtdb import jsonvalue
 from crdtdb.address import ObjectName
 from crdtdb.database import check_name, summary, too_many
 from crdtdb.errors import BadRequest, Field
+from crdtdb.explain import explain
 from crdtdb.handles import Written
 from crdtdb.head import Head
 from crdtdb.limits import LIMITS
 from crdtdb.operations import type_named
 from crdtdb.reading import Reading
+from crdtdb.replication.members import read_members
 from crdtdb.transaction import Result, Update
 from crdtdb_server.conditions import entity_tag, is_unchanged
 from crdtdb_server.documents import dump, read_json
 from crdtdb_server.exchange import Answer, Headers, Request
-from crdtdb_server.parameters import Part, part_of_query
+from crdtdb_server.parameters import Part, boolean, part_of_query
 from crdtdb_server.service import Service
 from crdtdb_server.writing import answer_write
 
@@ -42,7 +45,9 @@ async def get_object(service: Service, request: Request) -> Answer:
     """
     name = ObjectName(*request.names)
     check_name(name)
-    part = part_of_query(name.type, request.query)
+    query = dict(request.query)
+    explained = boolean(query.pop("explain", "false"), "explain")
+    part = part_of_query(name.type, query)
     store_id = service.database.engine.state.store_id
     with service.database.reading() as reading:
         head = reading.head(name.prefix)
@@ -53,7 +58,23 @@ async def get_object(service: Service, request: Request) -> Answer:
         if request.method == "HEAD":
             return Answer(b"", seen, headers=headers)
         document = object_document(service, reading, name, part, head)
+        if explained:
+            document["explain"] = _explanation(service, reading, name, part)
     return Answer(dump(document), seen, headers=headers)
+
+
+def _explanation(
+    service: Service, reading: Reading, name: ObjectName, part: Part
+) -> dict[str, Any]:
+    """Why the part reads as it does."""
+    database = service.database
+    names = {member.incarnation: member.name for member in read_members(reading).values()}
+    names[database.engine.state.incarnation] = database.replica
+    query = part.query.page(part.query.identity(name))
+    if part.member:
+        start = jsonvalue.encode(part.member[0])
+        query = query._replace(start=start, end=start + b"\0")
+    return explain(reading, name, names, query)
 
 
 def object_document(

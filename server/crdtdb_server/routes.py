@@ -45,12 +45,13 @@ class Route(NamedTuple):
 
 
 _OBJECT: Final = "/v1/buckets/{bucket}/{type}/{key}"
+_READ: Final = READ_PARAMETERS | {"explain"}
 _PAGE: Final = frozenset({"after", "limit"})
 _SEEN: Final = frozenset({"seen"})
 _BODY: Final = LIMITS.body_bytes
 
 ROUTES: Final = (
-    Route("GET", _OBJECT, data.get_object, Access.READ, "Read an object", READ_PARAMETERS),
+    Route("GET", _OBJECT, data.get_object, Access.READ, "Read an object", _READ),
     Route("POST", _OBJECT, data.post_object, Access.WRITE, "Change an object", body_bytes=_BODY),
     Route("PUT", _OBJECT, data.put_object, Access.WRITE, "Set a register", _SEEN, _BODY),
     Route("DELETE", _OBJECT, data.delete_object, Access.WRITE, "Delete an object", _SEEN),

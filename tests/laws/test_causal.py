@@ -11,9 +11,7 @@ from laws.vectors import dots, vectors
 
 
 @given(vectors, vectors, vectors)
-def test_join_and_meet_make_a_lattice(
-    a: VersionVector, b: VersionVector, c: VersionVector
-) -> None:
+def test_join_and_meet_make_a_lattice(a: VersionVector, b: VersionVector, c: VersionVector) -> None:
     assert a.join(b) == b.join(a)
     assert a.meet(b) == b.meet(a)
     assert a.join(b.join(c)) == a.join(b).join(c)

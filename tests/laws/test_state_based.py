@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from crdtdb import record
 from crdtdb.address import ObjectName
-from crdtdb.causal import NOTHING, Dot
+from crdtdb.causal import NOTHING, Dot, VersionVector
 from crdtdb.datatype import NO_PAYLOAD, Change, Delete, Stamp, StateType
 from crdtdb.operations import read_operation
 from crdtdb.record import EMPTY, Live, Record, after, visible
@@ -81,9 +81,7 @@ def test_what_the_filter_of_a_pull_skips_would_change_nothing(
 
 @every_type
 @given(st.data())
-def test_a_cut_may_be_made_before_a_join_or_after_it(
-    type_name: str, data: st.DataObject
-) -> None:
+def test_a_cut_may_be_made_before_a_join_or_after_it(type_name: str, data: st.DataObject) -> None:
     replicas = data.draw(reached(type_name))
     cut = data.draw(st.sampled_from(replicas)).seen
     for states in held(replicas):
@@ -92,7 +90,7 @@ def test_a_cut_may_be_made_before_a_join_or_after_it(
             assert before == visible(joined(a, b).record.live, cut)
 
 
-def _cut(state: Held, cut: record.VersionVector) -> Held:
+def _cut(state: Held, cut: VersionVector) -> Held:
     return Held(Record(visible(state.record.live, cut), state.record.context), state.seen)
 
 

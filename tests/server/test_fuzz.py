@@ -36,7 +36,7 @@ _path = st.one_of(
 )
 _query = st.lists(
     st.tuples(
-        st.sampled_from([*_FIELDS, "prefix", "values", "dry_run", "x"]),
+        st.sampled_from([*_FIELDS, "explain", "prefix", "values", "dry_run", "x"]),
         st.sampled_from(
             ["1", "0", "true", "%22a%22", "null", "", "%", "AAAA", "[1,2]", "%00", "9" * 30]
         ),

@@ -227,6 +227,7 @@ QUERIES = [
     _get("limit 1.0", _SET + "?limit=1.0", 400, "bad-request", "limit"),
     _get("limit in Arabic digits", _SET + "?limit=%D9%A1", 400, "bad-request", "limit"),
     _get("limit of many digits", _SET + "?limit=" + "9" * 5_000, 400, "bad-request", "limit"),
+    _get("explain", _SET + "?explain=1", 400, "bad-request", "explain"),
     _get("reverse", _SET + "?reverse=1", 400, "bad-request", "reverse"),
     _get("made-up cursor", _SET + "?after=AAAA", 400, "bad-request", "after"),
     _get("cursor that is no base64", _SET + "?after=!", 400, "bad-request", "after"),

@@ -45,7 +45,7 @@ async def test_a_silent_member_is_named_and_time_passes() -> None:
         )
         before, name, at_least = _stale(await eu.get("/v1/nothing"))
         assert (name, at_least) == ("us-1", False)
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.5)
         after, _, _ = _stale(await eu.get("/v1/nothing"))
         assert after >= before + 0.2
         eu.mend(us)

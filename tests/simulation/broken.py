@@ -36,7 +36,7 @@ class Broken(NamedTuple):
     plant: Callable[[], AbstractContextManager[None]]
     checks: frozenset[str]
     #: Circumstances that it takes, of the run's plan.
-    given: Mapping[str, Any] = MappingProxyType({})
+    given: Mapping[str, Any] = MappingProxyType({"rolls_back": False})
 
 
 @contextmanager
@@ -194,7 +194,11 @@ BROKEN: Final[dict[str, Broken]] = {
         Broken(push_over_a_gap, _WRONG_READ | {"causality"}),
         Broken(lost_fsync, frozenset({"durability"})),
         Broken(pages_as_they_come, _WRONG_READ),
-        Broken(session_that_moves_on, _WRONG_READ),
+        Broken(
+            session_that_moves_on,
+            _WRONG_READ | {"heads", "digest"},
+            {"rolls_back": False, "page_records": 4, "late": 0, "commit_ms": 30},
+        ),
         Broken(
             identity_unasked,
             frozenset({"dot-reuse"}),

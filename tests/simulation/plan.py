@@ -23,6 +23,8 @@ class Plan(NamedTuple):
     #: Do disks come back as they were some time ago?
     rolls_back: bool
     weather: Weather
+    #: How many objects users work on: few meet more, many are more like a real database.
+    objects: int
     #: How long users and faults go on.
     busy_ms: int
     #: Mean time between two group commits, of all machines together.
@@ -51,6 +53,7 @@ def draw_plan(seed: int) -> Plan:
             delay_ms=(1, random.choice((5, 40, 200))),
             straggling=0.1 * rough,
         ),
+        objects=random.randint(3, 20),
         busy_ms=random.randint(6_000, 12_000),
         commit_ms=random.randint(40, 90),
         fault_ms=random.randint(700, 2_000),

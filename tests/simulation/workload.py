@@ -17,10 +17,9 @@ _BUCKETS: Final = ("shop", "shops")
 _KEYS: Final = ("k", "k1", "other")
 
 
-def workload(random: Random) -> Requests:
+def workload(random: Random, objects: int) -> Requests:
     """Requests for one run. The op-based family is always there: folding is most at risk."""
     requests = Requests(random)
     names = [ObjectName(*parts) for parts in product(_BUCKETS, CATALOGUE, _KEYS)]
-    requests.names = random.sample(names, random.randint(8, 20))
-    requests.names.append(ObjectName("shop", "opcounter", "k"))
+    requests.names = [ObjectName("shop", "opcounter", "k"), *random.sample(names, objects - 1)]
     return requests
