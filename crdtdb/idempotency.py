@@ -17,7 +17,7 @@ import msgspec
 
 from crdtdb import codec
 from crdtdb.causal import VersionVector
-from crdtdb.errors import IdempotencyMismatch
+from crdtdb.errors import IdempotencyMismatch, StorageFailed
 from crdtdb.store.base import Snapshot, Table
 from crdtdb.transaction import IdempotencyKey, Result
 
@@ -27,9 +27,11 @@ __all__ = ["KEPT_MS", "KeptAnswers", "Replay"]
 KEPT_MS: Final = 24 * 3_600_000
 _ANSWERS: Final = b"idempotency/answer/"
 _TIMES: Final = b"idempotency/time/"
-#: Expired keys forgotten with each commit that keeps a new one.
+#: Expired keys forgotten for each new one.
 _FORGOTTEN: Final = 4
 _VERSION: Final = 1
+#: A clock may show anything; what is kept has 8 bytes for it.
+_LATEST_MS: Final = 1 << 62
 
 
 class _Row(msgspec.Struct, array_like=True):
@@ -55,16 +57,24 @@ class KeptAnswers:
 
     def __init__(self, snapshot: Snapshot, now_ms: int) -> None:
         self._snapshot = snapshot
-        self._now_ms = now_ms
+        self._now_ms = min(max(now_ms, 0), _LATEST_MS)
         self._rows: dict[bytes, bytes | None] = {}
 
     def replay(self, key: IdempotencyKey) -> Replay | None:
-        """The first answer, if the key is known. Raises IdempotencyMismatch for another request."""
+        """The first answer, if the key is known.
+
+        Raises IdempotencyMismatch for another request, StorageFailed for a damaged answer.
+        """
         at = _ANSWERS + key.text.encode()
         data = self._rows.get(at) or self._snapshot.get(Table.META, at)
         if data is None:
             return None
-        row: _Row = codec.unpack_whole(_VERSION, data, _decoder)
+        try:
+            row: _Row = codec.unpack_whole(_VERSION, data, _decoder)
+        except codec.FormatError as error:
+            raise StorageFailed(
+                f"the answer to {key.text!r} is damaged on disk ({error})"
+            ) from error
         if row.until_ms <= self._now_ms:
             return None
         if row.request != key.request:
@@ -93,7 +103,8 @@ class KeptAnswers:
         """META rows to write: answers to keep, and a few that may be forgotten."""
         if self._rows:
             due = _TIMES + self._now_ms.to_bytes(8, "big")
-            for at, _ in islice(self._snapshot.scan(Table.META, _TIMES, due), _FORGOTTEN):
+            room = _FORGOTTEN * (len(self._rows) // 2)
+            for at, _ in islice(self._snapshot.scan(Table.META, _TIMES, due), room):
                 text = at[len(_TIMES) + 8 :]
                 self._rows.setdefault(_ANSWERS + text, None)
                 self._rows[at] = None

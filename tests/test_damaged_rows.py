@@ -21,13 +21,17 @@ from crdtdb.replication.messages import Page, Pull
 from crdtdb.rows import WIDE_CUT_ROWS
 from crdtdb.state import STATE_KEY
 from crdtdb.store.base import Table
-from crdtdb.transaction import Erase
-from replicas import Replica
+from crdtdb.transaction import Erase, IdempotencyKey, Transaction
+from replicas import Replica, update
 
 CART: Final = ObjectName("shop", "set", "cart")
 MILK: Final = address.member(CART, "milk")
 VIEWS: Final = ObjectName("shop", "counter", "views")
 LOG: Final = ObjectName("shop", "opcounter", "log")
+TITLE: Final = ObjectName("shop", "register", "title")
+KEY: Final = IdempotencyKey("once", 1)
+#: The row that repeats the answer to it.
+ANSWER: Final = b"idempotency/answer/once"
 
 #: A record row begins with its place in the sequence, which is no part of the record.
 _PLACE: Final = 8
@@ -41,6 +45,7 @@ def written() -> Replica:
     a.do("opcounter", "increment", key="log")
     a.do("gset", "add", value=1)
     a.commit(Erase(address.type_prefix("shop", "gset")))
+    set_title_once(a)
     return a
 
 
@@ -81,6 +86,14 @@ def do(name: ObjectName, op: str, **arguments: Any) -> Attempt:
 
 def erase(prefix: bytes) -> Attempt:
     return lambda a: a.commit(Erase(prefix))
+
+
+def set_title_once(a: Replica) -> None:
+    """With an idempotency key."""
+    update_title = update(TITLE, {"op": "set", "value": "Shop"})
+    (outcome,) = a.engine.commit([Transaction((update_title,), key=KEY)]).outcomes
+    if outcome.error is not None:
+        raise outcome.error
 
 
 def digest(a: Replica) -> Any:
@@ -172,6 +185,12 @@ def test_a_damaged_record_of_a_cut() -> None:
         refused(a, [give, feed])
         a.do("gset", "add", value=2)
         refused(a, [erase(prefix)])
+        goes_on(a)
+
+
+def test_a_damaged_answer_that_was_kept_for_a_key() -> None:
+    for a, _ in damaged(Table.META, ANSWER):
+        refused(a, [set_title_once])
         goes_on(a)
 
 

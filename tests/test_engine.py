@@ -12,7 +12,7 @@ from crdtdb.causal import NOTHING
 from crdtdb.datatype import Delete
 from crdtdb.errors import NoSpace, UnknownType
 from crdtdb.store.base import Batch, Table
-from crdtdb.transaction import Erase, Outcome, Transaction, Update
+from crdtdb.transaction import Erase, IdempotencyKey, Outcome, Transaction, Update
 from oracle.checks import check_books
 from replicas import START_MS, Replica, exchange, missing, update
 
@@ -195,7 +195,21 @@ def times(replica: Replica, clocks_ms: list[int]) -> Iterator[int]:
         replica.reopen()
 
 
-@pytest.mark.parametrize("absurd_ms", [1 << 60, 1 << 48, -1, -(1 << 60), 0])
+ABSURD_MS = [1 << 70, 1 << 60, 1 << 48, -1, -(1 << 60), 0]
+
+
+@pytest.mark.parametrize("absurd_ms", ABSURD_MS)
+def test_a_key_is_good_for_one_write_whatever_the_clock_shows(absurd_ms: int) -> None:
+    a = Replica(1, now_ms=absurd_ms)
+    keyed = Transaction((INCREMENT,), key=IdempotencyKey("once", 1))
+    for _ in range(2):
+        (outcome,) = a.engine.commit([keyed]).outcomes
+        assert outcome.error is None
+        a.reopen()
+    assert a.value("counter", "views") == 1
+
+
+@pytest.mark.parametrize("absurd_ms", ABSURD_MS)
 def test_time_never_goes_back_whatever_the_clock_shows(absurd_ms: int) -> None:
     a = Replica(1)
     seen = list(times(a, [START_MS, absurd_ms, START_MS - 60_000, START_MS + 1, absurd_ms]))

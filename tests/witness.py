@@ -13,7 +13,7 @@ from typing import Any, Final
 from unittest.mock import patch
 
 from crdtdb.causal import Dot
-from crdtdb.datatype import Cut, Operation, OperationType
+from crdtdb.datatype import Cut, Operation, OperationType, Restored
 from crdtdb.jsonvalue import JsonValue
 from crdtdb.record import Payload
 from crdtdb.types import CATALOGUE
@@ -43,6 +43,10 @@ class Witness(OperationType):
 
     def apply(self, folded: Any, dot: Dot, payload: Payload) -> Any:
         return [*folded, list(dot)]
+
+    def restore(self, value: JsonValue) -> Iterator[Restored]:
+        assert isinstance(value, list)
+        return (Restored({"op": "note"}) for _ in value)
 
     def value(self, folded: Any) -> JsonValue:
         value: JsonValue = folded

@@ -104,8 +104,11 @@ class Dispatcher:
             raise Overloaded("too many large requests are under way; try again soon")
         self._body_bytes += room
         try:
-            body = await incoming.read_body(route.body_bytes)
-            return await route.handler(self._service, request._replace(body=body))
+            if route.streamed:
+                request = request._replace(parts=incoming.stream_body())
+            else:
+                request = request._replace(body=await incoming.read_body(route.body_bytes))
+            return await route.handler(self._service, request)
         finally:
             self._body_bytes -= room
 

@@ -10,7 +10,7 @@ careless escape must never name one key, and one URL must never name two.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping
 from typing import Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 
@@ -19,6 +19,7 @@ from crdtdb.errors import BadRequest, Field
 
 __all__ = [
     "JSON",
+    "NDJSON",
     "Answer",
     "Headers",
     "Incoming",
@@ -31,6 +32,7 @@ __all__ = [
 ]
 
 JSON: Final = "application/json"
+NDJSON: Final = "application/x-ndjson"
 
 _BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _ABSOLUTE: Final = re.compile(r"https?://([^/?#]*)", re.IGNORECASE)
@@ -49,6 +51,8 @@ class Incoming(NamedTuple):
     headers: Mapping[str, str]
     #: Reads the body, of at most so many bytes. Raises TooLarge.
     read_body: Callable[[int], Awaitable[bytes]]
+    #: Reads a body of any length, part by part. Raises BadRequest if it does not arrive whole.
+    stream_body: Callable[[], AsyncIterator[bytes]]
 
 
 class Request(NamedTuple):
@@ -64,6 +68,8 @@ class Request(NamedTuple):
     #: When it arrived, as `time.perf_counter` counts.
     began: float
     body: bytes = b""
+    #: The body of a route that takes one of any length.
+    parts: AsyncIterator[bytes] | None = None
 
 
 class Answer(NamedTuple):

@@ -92,25 +92,26 @@ class _Export:
 
     def _object(self, reading: Reading, name: ObjectName) -> Iterator[bytes]:
         prefix = name.prefix
-        if prefix != self._from:
-            self._from, self._behind = prefix, None
         head = reading.head(prefix)
         kind = type_named(name.type)
-        if kind.collection:
-            more = True
-            while more:
-                query = PageQuery(LIMITS.page_items, self._behind)
-                page = reading.page(name, head, query)
-                more = page.position is not None
-                self._behind = page.position
-                if not more:
-                    self._from = address.behind(prefix)
-                if page.items:
-                    yield _line(name, page.items)
+        if not kind.collection:
+            value = reading.value(name, head)
+            self._stand_behind(prefix)
+            yield b"".join(_line(name, portion) for portion in kind.portions(value))
             return
-        value = reading.value(name, head)
-        self._from = address.behind(prefix)
-        yield b"".join(_line(name, portion) for portion in kind.portions(value))
+        if prefix != self._from:
+            self._from, self._behind = prefix, None
+        while prefix == self._from:
+            page = reading.page(name, head, PageQuery(LIMITS.page_items, self._behind))
+            self._behind = page.position
+            if page.position is None:
+                self._stand_behind(prefix)
+            if page.items:
+                yield _line(name, page.items)
+
+    def _stand_behind(self, prefix: bytes) -> None:
+        # No name holds a zero byte, so no object's prefix is between the two.
+        self._from = prefix + b"\0"
 
 
 def _line(name: ObjectName, value: JsonValue) -> bytes:

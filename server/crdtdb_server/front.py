@@ -7,7 +7,7 @@ decoding of paths and queries is not used, for that would let two URLs name one 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from functools import partial
 from typing import Final
@@ -27,6 +27,8 @@ _LINE_BYTES: Final = 16 * 1024
 _KEEPALIVE_S: Final = 120
 #: For a body to arrive whole.
 _BODY_S: Final = 30
+#: For the next part of a body of any length.
+_PART_S: Final = 30
 #: For a reader of a stream to take one part; a slower one is dropped, and may come back.
 _TAKEN_S: Final = 30
 
@@ -51,6 +53,7 @@ async def _answer(dispatcher: Dispatcher, request: web.BaseRequest) -> web.Strea
         request.raw_path,
         join_headers(request.headers.items()),
         partial(_read_body, request),
+        partial(_stream_body, request),
     )
     response = await dispatcher.answer(incoming)
     status, headers, body, stream = response
@@ -76,12 +79,10 @@ async def _stream(
 
 async def _read_body(request: web.BaseRequest, limit: int) -> bytes:
     """The body of a request, read no further than the limit."""
-    if request.headers.get("Content-Encoding", "identity") != "identity":
-        raise UnsupportedMediaType("send the body as it is, without Content-Encoding")
+    _check_encoding(request)
     if (request.content_length or 0) > limit:
         raise _too_large(limit)
-    if request.headers.get("Expect", "").lower() == "100-continue":
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    await _invite(request)
     content = request.content
     if content.is_eof():  # it came in one piece with the head
         return content.read_nowait()
@@ -99,6 +100,34 @@ async def _read_body(request: web.BaseRequest, limit: int) -> bytes:
     except (web.RequestPayloadError, ConnectionError) as error:
         raise BadRequest(f"the body did not arrive whole: {error}") from error
     return b"".join(parts)
+
+
+async def _stream_body(request: web.BaseRequest) -> AsyncIterator[bytes]:
+    """The body of a request, part by part, as fast as they are taken."""
+    _check_encoding(request)
+    await _invite(request)
+    try:
+        while True:
+            async with asyncio.timeout(_PART_S):
+                part = await request.content.readany()
+            if not part:
+                break
+            yield part
+    except TimeoutError:
+        raise BadRequest(f"nothing more of the body arrived for {_PART_S} seconds") from None
+    except (web.RequestPayloadError, ConnectionError) as error:
+        raise BadRequest(f"the body did not arrive whole: {error}") from error
+
+
+def _check_encoding(request: web.BaseRequest) -> None:
+    if request.headers.get("Content-Encoding", "identity") != "identity":
+        raise UnsupportedMediaType("send the body as it is, without Content-Encoding")
+
+
+async def _invite(request: web.BaseRequest) -> None:
+    """Tell a caller who waits for that to send the body."""
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
 
 def _too_large(limit: int) -> TooLarge:

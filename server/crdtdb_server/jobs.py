@@ -7,14 +7,14 @@ A job is carried out in one place (the event loop or the commit thread) and sett
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Final, Generic, TypeVar, cast
 
 from crdtdb.database import Database
 from crdtdb.transaction import Committed, Erase, Outcome, Transaction
 
-__all__ = ["Call", "Group", "Waiting"]
+__all__ = ["Bulk", "Call", "Group", "Waiting"]
 
 T = TypeVar("T")
 
@@ -105,6 +105,51 @@ class Group:
         """Tell every request, on the loop."""
         for one in self._waiting:
             one.settle()
+
+
+class Bulk:
+    """Transactions of one caller that have a commit of their own."""
+
+    small = False
+
+    def __init__(
+        self, transactions: Sequence[Transaction], future: asyncio.Future[tuple[Outcome, ...]]
+    ) -> None:
+        self._transactions = transactions
+        self._future = future
+        self._error: Exception | None = None
+        self.committed: Committed | None = None
+        self.duration_s = 0.0
+
+    def __len__(self) -> int:
+        return len(self._transactions)
+
+    @property
+    def given_up(self) -> bool:
+        """Has the caller gone?"""
+        return self._future.done()
+
+    def run(self, database: Database) -> None:
+        """Carry the transactions out, in one commit."""
+        began = perf_counter()
+        try:
+            self.committed = database.commit(self._transactions)
+        except Exception as error:
+            self.fail(error)
+        self.duration_s = perf_counter() - began
+
+    def fail(self, error: Exception) -> None:
+        self._error = error
+
+    def settle(self) -> None:
+        """Tell the caller, on the loop."""
+        if self._future.done():
+            return
+        if self._error is not None:
+            self._future.set_exception(self._error)
+        else:
+            assert self.committed is not None
+            self._future.set_result(self.committed.outcomes)
 
 
 class Call(Generic[T]):

@@ -9,7 +9,7 @@ from typing import Any
 from crdtdb import address
 from crdtdb.address import ObjectName
 from crdtdb.cursor import read_cursor, write_cursor
-from crdtdb.errors import BadRequest, Field, TooLarge
+from crdtdb.errors import Field, TooLarge
 from crdtdb.limits import LIMITS
 from crdtdb.operations import type_named
 from crdtdb.query import check_limit
@@ -18,7 +18,7 @@ from crdtdb.transaction import Erase, Result
 from crdtdb_server.data import object_document
 from crdtdb_server.documents import dump
 from crdtdb_server.exchange import Answer, Request
-from crdtdb_server.parameters import Part, boolean, whole_number
+from crdtdb_server.parameters import Part, boolean, key_start, whole_number
 from crdtdb_server.service import Service
 from crdtdb_server.writing import answer_write
 
@@ -49,7 +49,7 @@ async def get_bucket(service: Service, request: Request) -> Answer:
 async def get_keys(service: Service, request: Request) -> Answer:
     """The keys of a type that exist, with `values=true` as whole objects."""
     bucket, type_name = _named(request)
-    start = _key_start(request.query)
+    start = key_start(request.query)
     listing = f"keys {bucket}/{type_name}/{start}"
     limit, after = _page(request.query, listing)
     with_values = boolean(request.query.get("values", "false"), "values")
@@ -95,7 +95,7 @@ async def delete_bucket(service: Service, request: Request) -> Answer:
 async def delete_type(service: Service, request: Request) -> Answer:
     """Remove the objects of a type in a bucket: all, or those whose keys begin with `prefix`."""
     bucket, type_name = _named(request)
-    start = _key_start(request.query)
+    start = key_start(request.query)
     return await _delete(service, request, address.key_prefix(bucket, type_name, start))
 
 
@@ -143,14 +143,3 @@ def _page(query: Mapping[str, str], listing: str) -> tuple[int, str | None]:
         return limit, None
     # Replaced, because a made-up cursor may hold anything; it then names some place or other.
     return limit, read_cursor(listing, query["after"]).decode(errors="replace")
-
-
-def _key_start(query: Mapping[str, str]) -> str:
-    """What keys must begin with."""
-    start = query.get("prefix", "")
-    if "\0" in start or len(start.encode()) > LIMITS.key_bytes:
-        raise BadRequest(
-            "no key begins so: keys have no U+0000 and are bounded in length",
-            Field("prefix", "no possible beginning of a key", LIMITS.key_bytes),
-        )
-    return start

@@ -21,6 +21,7 @@ __all__ = [
     "READ_PARAMETERS",
     "Part",
     "boolean",
+    "key_start",
     "part_of_document",
     "part_of_query",
     "whole_number",
@@ -56,6 +57,17 @@ def boolean(text: str, field: str) -> bool:
     if value is None:
         raise BadRequest(f"`{field}` is true or false", Field(field, "neither true nor false"))
     return value
+
+
+def key_start(query: Mapping[str, str]) -> str:
+    """What keys must begin with, by the parameter `prefix`. Raises BadRequest."""
+    start = query.get("prefix", "")
+    if "\0" in start or len(start.encode()) > LIMITS.key_bytes:
+        raise BadRequest(
+            "no key begins so: keys have no U+0000 and are bounded in length",
+            Field("prefix", "no possible beginning of a key", LIMITS.key_bytes),
+        )
+    return start
 
 
 def _text(text: str, _field: str) -> str:

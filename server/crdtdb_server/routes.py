@@ -8,7 +8,16 @@ from typing import Final, NamedTuple, TypeAlias
 
 from crdtdb.errors import Field, MethodNotAllowed, UnknownRoute
 from crdtdb.limits import LIMITS
-from crdtdb_server import about, data, feed, listing, problems, transactions
+from crdtdb_server import (
+    about,
+    data,
+    exporting,
+    feed,
+    importing,
+    listing,
+    problems,
+    transactions,
+)
 from crdtdb_server.exchange import Answer, Request, decode_segment
 from crdtdb_server.parameters import READ_PARAMETERS
 from crdtdb_server.service import Service
@@ -42,6 +51,8 @@ class Route(NamedTuple):
     query: frozenset[str] = frozenset()
     #: The longest body it takes; 0: it takes none.
     body_bytes: int = 0
+    #: Does it take a body of any length, part by part? `body_bytes` is then what it may hold.
+    streamed: bool = False
 
 
 _OBJECT: Final = "/v1/buckets/{bucket}/{type}/{key}"
@@ -96,6 +107,23 @@ ROUTES: Final = (
         Access.READ,
         "Follow what changes",
         feed.CHANGE_PARAMETERS,
+    ),
+    Route(
+        "POST",
+        "/v1/import",
+        importing.post_import,
+        Access.WRITE,
+        "Write the values of lines of JSON",
+        body_bytes=2 * _BODY,
+        streamed=True,
+    ),
+    Route(
+        "GET",
+        "/v1/export",
+        exporting.get_export,
+        Access.READ,
+        "All objects as lines of JSON",
+        exporting.EXPORT_PARAMETERS,
     ),
     Route("GET", "/v1", about.get_about, Access.OPEN, "Describe the server"),
     Route("GET", "/v1/digest", about.get_digest, Access.READ, "Hash all visible data"),

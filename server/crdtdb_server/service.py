@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
@@ -76,11 +76,25 @@ class Service:
         `before` runs immediately before it (`Writer.commit`). Raises why it was refused.
         """
         outcome = await self.writer.commit(transaction, before=before)
+        self._count(transaction, outcome)
+        return outcome
+
+    async def carry_out_all(self, transactions: Sequence[Transaction]) -> tuple[Outcome, ...]:
+        """Carry out a client's transactions in one commit, each for itself; durable on return.
+
+        Their outcomes say which were refused. Raises why none could be carried out.
+        """
+        outcomes = await self.writer.commit_all(transactions)
+        for transaction, outcome in zip(transactions, outcomes, strict=True):
+            if outcome.error is None:
+                self._count(transaction, outcome)
+        return outcomes
+
+    def _count(self, transaction: Transaction, outcome: Outcome) -> None:
         if outcome.replayed is None:
             for update in transaction.updates:
                 if isinstance(update, Update):
                     self.metrics.operation(update.name.type, type(update.operation))
-        return outcome
 
     @property
     def seen(self) -> VersionVector:

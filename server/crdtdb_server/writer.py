@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter, thread_time
 from typing import Any, Final, TypeVar
@@ -22,7 +22,7 @@ from typing import Any, Final, TypeVar
 from crdtdb.database import Database
 from crdtdb.errors import Overloaded, ReadOnly
 from crdtdb.transaction import Committed, Outcome, Transaction
-from crdtdb_server.jobs import Call, Group, Waiting
+from crdtdb_server.jobs import Bulk, Call, Group, Waiting
 from crdtdb_server.metrics import Metrics
 
 __all__ = ["Writer"]
@@ -64,9 +64,9 @@ class Writer:
         self.on_change: Callable[[], None] = _nothing
         self._loop = asyncio.get_running_loop()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="commit")
-        self._queue: deque[Waiting | Call[Any]] = deque()
+        self._queue: deque[Waiting | Bulk | Call[Any]] = deque()
         #: Transactions that `hold` keeps waiting.
-        self._held: deque[Waiting] | None = None
+        self._held: deque[Waiting | Bulk] | None = None
         #: A job is under way, or its beginning has been scheduled.
         self._busy = False
         #: When the event loop may try again to commit by itself.
@@ -83,13 +83,25 @@ class Writer:
         applies to. If it raises, so does this, and nothing is written.
         """
         future: asyncio.Future[Outcome] = self._loop.create_future()
-        waiting = Waiting(transaction, before, future)
+        self._submit(Waiting(transaction, before, future))
+        return await future
+
+    async def commit_all(self, transactions: Sequence[Transaction]) -> tuple[Outcome, ...]:
+        """Carry out transactions in one commit, each for itself; durable when this returns.
+
+        Their outcomes say which were refused. Raises why none could be carried out.
+        """
+        future: asyncio.Future[tuple[Outcome, ...]] = self._loop.create_future()
+        self._submit(Bulk(transactions, future))
+        return await future
+
+    def _submit(self, entry: Waiting | Bulk) -> None:
+        """Let a write wait for its turn."""
         if self._held is None:
-            self._enqueue(waiting)
+            self._enqueue(entry)
         else:
             self._check_room(self._held)
-            self._held.append(waiting)
-        return await future
+            self._held.append(entry)
 
     async def call(self, function: Callable[[], T], *, in_thread: bool = False) -> T:
         """Run a function that may write to the engine, when its turn comes.
@@ -140,7 +152,7 @@ class Writer:
         if len(queue) >= QUEUE_ENTRIES:
             raise Overloaded(f"{QUEUE_ENTRIES} writes are waiting already; slow down")
 
-    def _enqueue(self, entry: Waiting | Call[Any]) -> None:
+    def _enqueue(self, entry: Waiting | Bulk | Call[Any]) -> None:
         self._check_room(self._queue)
         self._queue.append(entry)
         self._begin_soon()
@@ -162,15 +174,15 @@ class Writer:
         else:
             self._thread.submit(self._run_in_thread, job)
 
-    def _next(self) -> Group | Call[Any] | None:
-        """The next call, or as many transactions as one batch takes."""
+    def _next(self) -> Group | Bulk | Call[Any] | None:
+        """The next call or bulk, or as many transactions as one batch takes."""
         queue = self._queue
         group: list[Waiting] = []
         operations = 0
         while queue:
             entry = queue[0]
             if not entry.given_up:
-                if isinstance(entry, Call):
+                if not isinstance(entry, Waiting):
                     if group:
                         break
                     queue.popleft()
@@ -186,7 +198,7 @@ class Writer:
             queue.popleft()
         return Group(group) if group else None
 
-    def _run_inline(self, job: Group | Call[Any]) -> None:
+    def _run_inline(self, job: Group | Bulk | Call[Any]) -> None:
         began, worked = perf_counter(), thread_time()
         job.run(self._database)
         ended = perf_counter()
@@ -194,15 +206,15 @@ class Writer:
             self._inline_from = ended + SLOW_DISK_S
         self._settle(job)
 
-    def _run_in_thread(self, job: Group | Call[Any]) -> None:
+    def _run_in_thread(self, job: Group | Bulk | Call[Any]) -> None:
         job.run(self._database)
         self._loop.call_soon_threadsafe(self._settle, job)
 
-    def _settle(self, job: Group | Call[Any]) -> None:
+    def _settle(self, job: Group | Bulk | Call[Any]) -> None:
         """Tell about this job, and go on with the next."""
         self._loop.call_soon(self._begin)
         job.settle()
         self.on_change()
-        if isinstance(job, Group) and job.committed is not None:
+        if not isinstance(job, Call) and job.committed is not None:
             self._metrics.committed(job.duration_s, len(job))
             self.on_commit(job.committed)

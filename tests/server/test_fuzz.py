@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from hypothesis import given
@@ -31,7 +31,7 @@ _piece = st.one_of(
 )
 _path = st.one_of(
     st.tuples(st.just("v1/buckets/shop"), st.sampled_from(list(CATALOGUE)), _piece).map("/".join),
-    st.just("v1/transactions"),
+    st.sampled_from(["v1/transactions", "v1/import", "v1/export"]),
     st.lists(_piece, max_size=6).map("/".join),
 )
 _query = st.lists(
@@ -76,7 +76,7 @@ _headers = st.fixed_dictionaries(
         "crdtdb-context": st.text(max_size=8),
         "prefer": st.sampled_from(["wait=0", "wait=x", "wait", ",;="]),
         "x-request-id": st.text(max_size=8),
-        "content-type": st.just("text/plain"),
+        "content-type": st.sampled_from(["text/plain", "application/x-ndjson"]),
         "if-match": st.sampled_from(["*", "x", f'W/"{0:016x}.0"']),
         "if-none-match": st.sampled_from(["*", "x", f'W/"{0:016x}.0"']),
         "idempotency-key": st.sampled_from(["k", "", "k k"]),
@@ -91,6 +91,13 @@ def _reading(body: bytes) -> Callable[[int], Awaitable[bytes]]:
     return read
 
 
+def _streaming(body: bytes) -> Callable[[], AsyncIterator[bytes]]:
+    async def stream() -> AsyncIterator[bytes]:
+        yield body
+
+    return stream
+
+
 @given(
     method=st.sampled_from(["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH"]),
     target=_target,
@@ -101,7 +108,7 @@ def test_every_request_gets_an_answer_of_the_contract(
     method: str, target: str, headers: dict[str, Any], body: bytes
 ) -> None:
     headers = {"content-type": "application/json"} | headers
-    asyncio.run(_check(Incoming(method, target, headers, _reading(body))))
+    asyncio.run(_check(Incoming(method, target, headers, _reading(body), _streaming(body))))
 
 
 async def _check(incoming: Incoming) -> None:

@@ -1,0 +1,110 @@
+"""Values out of an export and into an import: every type writes again what a read showed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from crdtdb.address import ObjectName
+from crdtdb.errors import BadRequest
+from crdtdb.jsonvalue import JsonValue
+from crdtdb.limits import LIMITS
+from crdtdb.operations import read_operation, type_named
+from crdtdb.reading import PageQuery
+from crdtdb.transaction import Transaction, Update
+from crdtdb.types import CATALOGUE
+from replicas import Replica
+
+_STEP = LIMITS.step
+#: Type → values that a read may show of an existing object.
+VALUES: dict[str, list[Any]] = {
+    "counter": [1, -7, 0, _STEP + 1, 3 * _STEP * LIMITS.transaction_operations + 5],
+    "gcounter": [1, _STEP + 1],
+    "opcounter": [1, -7, 0, -(_STEP * LIMITS.transaction_operations) - 1],
+    "register": [None, {"a": [1.5, "ü"]}],
+    "mvregister": [["one"], [1, 2, None]],
+    "flag": [True],
+    "dwflag": [True],
+    "set": [[1, "a", None], list(range(LIMITS.operation_values + 1))],
+    "gset": [[1, "a", None]],
+}
+#: Type → what is no value of it.
+WRONG: dict[str, list[Any]] = {
+    "counter": [True, 1.5, "1", None, [1], 2 * _STEP * LIMITS.transaction_operations],
+    "gcounter": [-1, "1"],
+    "opcounter": [True, "1"],
+    "register": [],
+    "mvregister": ["x", None, {}, [1] * (LIMITS.siblings + 1)],
+    "flag": [1, None, "true"],
+    "dwflag": [0, []],
+    "set": [1, "ab", {"a": 1}, None],
+    "gset": ["x"],
+}
+
+
+def _restore(replica: Replica, type_name: str, value: JsonValue) -> int:
+    """Write a value as an import would; how many operations that took."""
+    kind = type_named(type_name)
+    name = ObjectName("shop", type_name, "k")
+    operations = 0
+    for portion in kind.portions(value):
+        updates = tuple(
+            Update(name, read_operation(type_name, plain), seen)
+            for plain, seen in kind.restore(portion)
+        )
+        assert len(updates) <= LIMITS.transaction_operations
+        (outcome,) = replica.engine.commit([Transaction(updates)]).outcomes
+        assert outcome.error is None
+        operations += len(updates)
+    return operations
+
+
+def _value(replica: Replica, type_name: str) -> Any:
+    name = ObjectName("shop", type_name, "k")
+    with replica.reading() as reading:
+        head = reading.head(name.prefix)
+        if type_named(type_name).collection:
+            return reading.page(name, head, PageQuery(10_000)).items
+        return reading.value(name, head)
+
+
+def test_no_type_is_forgotten() -> None:
+    assert VALUES.keys() == WRONG.keys() == CATALOGUE.keys()
+
+
+@pytest.mark.parametrize("type_name", VALUES)
+def test_what_a_read_showed_is_written_again(type_name: str) -> None:
+    for value in VALUES[type_name]:
+        replica = Replica(1)
+        _restore(replica, type_name, value)
+        shown = _value(replica, type_name)
+        assert (
+            sorted(map(repr, shown)) == sorted(map(repr, value))
+            if isinstance(value, list)
+            else shown == value
+        )
+
+
+@pytest.mark.parametrize("type_name", WRONG)
+def test_what_is_no_value_is_refused(type_name: str) -> None:
+    for value in WRONG[type_name]:
+        with pytest.raises(BadRequest) as refused:
+            list(type_named(type_name).restore(value))
+        assert refused.value.fields[0].field == "value"
+
+
+def test_counters_and_sets_add_to_what_is_there() -> None:
+    replica = Replica(1)
+    for _ in range(2):
+        assert _restore(replica, "counter", -(_STEP + 1)) == 2
+        _restore(replica, "set", [1, 2])
+    assert _value(replica, "counter") == -2 * (_STEP + 1)
+    assert _value(replica, "set") == [1, 2]
+
+
+def test_a_register_with_several_values_is_written_whole_each_time() -> None:
+    replica = Replica(1)
+    for _ in range(2):
+        _restore(replica, "mvregister", [1, 2, 3])
+        assert _value(replica, "mvregister") == [1, 2, 3]
