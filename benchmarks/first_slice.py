@@ -20,10 +20,11 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from cluster import replicas
+from disk import Disk
 from figures import Figure
 from generator import generator
 from idle import idle
-from machine import BOTH, CLIENT, disk_probe_ms, facts, pin
+from machine import BOTH, CLIENT, facts, pin
 from plan import Plan
 from set_size import set_size
 from throughput import throughput
@@ -42,12 +43,13 @@ def main() -> int:
     pin(0, CLIENT)
     with TemporaryDirectory(prefix="crdtdb-bench-") as name:
         directory = Path(name)
-        run["disk_before_ms"] = _probe(directory)
+        disk = Disk(directory, plan.patience_s)
+        run["disk_before_ms"] = _probe(disk)
         figures = []
-        for figure in measure(plan, directory):
+        for figure in measure(plan, directory, disk):
             print(*figure.lines(), sep="\n    ", flush=True)
             figures.append(figure)
-        run["disk_after_ms"] = _probe(directory)
+        run["disk_after_ms"] = _probe(disk)
     missed = [figure.name for figure in figures if not figure.holds]
     if arguments.json is not None:
         run["figures"] = [figure.as_dict() for figure in figures]
@@ -56,18 +58,18 @@ def main() -> int:
     return 1 if missed else 0
 
 
-def measure(plan: Plan, directory: Path) -> Iterator[Figure]:
+def measure(plan: Plan, directory: Path, disk: Disk) -> Iterator[Figure]:
     """Every figure, as soon as there is one."""
     with generator() as load:
-        yield from throughput(plan, directory / "throughput", load)
-        yield from set_size(plan, directory / "set-size", load)
+        yield from throughput(plan, directory / "throughput", disk, load)
+        yield from set_size(plan, directory / "set-size", disk, load)
     with replicas([directory / name for name in _REPLICAS], BOTH) as cluster:
-        yield visibility(plan, directory / "floor", cluster)
+        yield visibility(plan, directory / "floor", disk, cluster)
         yield idle(plan, cluster)
 
 
-def _probe(directory: Path) -> float:
-    took_ms = disk_probe_ms(directory)
+def _probe(disk: Disk) -> float:
+    took_ms = disk.probe_ms()
     print(f"disk: a durable append of 4 KiB takes {took_ms:.3f} ms\n", flush=True)
     return took_ms
 

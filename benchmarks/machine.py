@@ -1,4 +1,4 @@
-"""The machine a figure was measured on: its cores, its disk, what a process has used of it.
+"""The machine a figure was measured on: its cores, and what a process has used of them.
 
 Pinning and CPU times need Linux; elsewhere `pin` does nothing.
 """
@@ -10,14 +10,9 @@ import platform
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
-from statistics import median
-from time import perf_counter
 from typing import Final
 
-__all__ = ["BOTH", "CLIENT", "SERVER", "cpu_seconds", "disk_probe_ms", "facts", "pin"]
-
-_PROBES: Final = 50
-_PROBE_BYTES: Final = 4_096
+__all__ = ["BOTH", "CLIENT", "SERVER", "cpu_seconds", "facts", "pin"]
 
 
 def _cores() -> frozenset[int]:
@@ -43,20 +38,6 @@ def cpu_seconds(pid: int) -> float:
     stat = Path(f"/proc/{pid}/stat").read_text()
     after_name = stat.rpartition(")")[2].split()
     return (int(after_name[11]) + int(after_name[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def disk_probe_ms(directory: Path) -> float:
-    """How long a durable append takes now: a throttled disk shows here, whatever is measured."""
-    took_s: list[float] = []
-    path = directory / "probe"
-    with path.open("wb", buffering=0) as file:
-        for _ in range(_PROBES):
-            file.write(os.urandom(_PROBE_BYTES))
-            began = perf_counter()
-            os.fdatasync(file.fileno())
-            took_s.append(perf_counter() - began)
-    path.unlink()
-    return median(took_s) * 1_000
 
 
 def facts() -> dict[str, str | int]:

@@ -17,6 +17,8 @@ class Plan(NamedTuple):
     window_s: float
     #: Operations of one kind and round that are timed one by one.
     operations: int
+    #: How long a slow disk is waited for, before each part.
+    patience_s: float
     #: How long replicas are left alone, and how often.
     idle_s: float
     idle_rounds: int
@@ -25,8 +27,8 @@ class Plan(NamedTuple):
     def of(cls, seed: int, *, rounds: int | None, quick: bool) -> Plan:
         """The plan that the command line asks for."""
         if quick:
-            return cls(rounds or 3, seed, 0.3, 30, 10.0, 1)
-        return cls(rounds or 7, seed, 1.0, 100, 10.0, 3)
+            return cls(rounds or 3, seed, 0.3, 30, 1.0, 10.0, 1)
+        return cls(rounds or 7, seed, 1.0, 100, 10.0, 10.0, 3)
 
     def random(self, purpose: str) -> Random:
         """Random choices for one purpose: what one part draws does not change another's."""

@@ -18,6 +18,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 from cluster import replicas
 from crdtdb.database import Database
+from disk import Disk
 from figures import Figure, Round, at_most
 from generator import Generator, Load
 from machine import CLIENT, SERVER, pin
@@ -71,13 +72,14 @@ class Pool:
             yield _Step("remove", leaves)
 
 
-def set_size(plan: Plan, directory: Path, generator: Generator) -> Iterator[Figure]:
+def set_size(plan: Plan, directory: Path, disk: Disk, generator: Generator) -> Iterator[Figure]:
     """Embedded, over HTTP one by one, and over HTTP under load."""
     random = plan.random("set size")
     small, large = Pool(_SMALL, random), Pool(_LARGE, random)
     with Database.open(directory) as database:
         small.fill(database)
         large.fill(database)
+        disk.wait_until_quick()
         pin(0, SERVER)
         yield from _one_by_one("embedded", plan, (small, large), partial(_embedded, database))
         pin(0, CLIENT)

@@ -17,6 +17,7 @@ from bare import bare_servers
 from cluster import replicas
 from crdtdb.address import ObjectName
 from crdtdb.database import Database
+from disk import Disk
 from figures import Bound, Figure, Round, at_least
 from generator import Generator, Load, Sample
 from machine import SERVER
@@ -45,7 +46,7 @@ class _Kind(NamedTuple):
     requests: list[bytes]
 
 
-def throughput(plan: Plan, directory: Path, generator: Generator) -> Iterator[Figure]:
+def throughput(plan: Plan, directory: Path, disk: Disk, generator: Generator) -> Iterator[Figure]:
     """Writes and reads of one replica."""
     random = plan.random("throughput")
     members = _fill(directory, random)
@@ -59,6 +60,7 @@ def throughput(plan: Plan, directory: Path, generator: Generator) -> Iterator[Fi
                 _round(kind, pair, plan, random, generator)  # to warm up
             rounds: list[list[Round]] = [[] for _ in kinds]
             for _ in range(plan.rounds):
+                disk.wait_until_quick()
                 for kind, pair, done in zip(kinds, ports, rounds, strict=True):
                     done.append(_round(kind, pair, plan, random, generator))
     for kind, done, answer in zip(kinds, rounds, answers, strict=True):

@@ -23,6 +23,7 @@ import lmdb
 
 from bare import bare_servers
 from cluster import Replica
+from disk import Disk
 from figures import Figure, Round, at_most
 from plan import Plan
 from raw_http import Answer, Line, request
@@ -35,7 +36,7 @@ _VALUE_BYTES: Final = 100
 _BOUND: Final = at_most(10)
 
 
-def visibility(plan: Plan, directory: Path, cluster: Sequence[Replica]) -> Figure:
+def visibility(plan: Plan, directory: Path, disk: Disk, cluster: Sequence[Replica]) -> Figure:
     """Between any two of the replicas."""
     random = plan.random("visibility")
     with ExitStack() as stack:
@@ -46,6 +47,7 @@ def visibility(plan: Plan, directory: Path, cluster: Sequence[Replica]) -> Figur
         environment = stack.enter_context(lmdb.open(str(directory), map_size=1 << 26))
         rounds = []
         for number in range(-1, plan.rounds):
+            disk.wait_until_quick()
             one = _round(plan, random, lines, bare, environment)
             if number >= 0:  # the first is the warm-up
                 rounds.append(one)

@@ -63,11 +63,15 @@ def random_operation(type_name: str, random: Random) -> Plain:
 
 def all_operations(type_name: str) -> list[Plain]:
     """Every operation of a type there is to try, each as often as it should be chosen."""
-    return [
-        {"op": op, **dict(zip(arguments, values, strict=True))}
+    variants = [
+        [
+            {"op": op, **dict(zip(arguments, values, strict=True))}
+            for values in product(*arguments.values())
+        ]
         for op, arguments in OPERATIONS[type_name]
-        for values in product(*arguments.values())
     ]
+    most = max(map(len, variants))
+    return [plain for some in variants for plain in some * (most // len(some))]
 
 
 def creation(type_name: str) -> Plain:

@@ -21,7 +21,17 @@ from crdtdb_server.service import UNREADY, Service
 __all__ = ["get_about", "get_digest", "get_health", "get_metrics", "get_readiness"]
 
 #: What a client may rely on beyond the first release's routes.
-FEATURES: Final = ("session-tokens", "read-contexts", "transactions")
+FEATURES: Final = (
+    "session-tokens",
+    "read-contexts",
+    "transactions",
+    "entity-tags",
+    "idempotency-keys",
+    "acknowledgements",
+    "explain",
+    "import",
+    "export",
+)
 
 
 async def get_about(service: Service, _: Request) -> Answer:

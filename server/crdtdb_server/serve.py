@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import socket
 from collections.abc import AsyncIterator
@@ -45,7 +46,19 @@ def serve(settings: Settings) -> None:
         region=settings.region,
         cluster=settings.cluster,
     ) as database:
+        _collect_less_often()
         uvloop.run(_until_told(database, settings))
+
+
+def _collect_less_often() -> None:
+    """Requests and commits make many objects and hardly any cycles.
+
+    By default each 700 that outlive the moment are searched for cycles, and after a group commit
+    that is most of what it made; what was loaded until now stays for good and need not be searched.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 async def _until_told(database: Database, settings: Settings) -> None:

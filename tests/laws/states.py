@@ -25,7 +25,16 @@ from crdtdb.types import CATALOGUE
 from operations import all_operations
 from replicas import Replica, update
 
-__all__ = ["OPERATION_BASED", "STATE_BASED", "Held", "held", "joined", "reached", "textbook"]
+__all__ = [
+    "OPERATION_BASED",
+    "STATE_BASED",
+    "Held",
+    "Reached",
+    "held_together",
+    "joined",
+    "reached",
+    "textbook",
+]
 
 OPERATION_BASED: Final = [n for n, kind in CATALOGUE.items() if isinstance(kind, OperationType)]
 STATE_BASED: Final = [name for name in CATALOGUE if name not in OPERATION_BASED]
@@ -33,6 +42,8 @@ STATE_BASED: Final = [name for name in CATALOGUE if name not in OPERATION_BASED]
 _REPLICAS: Final = 3
 _FEWEST_STEPS: Final = 4
 _MOST_STEPS: Final = 16
+#: The latest of a record that are tried with each other.
+_STATES: Final = 6
 
 
 class Held(NamedTuple):
@@ -92,21 +103,35 @@ def _all_steps(type_name: str) -> list[_Write | _Pull]:
     return writes + pulls * (len(writes) // len(pulls))
 
 
-def _carried_out(steps: list[_Write | _Pull]) -> list[Replica]:
-    replicas = [Replica(number) for number in range(1, _REPLICAS + 1)]
+class Reached(NamedTuple):
+    """Where an execution has led."""
+
+    replicas: list[Replica]
+    #: By address: what somebody held there at some time, each once, the latest last.
+    states: dict[bytes, list[Held]]
+
+
+def _carried_out(steps: list[_Write | _Pull]) -> Reached:
+    reached = Reached([Replica(number) for number in range(1, _REPLICAS + 1)], {})
     for step in steps:
-        step.carry_out(replicas)
-    return replicas
+        step.carry_out(reached.replicas)
+        replica = reached.replicas[step.replica]
+        for at in replica.rows()[Table.RECORDS].keys() | reached.states.keys():
+            now = Held(replica.record(at), replica.seen)
+            states = reached.states.setdefault(at, [])
+            if now not in states:
+                states.append(now)
+    return reached
 
 
 @cache
-def reached(type_name: str) -> st.SearchStrategy[list[Replica]]:
-    """Three replicas that have written one object of the type, and exchanged some of that."""
+def reached(type_name: str) -> st.SearchStrategy[Reached]:
+    """What three replicas hold that write one object of the type, and exchange some of that."""
     steps = st.sampled_from(_all_steps(type_name))
     return st.lists(steps, min_size=_FEWEST_STEPS, max_size=_MOST_STEPS).map(_carried_out)
 
 
-def held(replicas: list[Replica]) -> Iterator[list[Held]]:
-    """What the replicas hold at each address at which any of them holds something."""
-    for at in sorted({at for replica in replicas for at in replica.rows()[Table.RECORDS]}):
-        yield [Held(replica.record(at), replica.seen) for replica in replicas]
+def held_together(reached: Reached, count: int) -> Iterator[tuple[Held, ...]]:
+    """So many states of one record, in every order; any of them may meet, however old."""
+    for states in reached.states.values():
+        yield from permutations(states[-_STATES:], count)

@@ -91,7 +91,7 @@ def _travelling(at: bytes, live: dict[Any, Any]) -> tuple[bytes, bytes]:
 @pytest.mark.parametrize("type_name", CATALOGUE)
 @given(st.data())
 def test_forged_records_are_refused_or_harmless(type_name: str, data: st.DataObject) -> None:
-    replicas = data.draw(reached(type_name))
+    replicas = data.draw(reached(type_name)).replicas
     entries = data.draw(st.lists(_forged(type_name), min_size=1, max_size=2))
     a, state, rows = replicas[0], replicas[0].engine.state, replicas[0].rows()
     try:

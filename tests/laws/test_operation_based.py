@@ -41,7 +41,7 @@ def _folded(replica: Replica, type_name: str) -> Any:
 @given(st.data())
 def test_concurrent_operations_commute(type_name: str, data: st.DataObject) -> None:
     kind = _kind(type_name)
-    a, b, witness = data.draw(reached(type_name))
+    a, b, witness = data.draw(reached(type_name)).replicas
     prepared: list[tuple[Dot, Any]] = []
     for number, writer in enumerate((a, b), start=90):
         operation = read_operation(type_name, data.draw(st.sampled_from(all_operations(type_name))))
@@ -62,7 +62,7 @@ def test_concurrent_operations_commute(type_name: str, data: st.DataObject) -> N
 @every_type
 @given(st.data())
 def test_folding_what_everybody_has_changes_nothing(type_name: str, data: st.DataObject) -> None:
-    replicas = data.draw(reached(type_name))
+    replicas = data.draw(reached(type_name)).replicas
     _exchange(replicas)
     before = replicas[0].digest()
     for replica in replicas[:2]:
@@ -158,7 +158,7 @@ def test_each_operation_is_applied_once_and_after_all_it_follows(
 @given(st.data())
 def test_taking_in_the_same_again_changes_nothing(type_name: str, data: st.DataObject) -> None:
     """Of both families, whatever came in between."""
-    a, b, c = data.draw(reached(type_name))
+    a, b, c = data.draw(reached(type_name)).replicas
     staged = a.stage(b)
     everything = Staged(missing(c.store, NOTHING), c.seen, 0)
     for pages in (staged, everything):

@@ -13,7 +13,7 @@ for is counted in `tally`, and a test looks at it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import permutations
 from random import Random
 from typing import Final
@@ -38,9 +38,9 @@ _TIMES_MS: Final = (1, 500, 8_000, -4_000)
 
 
 class Execution:
-    """One run. `story` tells it, `tally` counts what it contained."""
+    """One run, about objects of some types. `story` tells it, `tally` counts what it contained."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, types: Sequence[str] = ()) -> None:
         self._random = random = Random(seed)
         self._replicas = [
             Replica(n, entropy=random.getrandbits, now_ms=START_MS + random.choice(_OFFSETS_MS))
@@ -51,8 +51,10 @@ class Execution:
         self._in_flight: list[list[Push]] = [[] for _ in self._replicas]
         #: Pulls whose pages have come but not the claim, by receiver.
         self._staged: dict[int, Staged] = {}
-        self._requests = Requests(random)
+        self._requests = Requests(random, types)
         self._history = History(self._requests.names)
+        #: The time of each replica's latest operation.
+        self._times: dict[int, int] = {}
         #: What somebody's read has shown: read contexts to give back, now or much later.
         self._reads = [NOTHING]
         self.story: list[str] = []
@@ -66,6 +68,7 @@ class Execution:
             self._pull: 15,
             self._stage_or_claim: 15,
             self._settle: 4,
+            self._fold: 5,
             self._restart: 3,
             self._let_time_pass: 5,
         }
@@ -88,6 +91,7 @@ class Execution:
         for requests, outcome in zip(group, committed.outcomes, strict=True):
             self._tell("transactions", f"{replica.number} writes {requests}: {outcome}")
             visible = self._take_outcome(requests, outcome, visible)
+            self._check_times(replica, outcome)
         if committed.push is not None:
             for other in self._replicas:
                 if other is not replica and self._random.random() < 0.8:
@@ -150,7 +154,6 @@ class Execution:
             for other in self._others(folding):
                 self._report(folding, other)
             self._fold(folding)
-            self._check(folding)
 
     def _report(self, replica: Replica, other: Replica) -> None:
         """The replica hears what the other has seen."""
@@ -158,6 +161,7 @@ class Execution:
         self._reports[replica.number].advance(replica.seen)
 
     def _fold(self, replica: Replica) -> None:
+        """Fold what is stable as far as the replica has heard."""
         members = range(len(self._replicas))
         stable = self._reports[replica.number].stable(members, replica.number, replica.seen)
         before = len(missing(replica.store, NOTHING))
@@ -166,6 +170,7 @@ class Execution:
             start = replica.engine.fold(stable, start, 3)
         fewer = before - len(missing(replica.store, NOTHING))
         self._tell("records folded away", f"{replica.number} folds {fewer} records away", fewer)
+        self._check(replica)
 
     def _restart(self, replica: Replica) -> None:
         """Stop and start again; sometimes in another directory, hence with a new incarnation."""
@@ -229,6 +234,15 @@ class Execution:
             else:
                 self._check_answer(request.target, result, before, visible)
         return visible
+
+    def _check_times(self, replica: Replica, outcome: Outcome) -> None:
+        """Time never goes back, whatever the clock shows and however often a replica restarts."""
+        for result in outcome.results:
+            if result.stamp is not None:
+                last = self._times.get(replica.number, -1)
+                if result.stamp.time <= last:
+                    raise Violation("clock", f"{replica.number} writes at {result.stamp} <= {last}")
+                self._times[replica.number] = result.stamp.time
 
     def _check_erased(self, scope: Scope, result: Result, before: frozenset[EventId]) -> None:
         erased = [

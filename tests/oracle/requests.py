@@ -60,12 +60,12 @@ def must_fail(requests: Sequence[Request]) -> bool:
 class Requests:
     """Draws requests about a handful of objects."""
 
-    def __init__(self, random: Random) -> None:
+    def __init__(self, random: Random, types: Sequence[str] = ()) -> None:
+        """About objects of these types; else of both families, however few types one has."""
         self._random = random
-        # Of both families, however few types one of them has.
-        types = [random.choice(_OPERATION_BASED), *random.sample(_STATE_BASED, 2)]
+        types = types or [random.choice(_OPERATION_BASED), *random.sample(_STATE_BASED, 2)]
         names = [ObjectName(*parts) for parts in product(_BUCKETS, types, _KEYS)]
-        self.names = random.sample(names, random.randint(1, 6))
+        self.names = random.sample(names, random.randint(1, min(6, len(names))))
 
     def group(self, reads: Sequence[VersionVector]) -> list[list[Request]]:
         """Transactions to commit together. `reads`: what reads have shown, to be given back."""

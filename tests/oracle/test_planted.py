@@ -1,0 +1,320 @@
+"""Planted bugs: each mistake that the design was made to avoid is made again, and must be noticed.
+
+A checker that cannot fail proves nothing. Every test tells what goes wrong and names the check
+that finds it: one of the random executions' (within a bounded number of seeds), a law, or a story.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+import pytest
+
+import test_accumulator
+import test_folding
+from crdtdb import address, author, codec, draft, hlc, record
+from crdtdb.author import Author
+from crdtdb.causal import NOTHING, VersionVector
+from crdtdb.draft import Draft
+from crdtdb.record import Live, Payload, Record
+from crdtdb.replication.stability import Reports
+from crdtdb.state import State
+from crdtdb.types import CATALOGUE, _accumulator
+from crdtdb.types._accumulator import Step
+from laws import test_state_based
+from oracle.checks import Violation
+from oracle.executions import Execution
+from witness import in_catalogue
+
+#: Executions in which a bug must show; most show in one of the first.
+_SEEDS: Final = 120
+
+Patch = pytest.MonkeyPatch
+
+
+def noticed_by() -> str:
+    """The check of the executions that fails first."""
+    for seed in range(_SEEDS):
+        try:
+            Execution(seed).run()
+        except Violation as violation:
+            print(f"seed {seed}: {violation}")
+            return violation.check
+    return "nobody"
+
+
+def breaks(check: Callable[..., None], **arguments: Any) -> bool:
+    """Does a law or a story fail?"""
+    try:
+        check(**arguments)
+    except (AssertionError, ExceptionGroup):
+        return True
+    return False
+
+
+def plant_join(patch: Patch, join: Callable[..., Record]) -> None:
+    patch.setattr(draft, "join", join)
+    patch.setattr(record, "join", join)
+
+
+def test_nothing_is_noticed_where_nothing_is_planted(monkeypatch: Patch) -> None:
+    monkeypatch.setattr(f"{__name__}._SEEDS", 5)
+    assert noticed_by() == "nobody"
+
+
+# Joining ------------------------------------------------------------------------------------------
+
+
+def test_a_union_of_what_is_live(monkeypatch: Patch) -> None:
+    """Without contexts nobody can tell "removed" from "not seen yet": what was removed returns."""
+
+    def union(a: Record, b: Record, *_: VersionVector) -> Record:
+        return Record({**a.live, **b.live}, a.context.join(b.context))
+
+    plant_join(monkeypatch, union)
+    assert noticed_by() == "answers"
+    assert breaks(test_state_based.test_joining_its_delta_carries_out_an_operation, type_name="set")
+
+
+def test_losers_pruned_at_a_join(monkeypatch: Patch) -> None:
+    """F1: C drops A's value for B's; B deletes its own; now A's is there for some, not for C."""
+    whole = record.join
+
+    def pruned(*states: Any) -> Record:
+        live, context = whole(*states)
+        if len(live) > 1 and all(_is_timed(payload) for payload in live.values()):
+            winner = max(live, key=lambda dot: (live[dot][0], dot))
+            live = {winner: live[winner]}
+        return Record(live, context)
+
+    plant_join(monkeypatch, pruned)
+    assert noticed_by() == "specification"
+    assert breaks(test_state_based.test_join_is_associative, type_name="register")
+
+
+def _is_timed(payload: Payload) -> bool:
+    return isinstance(payload, list | tuple) and len(payload) == 2 and isinstance(payload[1], bytes)
+
+
+def test_live_dots_judged_by_the_context_of_their_record_alone(monkeypatch: Patch) -> None:
+    """F13: a stored context says only what the replica's own vector does not."""
+    textbook = record.join
+    plant_join(monkeypatch, lambda a, b, *_: textbook(a, b))
+    assert noticed_by() == "specification"
+    assert breaks(
+        test_state_based.test_join_without_what_is_seen_anyway_is_the_textbook_join,
+        type_name="set",
+    )
+
+
+# Deltas -------------------------------------------------------------------------------------------
+
+_after = record.after
+
+
+def test_a_remove_without_a_dot(monkeypatch: Patch) -> None:
+    """F12: the filter of a pull takes its record for one that the puller has seen."""
+
+    def after(standing: Record, *change: Any) -> Record:
+        delta = _after(standing, *change)
+        is_removal = len(change) == 2
+        return Record(delta.live, VersionVector.of(delta.live)) if is_removal else delta
+
+    monkeypatch.setattr(author, "after", after)
+    assert noticed_by() == "specification"
+
+
+def test_a_delta_without_what_its_operation_leaves_standing(monkeypatch: Patch) -> None:
+    """F12: dot A:7 claims A:1 to A:6 on its record, so what stands of those must come along."""
+
+    def after(standing: Record, dot: Any, *change: Any) -> Record:
+        delta = _after(standing, dot, *change)
+        return Record({d: p for d, p in delta.live.items() if d == dot}, delta.context)
+
+    monkeypatch.setattr(author, "after", after)
+    assert noticed_by() in ("answers", "specification")
+
+
+def test_a_failed_transaction_that_leaves_a_trace(monkeypatch: Patch) -> None:
+    """P5: whatever a draft does not fork is shared with what fails."""
+    fork = Draft.fork
+
+    def sharing(self: Draft) -> Draft:
+        child = fork(self)
+        child._heads = self._heads
+        return child
+
+    monkeypatch.setattr(Draft, "fork", sharing)
+    assert noticed_by() in ("heads", "specification", "answers")
+
+
+# Counters -----------------------------------------------------------------------------------------
+
+
+def test_totals_named_by_replica(monkeypatch: Patch) -> None:
+    """F7a: once B's old total is reclaimed, the baseline at A swallows its new one."""
+    monkeypatch.setattr(_accumulator, "_own", _own_by_replica)
+    assert breaks(test_accumulator.test_an_increment_counts_after_the_old_totals_were_reclaimed)
+
+
+def _own_by_replica(live: Live, dot: Any) -> Any:
+    return [d for d in live if d[0] == dot[0]], (dot[0], 1)
+
+
+def test_a_baseline_that_its_own_replica_does_not_repeat(monkeypatch: Patch) -> None:
+    """F7b: the total revives when the payload that reset it is reclaimed."""
+    accumulate = _accumulator.accumulate
+
+    def forgetful(live: Live, dot: Any, by: Any) -> Step:
+        own = {d: payload for d, payload in live.items() if d[0] == dot[0]}
+        return accumulate(own, dot, by)
+
+    monkeypatch.setattr(test_accumulator, "accumulate", forgetful)
+    assert breaks(test_accumulator.test_a_reset_lasts_when_the_payload_that_said_so_is_reclaimed)
+
+
+def test_baselines_that_end_with_the_payload_that_set_them(monkeypatch: Patch) -> None:
+    """F7c: A resets B's total, then counts on; its next payload must say all that the last did."""
+    write = _accumulator._write
+    accumulate = _accumulator.accumulate
+
+    def forgetful(live: Live, dot: Any, by: Any) -> Step:
+        with monkeypatch.context() as patch:
+            patch.setattr(_accumulator, "_write", lambda name, sums, _: write(name, sums, {}))
+            return accumulate(live, dot, by)
+
+    monkeypatch.setattr(_accumulator, "accumulate", forgetful)
+    assert noticed_by() == "answers"
+
+
+def test_a_reset_that_takes_what_it_did_not_see(monkeypatch: Patch) -> None:
+    """Back to zero for good: increments made at the same time are lost."""
+    read = _accumulator._read
+
+    def reset(live: Live, dot: Any) -> Step:
+        mine, name = _accumulator._own(live, dot)
+        totals, _ = read(live)
+        most = _accumulator.Sums(1 << 63, 1 << 63)
+        mine_now = totals.get(name, _accumulator.Sums(0, 0))
+        return Step(mine, _accumulator._write(name, mine_now, dict.fromkeys(totals, most)))
+
+    monkeypatch.setattr(_accumulator, "reset", reset)
+    assert noticed_by() in ("answers", "specification")
+
+
+def test_a_cut_over_running_totals(monkeypatch: Patch) -> None:
+    """F8: a total at B:4 does not tell what it was at B:3; a cut takes all of it or nothing."""
+    for kind in CATALOGUE.values():
+        monkeypatch.setattr(type(kind), "totals", False, raising=False)
+    assert noticed_by() in ("answers", "specification")
+
+
+# Cuts ---------------------------------------------------------------------------------------------
+
+
+def test_a_cut_that_covers_everything(monkeypatch: Patch) -> None:
+    """What was added at the same time goes too."""
+
+    def covered(live: Live) -> VersionVector:
+        return VersionVector.of((incarnation, (1 << 63) - 1) for incarnation, _ in live)
+
+    monkeypatch.setattr(draft, "covered", covered)
+    assert noticed_by() in ("answers", "heads", "specification")
+
+
+def test_a_cut_that_takes_more_than_its_read_context(monkeypatch: Patch) -> None:
+    """What the caller's read did not show goes too."""
+    cut = Author._cut
+
+    def eager(self: Author, draft: Draft, prefix: bytes, _: VersionVector, dot: Any) -> None:
+        cut(self, draft, prefix, draft.seen, dot)
+
+    monkeypatch.setattr(Author, "_cut", eager)
+    assert noticed_by() == "answers"
+
+
+def test_a_cut_that_shrinks(monkeypatch: Patch) -> None:
+    """A later cut with an older read context takes the place of one that covered more."""
+    monkeypatch.setattr(author, "covered", lambda live: NOTHING)
+    assert noticed_by() in ("heads", "specification")
+
+
+def test_a_digest_over_what_is_cut(monkeypatch: Patch) -> None:
+    """Replicas that show the same would seem to differ."""
+    recount = Draft._recount
+
+    def unfiltered(self: Draft, prefix: bytes, head: Any, kind: Any) -> None:
+        recount(self, prefix, head, kind)
+        digest = 0
+        for at, whole in self._records_under(prefix):
+            digest ^= codec.live_digest(at, whole.live)
+        self._heads[prefix] = msgspec.structs.replace(self._heads[prefix], digest=digest)
+
+    monkeypatch.setattr(Draft, "_recount", unfiltered)
+    assert noticed_by() == "heads"
+
+
+# Operations ---------------------------------------------------------------------------------------
+
+
+def test_an_operation_applied_again(monkeypatch: Patch) -> None:
+    """It came by a push while a pull that brings it too was under way."""
+    join = Draft.join
+
+    def again(self: Draft, at: bytes, incoming: Record, seen: VersionVector) -> Record:
+        standing = self.record(at)
+        joined = join(self, at, incoming, seen)
+        if joined is standing and not address.is_cut(at):
+            prefix, tail = address.split_object(at)
+            if tail.startswith(address.OPERATION):
+                self._install(at, prefix, tail, standing, joined)
+        return joined
+
+    monkeypatch.setattr(Draft, "join", again)
+    assert noticed_by() == "specification"
+
+
+def test_folding_what_is_not_stable(monkeypatch: Patch) -> None:
+    """F4: others meet a base that they have not seen, and lose what they did meanwhile."""
+    monkeypatch.setattr(Reports, "stable", lambda self, members, own, seen: seen)
+    assert noticed_by() in ("specification", "convergence")
+
+
+def test_an_operation_taken_for_a_base(monkeypatch: Patch) -> None:
+    """Operation 4 of a replica has an address that ends like a base's: it would come first."""
+    monkeypatch.setattr(address, "is_base", lambda at: at.endswith(address.BASE))
+    story = test_folding.test_operations_are_applied_in_causal_order_whatever_their_dots_look_like
+    with in_catalogue():
+        assert breaks(story)
+
+
+# Time ---------------------------------------------------------------------------------------------
+
+
+def test_a_clock_that_goes_back_over_a_restart(monkeypatch: Patch) -> None:
+    """P10: the high-water mark is part of the state."""
+    decode = State.decode.__func__  # type: ignore[attr-defined]
+
+    def forgetful(cls: type[State], data: bytes) -> State:
+        return msgspec.structs.replace(decode(cls, data), time=0)
+
+    monkeypatch.setattr(State, "decode", classmethod(forgetful))
+    assert noticed_by() == "clock"
+
+
+def test_a_clock_that_follows_the_wall_clock(monkeypatch: Patch) -> None:
+    """It would go back whenever that is set back, and stand still within a millisecond."""
+    monkeypatch.setattr(hlc, "tick", lambda last, now_ms: now_ms << hlc.LOGICAL_BITS)
+    assert noticed_by() == "clock"
+
+
+def test_ties_broken_by_the_order_of_arrival(monkeypatch: Patch) -> None:
+    """Two writes at the same time: the greater dot must be read everywhere, first come or last."""
+    monkeypatch.setattr(
+        type(CATALOGUE["register"]),
+        "_winner",
+        lambda self, live: max(live, key=lambda dot: live[dot][0]),
+    )
+    assert noticed_by() in ("answers", "specification")
