@@ -59,7 +59,7 @@ class VersionVector:
         mine, theirs = self._entries, other._entries
         if mine is theirs:
             return True
-        for incarnation, counter in theirs.items():  # a loop: this is asked several times a request
+        for incarnation, counter in theirs.items():  # noqa: SIM110 - asked several times a request
             if mine.get(incarnation, 0) < counter:
                 return False
         return True
