@@ -22,7 +22,7 @@ from crdtdb.record import Record
 from crdtdb.store.base import Table
 from crdtdb.transaction import Erase, Update
 from crdtdb.types import CATALOGUE
-from operations import all_operations
+from operations import all_operations, creation
 from replicas import Replica, update
 
 __all__ = [
@@ -40,8 +40,8 @@ OPERATION_BASED: Final = [n for n, kind in CATALOGUE.items() if isinstance(kind,
 STATE_BASED: Final = [name for name in CATALOGUE if name not in OPERATION_BASED]
 
 _REPLICAS: Final = 3
-_FEWEST_STEPS: Final = 4
-_MOST_STEPS: Final = 16
+_FEWEST_STEPS: Final = 3
+_MOST_STEPS: Final = 12
 #: The latest of a record that are tried with each other.
 _STATES: Final = 6
 
@@ -92,15 +92,21 @@ def _all_steps(type_name: str) -> list[_Write | _Pull]:
     kind = CATALOGUE[type_name]
     name = ObjectName("shop", type_name, "k")
     numbers = range(_REPLICAS)
-    bucket = Erase(address.bucket_prefix("shop"))
-    writes: list[_Write | _Pull] = [_Write(number, bucket) for number in numbers]
+    writes: list[_Write | _Pull] = []
     for operation, number in product(all_operations(type_name), numbers):
         asked = update(name, operation)
         writes.append(_Write(number, asked))
         if kind.removable and hasattr(asked.operation, "seen"):
             writes += [_Write(number, asked, reader) for reader in numbers if reader != number]
+    writes += [_Write(number, Erase(address.bucket_prefix("shop"))) for number in numbers]
     pulls = [_Pull(*pair) for pair in permutations(numbers, 2)]
     return writes + pulls * (len(writes) // len(pulls))
+
+
+def _first_writes(type_name: str) -> list[_Write | _Pull]:
+    """Each replica writes, knowing nothing of the others."""
+    asked = update(ObjectName("shop", type_name, "k"), creation(type_name))
+    return [_Write(number, asked) for number in range(_REPLICAS)]
 
 
 class Reached(NamedTuple):
@@ -127,8 +133,10 @@ def _carried_out(steps: list[_Write | _Pull]) -> Reached:
 @cache
 def reached(type_name: str) -> st.SearchStrategy[Reached]:
     """What three replicas hold that write one object of the type, and exchange some of that."""
-    steps = st.sampled_from(_all_steps(type_name))
-    return st.lists(steps, min_size=_FEWEST_STEPS, max_size=_MOST_STEPS).map(_carried_out)
+    step = st.sampled_from(_all_steps(type_name))
+    steps = st.lists(step, min_size=_FEWEST_STEPS, max_size=_MOST_STEPS)
+    first = _first_writes(type_name)
+    return st.one_of(steps.map(lambda rest: first + rest), steps).map(_carried_out)
 
 
 def held_together(reached: Reached, count: int) -> Iterator[tuple[Held, ...]]:

@@ -86,7 +86,7 @@ def _exchange(replicas: list[Replica]) -> None:
 class _Delivery:
     """Three replicas of the witness, what they wrote, and what a reader may expect of them."""
 
-    STEPS: Final = ("note", "note", "delete", "pull", "pull", "stage", "claim", "claim", "settle")
+    STEPS: Final = ("note", "note", "delete", "pull", "stage", "claim", "again", "settle")
 
     def __init__(self) -> None:
         self.replicas = [Replica(number) for number in (1, 2, 3)]
@@ -111,6 +111,8 @@ class _Delivery:
                 self._staged[number] = replica.stage(donor)
             case "claim" if number in self._staged:
                 replica.claim(self._staged[number])
+            case "again":
+                replica.merge(missing(donor.store, NOTHING), donor.seen, 0)
             case "settle":
                 _exchange(self.replicas)
                 replica.engine.fold(replica.seen, 0, 1_000)
@@ -135,8 +137,8 @@ class _Delivery:
 @given(
     st.lists(
         st.tuples(st.sampled_from(_Delivery.STEPS), st.integers(0, 2), st.integers(0, 2)),
-        min_size=4,
-        max_size=30,
+        min_size=6,
+        max_size=25,
     )
 )
 def test_each_operation_is_applied_once_and_after_all_it_follows(

@@ -22,10 +22,11 @@ from crdtdb.draft import Draft
 from crdtdb.record import Live, Payload, Record
 from crdtdb.replication.stability import Reports
 from crdtdb.state import State
+from crdtdb.store.base import Table
 from crdtdb.types import CATALOGUE, _accumulator
 from crdtdb.types._accumulator import Step
 from crdtdb.types._counting import CountingType
-from laws import test_state_based
+from laws import test_operation_based, test_state_based
 from oracle.checks import Violation
 from oracle.executions import Execution
 from witness import in_catalogue
@@ -58,11 +59,6 @@ def breaks(check: Callable[..., None], **arguments: Any) -> bool:
     return False
 
 
-def plant_join(patch: Patch, join: Callable[..., Record]) -> None:
-    patch.setattr(draft, "join", join)
-    patch.setattr(record, "join", join)
-
-
 def test_nothing_is_noticed_where_nothing_is_planted(monkeypatch: Patch) -> None:
     monkeypatch.setattr(f"{__name__}._SEEDS", 5)
     assert noticed_by() == "nobody"
@@ -77,25 +73,31 @@ def test_a_union_of_what_is_live(monkeypatch: Patch) -> None:
     def union(a: Record, b: Record, *_: VersionVector) -> Record:
         return Record({**a.live, **b.live}, a.context.join(b.context))
 
-    plant_join(monkeypatch, union)
+    law = test_state_based.test_joining_its_delta_carries_out_an_operation
+    with monkeypatch.context() as patch:
+        patch.setattr(record, "join", union)
+        assert breaks(law, type_name="set")
+    monkeypatch.setattr(draft, "join", union)
     assert noticed_by() in _VALUES
-    assert breaks(test_state_based.test_joining_its_delta_carries_out_an_operation, type_name="set")
 
 
 def test_losers_pruned_at_a_join(monkeypatch: Patch) -> None:
     """F1: C drops A's value for B's; B deletes its own; now A's is there for some, not for C."""
-    whole = record.join
+    join = record.join
 
     def pruned(*states: Any) -> Record:
-        live, context = whole(*states)
+        live, context = join(*states)
         if len(live) > 1 and all(_is_timed(payload) for payload in live.values()):
             winner = max(live, key=lambda dot: (live[dot][0], dot))
             live = {winner: live[winner]}
         return Record(live, context)
 
-    plant_join(monkeypatch, pruned)
+    law = test_state_based.test_a_cut_may_be_made_before_a_join_or_after_it
+    with monkeypatch.context() as patch:
+        patch.setattr(record, "join", pruned)
+        assert breaks(law, type_name="register")
+    monkeypatch.setattr(draft, "join", pruned)
     assert noticed_by("register") in _VALUES
-    assert breaks(test_state_based.test_join_is_associative, type_name="register")
 
 
 def _is_timed(payload: Payload) -> bool:
@@ -104,13 +106,25 @@ def _is_timed(payload: Payload) -> bool:
 
 def test_live_dots_judged_by_the_context_of_their_record_alone(monkeypatch: Patch) -> None:
     """F13: a stored context says only what the replica's own vector does not."""
-    textbook = record.join
-    plant_join(monkeypatch, lambda a, b, *_: textbook(a, b))
+    join = record.join
+
+    def alone(a: Record, b: Record, *_: VersionVector) -> Record:
+        return join(a, b)
+
+    law = test_state_based.test_join_without_what_is_seen_anyway_is_the_textbook_join
+    with monkeypatch.context() as patch:
+        patch.setattr(record, "join", alone)
+        assert breaks(law, type_name="flag")
+    monkeypatch.setattr(draft, "join", alone)
     assert noticed_by() in _VALUES
-    assert breaks(
-        test_state_based.test_join_without_what_is_seen_anyway_is_the_textbook_join,
-        type_name="set",
-    )
+
+
+def test_a_context_that_forgets_what_is_dead(monkeypatch: Patch) -> None:
+    """Then nobody can be told of a removal: its record says nothing that a peer could lack."""
+    monkeypatch.setattr(record, "_join_contexts", lambda *states: VersionVector.of(states[-1]))
+    assert noticed_by("set", "flag") in _VALUES
+    law = test_state_based.test_join_is_idempotent_and_has_a_unit
+    assert breaks(law, type_name="flag")
 
 
 # Deltas -------------------------------------------------------------------------------------------
@@ -152,6 +166,20 @@ def test_a_failed_transaction_that_leaves_a_trace(monkeypatch: Patch) -> None:
 
     monkeypatch.setattr(Draft, "fork", sharing)
     assert noticed_by() in ("heads", *_VALUES)
+
+
+def test_a_record_that_is_in_the_sequence_twice(monkeypatch: Patch) -> None:
+    """P7: who missed a million increments of one counter would fetch a million records."""
+    batch = Draft.batch
+
+    def keeping(self: Draft, sequence: int) -> Any:
+        changes, *rest = batch(self, sequence)
+        entries = changes[Table.SEQUENCE]
+        changes[Table.SEQUENCE] = {place: at for place, at in entries.items() if at is not None}
+        return (changes, *rest)
+
+    monkeypatch.setattr(Draft, "batch", keeping)
+    assert noticed_by() == "sequence"
 
 
 # Counters -----------------------------------------------------------------------------------------
@@ -278,6 +306,7 @@ def test_an_operation_applied_again(monkeypatch: Patch) -> None:
 
     monkeypatch.setattr(Draft, "join", again)
     assert noticed_by("opcounter") in _VALUES
+    assert breaks(test_operation_based.test_each_operation_is_applied_once_and_after_all_it_follows)
 
 
 def test_folding_what_is_not_stable(monkeypatch: Patch) -> None:
