@@ -177,7 +177,7 @@ class Author:
         draft.join(at, delta, draft.seen.with_dot(dot))
 
     def _erase(self, draft: Draft, prefix: bytes) -> Result:
-        """Cut a whole prefix, and reset each running total below it (DESIGN 3, rule 5)."""
+        """Cut a whole prefix, and reset each running total below it."""
         standing = [p for p in draft.heads_under(prefix) if draft.has_standing(p)]
         if len(standing) > LIMITS.delete_objects:
             raise TooLarge(

@@ -140,7 +140,7 @@ class StateType(DataType):
     """The state-based family."""
 
     #: Do payloads hold running totals? A cut cannot remove exactly what it saw of those, so cuts
-    #: do not apply to such objects: what removes them is `delete` (DESIGN 3, rule 5).
+    #: do not apply to such objects: what removes them is `delete`.
     totals: ClassVar[bool] = False
 
     @abstractmethod

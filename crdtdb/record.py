@@ -7,7 +7,7 @@ A record is one small piece of an object (a set member, a register, a counter):
 
 `join(a, b)` keeps a live dot if both hold it, or if one holds it and the other has never seen it:
 a dot that the other saw and does not hold was removed there. It knows no type and drops nothing
-else: which value wins is decided when somebody reads (DESIGN F1: pruning breaks associativity).
+else: which value wins is decided when somebody reads (pruning here would break associativity).
 
 **What a replica need not store.** A replica that has seen the VV `seen` has, in effect, that whole
 VV as the context of each of its records. So a stored or sent record keeps in `context` only what
@@ -93,7 +93,7 @@ def after(
 
     The operation `dot` takes the dots `replaces` out of force and, unless the payload is left
     out, puts itself in. Because its context is the writer's whole VV, the delta carries every
-    live dot it did not replace (DESIGN 3, rule 2); stripped of that VV, only `dot` is left to
+    live dot it did not replace; stripped of that VV, only `dot` is left to
     say, for the operation comes after everything its writer saw.
     """
     live = {d: p for d, p in record.live.items() if d not in replaces}

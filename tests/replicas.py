@@ -1,4 +1,4 @@
-"""A replica to drive by hand, and the two ways in which state travels (DESIGN 5).
+"""A replica to drive by hand, and the two ways in which state travels.
 
 The real engine on a store in memory; its clock is a number. `receive` takes in a push if a peer
 would, `pull` brings all that is missing in one go: what the replication does with messages and

@@ -1,7 +1,7 @@
-"""Running totals and their baselines, record by record: the three traps of DESIGN F7.
+"""Running totals and their baselines, record by record: three traps.
 
-Dots are told as A:3. What nobody has built yet, the clean-up of payloads that have been reset
-(F6), is done here by hand: it takes dots out of force, as any operation may.
+Dots are told as A:3. What nobody has built yet, the clean-up of payloads that have been reset,
+is done here by hand: it takes dots out of force, as any operation may.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def test_a_reset_removes_what_it_saw_of_a_running_total() -> None:
 
 
 def test_an_increment_counts_after_the_old_totals_were_reclaimed() -> None:
-    """F7a: with totals named by replica, A's baseline B:10 swallowed B's new total 1."""
+    """With totals named by replica, A's baseline B:10 swallowed B's new total 1."""
     first = add(EMPTY, (B, 1), 10)
     at_a = joined(first, reset_all(first, (A, 1)))
     at_b = joined(at_a, clean(at_a, (B, 2), (B, 1)))
@@ -58,7 +58,7 @@ def test_an_increment_counts_after_the_old_totals_were_reclaimed() -> None:
 
 
 def test_a_reset_lasts_when_the_payload_that_said_so_is_reclaimed() -> None:
-    """F7b: B's payload repeats the baseline of its accumulator, else its total revives."""
+    """B's payload repeats the baseline of its accumulator, else its total revives."""
     first = add(EMPTY, (B, 1), 10)
     at_a = joined(first, reset_all(first, (A, 1)))
     at_b = joined(at_a, add(at_a, (B, 2), 3))
@@ -67,7 +67,7 @@ def test_a_reset_lasts_when_the_payload_that_said_so_is_reclaimed() -> None:
 
 
 def test_each_payload_carries_the_baselines_of_the_one_it_replaces() -> None:
-    """F7c: A counts on after its reset of B's total; the old payload of A is replaced."""
+    """A counts on after its reset of B's total; the old payload of A is replaced."""
     first = add(EMPTY, (B, 1), 10)
     at_a = joined(first, reset_all(first, (A, 1)))
     at_a = joined(at_a, add(at_a, (A, 2), 1))

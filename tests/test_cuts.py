@@ -35,7 +35,7 @@ COUNTERS: Final = ("counter", "gcounter", "opcounter")
     ids=["bucket", "type", "key", "no key"],
 )
 def test_an_erase_removes_exactly_the_steps_it_saw(counter: str, erase: Erase) -> None:
-    """DESIGN F8: a running total is not a dot; a cut alone would leave or take all of it."""
+    """A running total is not a dot; a cut alone would leave or take all of it."""
     a, b = Replica(1), Replica(2)
     b.do(counter, "increment", by=5)
     a.pull(b)

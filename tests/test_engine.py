@@ -89,7 +89,7 @@ def test_what_changes_nothing_mints_nothing_and_is_not_pushed() -> None:
 
 
 def test_a_remove_has_a_dot_in_its_record() -> None:
-    """DESIGN F12: else the filter of a pull takes it for something the puller has seen."""
+    """Else the filter of a pull takes it for something the puller has seen."""
     a, b = Replica(1), Replica(2)
     a.commit(ADD)
     b.pull(a)
@@ -230,7 +230,7 @@ def test_a_causally_later_write_has_a_later_time() -> None:
 
 @pytest.mark.parametrize("ahead_ms", [60_000, 1 << 60])
 def test_a_far_future_time_is_refused_but_not_the_write(ahead_ms: int) -> None:
-    """DESIGN F10."""
+    """Its time is refused, not its update."""
     wrong, a, b = Replica(1, now_ms=START_MS + ahead_ms), Replica(2), Replica(3)
     wrong.commit(update(TITLE, {"op": "set", "value": "from the future"}))
     a.pull(wrong)
@@ -266,7 +266,7 @@ def test_an_old_state_does_not_bring_back_what_was_removed() -> None:
 
 
 def test_a_restored_replica_takes_back_its_lost_operations_under_a_new_identity() -> None:
-    """DESIGN F11; that the identity changes, the replication sees to."""
+    """That the identity changes, the replication sees to."""
     a, b = Replica(1), Replica(2)
     backup = a.store.copy()
     a.commit(ADD)

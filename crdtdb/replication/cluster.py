@@ -102,12 +102,15 @@ class Cluster:
         return self.commit(adding(self.me, *gone))
 
     def settle_if_confirmed(self) -> None:
-        """The identity goes on once every member has said that it knows no more of its dots.
+        """The identity goes on once everybody has said that they know no more of its dots.
 
-        Earlier incarnations of this very replica are not asked: nobody speaks for them any more.
+        Everybody is each member and each configured peer: a directory that was rolled back may not
+        know yet who is a member. Earlier incarnations of this very replica are not asked: nobody
+        speaks for them any more.
         """
         gone = predecessors(self.members.values(), self.me)
-        self.settled = all(
+        asked = (self.contacts.get(endpoint) for endpoint in self._configured)
+        self.settled = all(contact.welcomed for contact in asked if contact) and all(
             (peer := self.peers.get(member)) is not None and peer.confirmed
             for member in self.members.keys() - {self.incarnation, *gone}
         )
@@ -131,7 +134,12 @@ class Cluster:
         if touches_members(push.records):
             self.refresh_members()
         frame = write_frame(message)
-        endpoints = {member.endpoint for member in self.members.values()}
+        endpoints = {
+            peer.where
+            if (peer := self.peers.get(member.incarnation)) and not member.endpoint
+            else member.endpoint
+            for member in self.members.values()
+        }
         return [Send(endpoint, frame) for endpoint in sorted(endpoints - {"", self._me.endpoint})]
 
     def merge(
@@ -163,8 +171,11 @@ class Cluster:
 
     # -- others ---------------------------------------------------------------------------------
 
-    def meet(self, sender: Sender) -> Peer:
-        """Note who speaks. Raises PeerError for a stranger or this replica itself."""
+    def meet(self, sender: Sender, via: str) -> Peer:
+        """Note who speaks, in answer to what was sent to the endpoint `via` (if not empty).
+
+        Raises PeerError for a stranger or this replica itself.
+        """
         if sender.cluster != self._me.cluster:
             raise PeerError(
                 "wrong-cluster",
@@ -178,11 +189,21 @@ class Cluster:
             self._forget_predecessor(sender)
             peer = self.peers[sender.incarnation] = Peer(sender)
         peer.sender = sender
+        peer.via = via or peer.via
         peer.last_contact_ms = self.now_ms
-        if contact := self.contacts.get(sender.endpoint):
+        for contact in self.contacts_of(peer):
             contact.incarnation = sender.incarnation
             contact.fresh = sender.fresh
         return peer
+
+    def contacts_of(self, peer: Peer) -> list[Contact]:
+        """The endpoints at which this peer is known: where it says it is, and where it answered."""
+        known = {peer.sender.endpoint, peer.via}
+        return [contact for endpoint, contact in self.contacts.items() if endpoint in known]
+
+    def forget(self, endpoint: str) -> None:
+        """An endpoint turned out to be this replica itself."""
+        self.contacts.pop(endpoint, None)
 
     def _forget_predecessor(self, sender: Sender) -> None:
         """An endpoint belongs to who spoke from it last."""
@@ -196,7 +217,7 @@ class Cluster:
 
     def answer(self, peer: Peer, message: Message) -> list[Send]:
         """A message for the peer that just spoke."""
-        return [Send(peer.sender.address, write_frame(message))]
+        return [Send(peer.where, write_frame(message))]
 
     def note_seen(self, peer: Peer, theirs: VersionVector) -> None:
         """A peer says what it has seen: its report, and whether this replica is level with it."""
@@ -221,7 +242,12 @@ class Cluster:
 
     def unmet(self) -> list[str]:
         """Configured peers that are no members yet, as far as is known here."""
-        return sorted(self._configured - {member.endpoint for member in self.members.values()})
+        endpoints = {member.endpoint for member in self.members.values()}
+        return sorted(
+            endpoint
+            for endpoint in self._configured - endpoints
+            if (contact := self.contacts.get(endpoint)) and contact.incarnation not in self.members
+        )
 
     def stable(self) -> VersionVector:
         """What every member has seen, as far as this replica can tell.

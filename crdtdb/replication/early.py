@@ -1,6 +1,6 @@
 """Pushes that came too early: held for a moment, since the one they wait for is often in flight.
 
-Bounded in number; dropping a push is always safe, a pull brings what it held (DESIGN F17).
+Bounded in number; dropping a push is always safe, a pull brings what it held.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The beginning of a conversation: is my identity good, and where is my first state?
 
 A replica that comes back asks every member whether it knows operations that this directory does
-not: then dots were lost (a restore, a rollback, a copy) and the identity must not go on (DESIGN
-F11). A fresh replica copies from somebody who has a state. When everybody who answers is fresh
-too, or nobody answers, its own empty state is a consistent one and it serves that.
+not: then dots were lost (a restore, a rollback, a copy) and the identity must not go on. A fresh
+replica copies from somebody who has a state. When everybody who answers is fresh too, or nobody
+answers, its own empty state is a consistent one and it serves that.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Greeting:
         cluster = self._cluster
         sends = cluster.answer(peer, Welcome(cluster.seen.get(peer.sender.incarnation)))
         if not cluster.settled and not peer.confirmed:
-            sends.append(Send(peer.sender.address, self.frame()))
+            sends.append(Send(peer.where, self.frame()))
         endpoint = peer.sender.endpoint
         if endpoint and endpoint != cluster.me.endpoint:
             known = Contact(endpoint, peer.sender.incarnation, fresh=peer.sender.fresh)
@@ -81,12 +81,12 @@ class Greeting:
 
     def on_welcome(self, peer: Peer, message: Welcome) -> list[Send]:
         cluster = self._cluster
-        if contact := cluster.contacts.get(peer.sender.endpoint):
+        for contact in cluster.contacts_of(peer):
             contact.welcomed = True
-        if cluster.settled:
-            return []
         if message.known > cluster.seen.get(cluster.incarnation):
             return cluster.take_new_incarnation()
+        if cluster.settled:
+            return []
         peer.confirmed = True
         cluster.settle_if_confirmed()
         return []

@@ -18,7 +18,7 @@ from typing import Final
 
 from crdtdb.causal import VersionVector
 from crdtdb.engine import Engine
-from crdtdb.errors import PeerError
+from crdtdb.errors import NoSpace, PeerError, StorageFailed
 from crdtdb.replication import messages
 from crdtdb.replication.cluster import Cluster, Send
 from crdtdb.replication.early import EarlyPushes, fits
@@ -47,6 +47,8 @@ __all__ = ["Phase", "Replication"]
 
 #: Operations are folded in portions, so that a replica is never busy with that for long.
 FOLD_ENTRIES: Final = 2_000
+#: After a failure of the disk, so long until folding is tried again.
+FOLD_PAUSE_MS: Final = 60_000
 
 
 class Phase(Enum):
@@ -81,6 +83,7 @@ class Replication:
         self._repair = Repair(self._cluster)
         self._early = EarlyPushes()
         self._fold_from = 0
+        self._fold_not_before_ms = 0
         self._folded_up_to = VersionVector()
 
     # -- looking --------------------------------------------------------------------------------
@@ -182,14 +185,21 @@ class Replication:
         if not self._cluster.settled:
             self._cluster.settle_if_confirmed()
         sends += self._cluster.correct_membership()
-        self._fold()
+        self._fold_unless_it_failed()
         return sends
 
-    def step(self, sender: Sender, frame: bytes, now_ms: int) -> list[Send]:
-        """Take in one frame. Raises PeerError, with nothing changed, for what must be refused."""
+    def forget(self, endpoint: str) -> None:
+        """A configured endpoint is this replica itself."""
+        self._cluster.forget(endpoint)
+
+    def step(self, sender: Sender, frame: bytes, now_ms: int, via: str = "") -> list[Send]:
+        """Take in one frame, in answer to what was sent to the endpoint `via` (if not empty).
+
+        Raises PeerError, with nothing changed, for what must be refused.
+        """
         self._cluster.now_ms = now_ms
         try:
-            return self._take(self._cluster.meet(sender), read_frame(frame))
+            return self._take(self._cluster.meet(sender, via), read_frame(frame))
         except PeerError as error:
             self._cluster.refusals[error.reason] += 1
             raise
@@ -237,7 +247,7 @@ class Replication:
 
     def _after_welcome(self, peer: Peer) -> list[Send]:
         if self._cluster.served:
-            return [Send(peer.sender.address, self._repair.digest())]
+            return [Send(peer.where, self._repair.digest())]
         return self._begin()
 
     def _on_push(self, peer: Peer, message: messages.Push) -> list[Send]:
@@ -250,7 +260,7 @@ class Replication:
             if fits(message, self._cluster.seen):
                 sends += self._apply(message)
             else:
-                self._early.hold(message, peer.sender.address, self._cluster.now_ms)
+                self._early.hold(message, peer.where, self._cluster.now_ms)
         sends += self._after_merge()
         counter = self._cluster.seen.get(message.origin)
         return sends + self._cluster.answer(peer, Received(message.origin, counter))
@@ -275,6 +285,16 @@ class Replication:
             except PeerError as error:
                 self._cluster.refusals[error.reason] += 1
         return sends + self._cluster.correct_membership()
+
+    def _fold_unless_it_failed(self) -> None:
+        """A disk that is full or damaged must not keep this replica from talking to others."""
+        if self._cluster.now_ms < self._fold_not_before_ms:
+            return
+        try:
+            self._fold()
+        except (NoSpace, StorageFailed):
+            self._fold_not_before_ms = self._cluster.now_ms + FOLD_PAUSE_MS
+            self._cluster.refusals["fold-failed"] += 1
 
     def _fold(self) -> None:
         """Fold stable operations of op-based objects into their bases, a portion at a time."""

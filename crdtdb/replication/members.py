@@ -2,7 +2,7 @@
 
 Each member is a register in the system bucket, named by its incarnation. A donor writes a joiner
 in before its first page, so everybody who reclaims something after hearing of it waits for the
-joiner too (DESIGN F4). The object converges like all data; nobody leads.
+joiner too. The object converges like all data; nobody leads.
 """
 
 from __future__ import annotations

@@ -29,6 +29,8 @@ class Peer:
     """Another replica, by incarnation."""
 
     sender: Sender
+    #: An endpoint at which it answered, whatever it says of itself.
+    via: str = ""
     #: What it last said to have seen.
     seen: VersionVector = NOTHING
     #: How far its sequence has been read: (store id, sequence).
@@ -40,3 +42,11 @@ class Peer:
     clock_offset_ms: int = 0
     #: Does it confirm that it knows no more of this replica's dots?
     confirmed: bool = False
+    #: No pull from there before that, and how long the next such wait is: merging failed here.
+    not_before_ms: int = 0
+    wait_ms: int = 0
+
+    @property
+    def where(self) -> str:
+        """Where it can be reached; starting with ~, only in answer to what it sends."""
+        return self.sender.endpoint or self.via or self.sender.address

@@ -1,10 +1,10 @@
 """Taking: one pull session at a time, its pages staged until the donor claims.
 
-Pulls are serialised because overlapping ones fetch the same records twice (1.00 against 1.71
-times the minimum on the ICDE'19 meshes). Pages are staged because a page alone is no consistent
-state: its records become visible together, with the VV the donor claims, in one commit (DESIGN
-F2). A page that is not the one asked for is ignored (F18), and of a record that came twice, because
-it changed between two pages, only the later counts: the claim holds for that one alone.
+Pulls are serialised because overlapping ones fetch the same records twice (1.00 against 1.71 times
+the minimum on the ICDE'19 meshes). Pages are staged because a page alone is no consistent state:
+its records become visible together, with the VV the donor claims, in one commit. A page that is
+not the one asked for is ignored (F18), and of a record that came twice, because it changed between
+two pages, only the later counts: the claim holds for that one alone.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from crdtdb import codec
-from crdtdb.errors import StorageFailed
+from crdtdb.errors import CrdtdbError, StorageFailed
 from crdtdb.replication.cluster import Cluster, Send
 from crdtdb.replication.donor import read_page
 from crdtdb.replication.members import adding
@@ -33,6 +33,9 @@ DIGEST_INTERVAL_MS: Final = 1_000
 DIGEST_FANOUT: Final = 2
 #: There is news to relay: tell the others so soon that what follows at once goes with it.
 RELAY_DELAY_MS: Final = 20
+#: What was pulled could not be merged here: wait before it is fetched again, ever longer.
+FAILED_WAIT_MS: Final = 1_000
+FAILED_WAIT_MOST_MS: Final = 60_000
 
 
 class Repair:
@@ -79,7 +82,8 @@ class Repair:
 
     def _digests(self, fanout: int) -> list[Send]:
         cluster = self._cluster
-        endpoints = [p.sender.endpoint for p in cluster.peers.values() if p.sender.endpoint]
+        wheres = (peer.where for peer in cluster.peers.values())
+        endpoints = [where for where in wheres if not where.startswith("~")]
         chosen = cluster.random.sample(endpoints, min(fanout, len(endpoints)))
         return [Send(endpoint, self.digest()) for endpoint in chosen]
 
@@ -117,13 +121,19 @@ class Repair:
         for member, reported in reports.items():
             if member != cluster.incarnation and cluster.seen.includes(reported):
                 cluster.reports.take(member, reported, cluster.seen)
+        own = cluster.incarnation
+        lost = theirs.get(own) > cluster.seen.get(own)
+        sends = cluster.take_new_incarnation() if lost else []
         cluster.note_seen(peer, theirs)
-        sends = cluster.answer(peer, self._summary(answer=False)) if message.answer else []
+        if message.answer:
+            sends += cluster.answer(peer, self._summary(answer=False))
         return sends if cluster.seen.includes(theirs) else sends + self._want(peer)
 
     # -- pulling --------------------------------------------------------------------------------
 
     def _want(self, peer: Peer) -> list[Send]:
+        if self._cluster.now_ms < peer.not_before_ms:
+            return []
         if self.pull is None:
             return self.pull_from(peer)
         if self.pull.donor.incarnation != peer.sender.incarnation:
@@ -161,7 +171,13 @@ class Repair:
             return cluster.answer(peer, pull.request())
         self.pull = None
         claimed = read_vector(message.claim.seen)
-        sends = cluster.merge(pull.records, claimed, message.claim.time, first_state=True)
+        try:
+            sends = cluster.merge(pull.records, claimed, message.claim.time, first_state=True)
+        except CrdtdbError:
+            peer.wait_ms = min(max(2 * peer.wait_ms, FAILED_WAIT_MS), FAILED_WAIT_MOST_MS)
+            peer.not_before_ms = cluster.now_ms + cluster.jittered(peer.wait_ms)
+            raise
+        peer.wait_ms = 0
         peer.cursor = pull.cursor
         cluster.note_seen(peer, claimed)
         if pull.size:

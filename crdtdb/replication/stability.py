@@ -2,8 +2,8 @@
 
 stable = the meet, over all members, of the last VV *reported by that member which this replica's
 own VV covers entirely*; a member never heard counts as empty. "Covers entirely" is what makes it
-causal: whatever a member did concurrently to a stable operation is in its report, hence here
-(DESIGN F4). Reports travel with summaries, so members need not talk to each other directly.
+causal: whatever a member did concurrently to a stable operation is in its report, hence here.
+Reports travel with summaries, so members need not talk to each other directly.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Each replica keeps its increments of one counter in an *accumulator*: totals of what it added and
 took away, named by the dot of its first increment (so a replica that comes back with an empty
-disk, or after the old totals were reclaimed, never adds to a name that has a baseline elsewhere;
-DESIGN F7). A payload is
+disk, or after the old totals were reclaimed, never adds to a name that has a baseline elsewhere).
+A payload is
 
     [name, added, taken, baselines]      baselines: [[name, added, taken], …] sorted
 

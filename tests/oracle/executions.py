@@ -3,11 +3,11 @@
 Everything is drawn from one seed. Replicas commit groups of transactions; their pushes are lost,
 delayed and reordered; replicas pull from each other, now and then with pushes coming in between
 asking and taking; they fold what is stable, stop and start again, move to another directory;
-clocks are wrong. After every step the replica that changed is compared
-with the specification and its books are checked; at the end all replicas are equal.
+clocks are wrong. After every step the replica that changed is compared with the specification and
+its books are checked; at the end all replicas are equal.
 
-A gentle scheduler proves nothing (design-traps, C): whether the executions contain what they are
-for is counted in `tally`, and a test looks at it.
+A gentle scheduler proves nothing: whether the executions contain what they are for is counted in
+`tally`, and a test looks at it.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ class Requests:
     def _transaction(self, reads: Sequence[VersionVector]) -> list[Request]:
         count = self._random.choice((1, 1, 1, 2, 3, 5))
         requests = [self._request(reads) for _ in range(count)]
-        if self._random.random() < 0.05:
+        if self._random.random() < 0.08:
             requests.append(Request(_NO_SUCH, {"op": "delete"}))
         return requests
 

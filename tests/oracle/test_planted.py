@@ -82,7 +82,7 @@ def test_a_union_of_what_is_live(monkeypatch: Patch) -> None:
 
 
 def test_losers_pruned_at_a_join(monkeypatch: Patch) -> None:
-    """F1: C drops A's value for B's; B deletes its own; now A's is there for some, not for C."""
+    """C drops A's value for B's; B deletes its own; now A's is there for some, not for C."""
     join = record.join
 
     def pruned(*states: Any) -> Record:
@@ -105,7 +105,7 @@ def _is_timed(payload: Payload) -> bool:
 
 
 def test_live_dots_judged_by_the_context_of_their_record_alone(monkeypatch: Patch) -> None:
-    """F13: a stored context says only what the replica's own vector does not."""
+    """A stored context says only what the replica's own vector does not."""
     join = record.join
 
     def alone(a: Record, b: Record, *_: VersionVector) -> Record:
@@ -123,8 +123,6 @@ def test_a_context_that_forgets_what_is_dead(monkeypatch: Patch) -> None:
     """Then nobody can be told of a removal: its record says nothing that a peer could lack."""
     monkeypatch.setattr(record, "_join_contexts", lambda *states: VersionVector.of(states[-1]))
     assert noticed_by("set", "flag") in _VALUES
-    law = test_state_based.test_join_is_idempotent_and_has_a_unit
-    assert breaks(law, type_name="flag")
 
 
 # Deltas -------------------------------------------------------------------------------------------
@@ -133,7 +131,7 @@ _after = record.after
 
 
 def test_a_remove_without_a_dot(monkeypatch: Patch) -> None:
-    """F12: the filter of a pull takes its record for one that the puller has seen."""
+    """The filter of a pull takes its record for one that the puller has seen."""
 
     def after(standing: Record, *change: Any) -> Record:
         delta = _after(standing, *change)
@@ -145,7 +143,7 @@ def test_a_remove_without_a_dot(monkeypatch: Patch) -> None:
 
 
 def test_a_delta_without_what_its_operation_leaves_standing(monkeypatch: Patch) -> None:
-    """F12: dot A:7 claims A:1 to A:6 on its record, so what stands of those must come along."""
+    """Dot A:7 claims A:1 to A:6 on its record, so what stands of those must come along."""
 
     def after(standing: Record, dot: Any, *change: Any) -> Record:
         delta = _after(standing, dot, *change)
@@ -156,7 +154,7 @@ def test_a_delta_without_what_its_operation_leaves_standing(monkeypatch: Patch) 
 
 
 def test_a_failed_transaction_that_leaves_a_trace(monkeypatch: Patch) -> None:
-    """P5: whatever a draft does not fork is shared with what fails."""
+    """Whatever a draft does not fork is shared with what fails."""
     fork = Draft.fork
 
     def sharing(self: Draft) -> Draft:
@@ -169,7 +167,7 @@ def test_a_failed_transaction_that_leaves_a_trace(monkeypatch: Patch) -> None:
 
 
 def test_a_record_that_is_in_the_sequence_twice(monkeypatch: Patch) -> None:
-    """P7: who missed a million increments of one counter would fetch a million records."""
+    """Who missed a million increments of one counter would fetch a million records."""
     batch = Draft.batch
 
     def keeping(self: Draft, sequence: int) -> Any:
@@ -186,7 +184,7 @@ def test_a_record_that_is_in_the_sequence_twice(monkeypatch: Patch) -> None:
 
 
 def test_totals_named_by_replica(monkeypatch: Patch) -> None:
-    """F7a: once B's old total is reclaimed, the baseline at A swallows its new one."""
+    """Once B's old total is reclaimed, the baseline at A swallows its new one."""
     monkeypatch.setattr(_accumulator, "_own", _own_by_replica)
     assert breaks(test_accumulator.test_an_increment_counts_after_the_old_totals_were_reclaimed)
 
@@ -196,7 +194,7 @@ def _own_by_replica(live: Live, dot: Any) -> Any:
 
 
 def test_a_baseline_that_its_own_replica_does_not_repeat(monkeypatch: Patch) -> None:
-    """F7b: the total revives when the payload that reset it is reclaimed."""
+    """The total revives when the payload that reset it is reclaimed."""
     accumulate = _accumulator.accumulate
 
     def forgetful(live: Live, dot: Any, by: Any) -> Step:
@@ -208,7 +206,7 @@ def test_a_baseline_that_its_own_replica_does_not_repeat(monkeypatch: Patch) -> 
 
 
 def test_baselines_that_end_with_the_payload_that_set_them(monkeypatch: Patch) -> None:
-    """F7c: A resets B's total, then counts on; its next payload must say all that the last did."""
+    """A resets B's total, then counts on; its next payload must say all that the last did."""
     write = _accumulator._write
     accumulate = _accumulator.accumulate
 
@@ -237,7 +235,7 @@ def test_a_reset_that_takes_what_it_did_not_see(monkeypatch: Patch) -> None:
 
 
 def test_a_cut_over_running_totals(monkeypatch: Patch) -> None:
-    """F8: a total at B:4 does not tell what it was at B:3; a cut takes all of it or nothing."""
+    """A total at B:4 does not tell what it was at B:3; a cut takes all of it or nothing."""
     monkeypatch.setattr(CountingType, "totals", False)
     monkeypatch.setattr(CountingType, "delete", lambda self, view, stamp: iter([Cut()]))
     assert noticed_by("counter", "gcounter") in _VALUES
@@ -310,7 +308,7 @@ def test_an_operation_applied_again(monkeypatch: Patch) -> None:
 
 
 def test_folding_what_is_not_stable(monkeypatch: Patch) -> None:
-    """F4: others meet a base that they have not seen, and lose what they did meanwhile."""
+    """Others meet a base that they have not seen, and lose what they did meanwhile."""
     monkeypatch.setattr(Reports, "stable", lambda self, members, own, seen: seen)
     assert noticed_by("opcounter") in ("convergence", *_VALUES)
 
@@ -327,7 +325,7 @@ def test_an_operation_taken_for_a_base(monkeypatch: Patch) -> None:
 
 
 def test_a_clock_that_goes_back_over_a_restart(monkeypatch: Patch) -> None:
-    """P10: the high-water mark is part of the state."""
+    """The high-water mark is part of the state."""
     decode = State.decode
 
     def forgetful(data: bytes) -> State:

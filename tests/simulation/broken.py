@@ -114,7 +114,7 @@ def pages_as_they_come() -> Iterator[None]:
     """The pages of a pull take effect one by one instead of together at the claim.
 
     Half of a transaction can be seen, and passed on, before the other half; and if the donor dies
-    in between, it stays so (DESIGN F2).
+    in between, it stays so.
     """
     on_page = Repair.on_page
 
@@ -140,7 +140,7 @@ def session_that_moves_on() -> Iterator[None]:
     """Each page of a pull is filtered by what the puller has seen by then.
 
     A record that was sent, changed at the donor, and whose change reached the puller by a push, is
-    not sent again: what is staged of it is older than what the claim says (DESIGN F18).
+    not sent again: what is staged of it is older than what the claim says.
     """
     on_page = Repair.on_page
 
@@ -158,7 +158,7 @@ def identity_unasked() -> Iterator[None]:
     """A replica goes on under its incarnation without asking the members.
 
     Its disk was put back to an earlier state: it gives new operations the dots of lost ones, which
-    others have seen, and who has seen a dot ignores it (DESIGN F11).
+    others have seen, and who has seen a dot ignores it.
     """
 
     def settle(cluster: Cluster) -> None:

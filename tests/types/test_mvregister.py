@@ -43,7 +43,7 @@ def test_a_write_with_a_read_context_replaces_only_what_that_read_showed() -> No
 
 
 def test_a_write_with_an_old_context_keeps_the_writers_own_values() -> None:
-    """DESIGN F12: the new dot claims all of the writer's earlier ones, so it must carry them."""
+    """The new dot claims all of the writer's earlier ones, so it must carry them."""
     a, b = Replica(1), Replica(2)
     a.do("mvregister", "set", value="first", seen=NOTHING)
     a.do("mvregister", "set", value="second", seen=NOTHING)

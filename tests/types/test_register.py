@@ -43,7 +43,7 @@ def test_a_write_replaces_what_it_saw_whatever_the_clocks_show() -> None:
 
 
 def test_what_a_delete_saw_does_not_come_back_for_a_loser_that_it_did_not_see() -> None:
-    """DESIGN F1: dropping the loser at a join left some replicas with it and others without."""
+    """Dropping the loser at a join left some replicas with it and others without."""
     a, b, c = Replica(1), Replica(2, now_ms=START_MS + 5), Replica(3)
     a.do("register", "set", value="loser")
     b.do("register", "set", value="winner")

@@ -58,8 +58,11 @@ class Hub(Protocol):
     def lost(self, endpoint: str) -> None:
         """Frames for an endpoint were lost."""
 
-    async def deliver(self, sender: Sender, frames: list[bytes]) -> list[bytes]:
-        """Take in frames; returns those that answer the sender."""
+    async def deliver(self, sender: Sender, frames: list[bytes], via: str) -> list[bytes]:
+        """Take in frames from the endpoint `via`; returns those that answer them."""
+
+    def is_self(self, endpoint: str) -> None:
+        """An endpoint turned out to be this replica."""
 
 
 class Link:
@@ -79,6 +82,8 @@ class Link:
         self.replica: str | None = None
         #: Why it is not reachable; None while it is.
         self.trouble: str | None = None
+        #: Why what came from there was last refused: said once.
+        self._refused: str | None = None
         self._hub = hub
         self._session = session
         self._faults = faults
@@ -168,12 +173,23 @@ class Link:
         ) as response:
             answer = await _bounded(response)
             if response.status != 200:
+                if _names_self(answer):
+                    self._hub.is_self(self.endpoint)
                 raise PeerError("refused", f"answered {response.status}: {_detail(answer)}")
             sender = open_sender(response.headers.get(SENDER_HEADER, ""))
             self.replica = sender.name
             await self._faults.cross(sender.name, "in")
             returned = open_body(answer, response.headers.get(ENCODING_HEADER))
-        return await self._hub.deliver(sender, returned) if returned else []
+        if not returned:
+            return []
+        try:
+            return await self._hub.deliver(sender, returned, self.endpoint)
+        except CrdtdbError as error:
+            # The link is fine; what came over it is not, or this replica cannot take it in now.
+            if self._refused != str(error):
+                _log.warning("cannot take in what a peer sent", peer=sender.name, why=str(error))
+            self._refused = str(error)
+            return []
 
     def _note_trouble(self, trouble: str) -> None:
         """Said once: when it begins, or when it becomes another."""
@@ -204,6 +220,14 @@ def _detail(answer: bytes) -> str:
         return str(orjson.loads(answer)["detail"])
     except (orjson.JSONDecodeError, KeyError, TypeError):
         return answer[:200].decode(errors="replace")
+
+
+def _names_self(answer: bytes) -> bool:
+    """Does a refusal say that the peer is this replica itself?"""
+    try:
+        return bool(orjson.loads(answer)["errors"][0]["message"] == "self")
+    except (orjson.JSONDecodeError, LookupError, TypeError):
+        return False
 
 
 def _described(error: BaseException) -> str:

@@ -89,8 +89,11 @@ class Network:
     def probe(self) -> bytes:
         return self.replication.probe()
 
-    async def deliver(self, sender: Sender, frames: list[bytes]) -> list[bytes]:
-        """Take in the frames of one exchange. Raises PeerError if one is refused."""
+    async def deliver(self, sender: Sender, frames: list[bytes], via: str = "") -> list[bytes]:
+        """Take in the frames of one exchange, begun by the peer or at the endpoint `via`.
+
+        Returns what goes back on the same way. Raises PeerError if a frame is refused.
+        """
         await self._started.wait()
         heavy = (
             self.replication.staged_records > _HEAVY_RECORDS or sum(map(len, frames)) > _HEAVY_BYTES
@@ -100,14 +103,19 @@ class Network:
             now_ms = monotonic_ms()
             sends: list[Send] = []
             for frame in frames:
-                sends += self.replication.step(sender, frame, now_ms)
+                sends += self.replication.step(sender, frame, now_ms, via)
             return sends
 
         sends = await self._writer.call(take_in, in_thread=heavy)
         self._reports.give()
-        answers = [send.frame for send in sends if send.endpoint == sender.address]
-        self._dispatch([send for send in sends if send.endpoint != sender.address])
+        back = via or sender.address
+        answers = [send.frame for send in sends if send.endpoint == back]
+        self._dispatch([send for send in sends if send.endpoint != back])
         return answers
+
+    def is_self(self, endpoint: str) -> None:
+        """An endpoint turned out to be this replica."""
+        self.replication.forget(endpoint)
 
     def lost(self, endpoint: str) -> None:
         """Frames for an endpoint were lost: a pull from there must not wait for an answer."""
@@ -115,8 +123,10 @@ class Network:
             self._giving_up = asyncio.create_task(self._give_up(endpoint), name="give up a pull")
 
     async def _give_up(self, endpoint: str) -> None:
-        sends = await self._writer.call(lambda: self.replication.unreachable(endpoint))
-        self._giving_up = None
+        try:
+            sends = await self._writer.call(lambda: self.replication.unreachable(endpoint))
+        finally:
+            self._giving_up = None
         self._dispatch(sends)
 
     async def receive(self, sender: Sender, frames: list[bytes]) -> list[bytes]:

@@ -47,7 +47,7 @@ def peer_routes(network: Network) -> tuple[Route, ...]:
             return Answer(b"", service.seen, 503)
         except PeerError as error:
             if error.reason in _IDENTITY:
-                raise IdentityConflict(str(error)) from error
+                raise IdentityConflict(str(error), Field("", error.reason)) from error
             raise BadRequest(f"{error.reason}: {error}", Field("", error.reason)) from error
         body, encoding = seal_body(answers)
         headers: Headers = ((SENDER_HEADER, seal_sender(network.me)),)
