@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, NamedTuple
 
 import uvloop
 from aiohttp import web
@@ -22,15 +22,22 @@ from multidict import CIMultiDict
 from machine import SERVER, pin
 from raw_http import Answer
 
-__all__ = ["bare_servers"]
+__all__ = ["Bare", "bare_servers"]
 
 #: aiohttp adds these by itself.
 _ADDED: Final = frozenset({"Content-Length", "Date", "Server"})
 
 
+class Bare(NamedTuple):
+    """The process, with a port for each answer."""
+
+    pid: int
+    ports: list[int]
+
+
 @contextmanager
-def bare_servers(answers: Sequence[Answer]) -> Iterator[list[int]]:
-    """One process with a port for each answer, for as long as the block lasts."""
+def bare_servers(answers: Sequence[Answer]) -> Iterator[Bare]:
+    """A process that gives these answers, for as long as the block lasts."""
     process = subprocess.Popen(
         [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -42,7 +49,7 @@ def bare_servers(answers: Sequence[Answer]) -> Iterator[list[int]]:
             plain = [(answer.headers, answer.body.decode()) for answer in answers]
             process.stdin.write(json.dumps(plain) + "\n")
             process.stdin.flush()
-            yield json.loads(process.stdout.readline())
+            yield Bare(process.pid, json.loads(process.stdout.readline()))
         finally:
             process.terminate()
 

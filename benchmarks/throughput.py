@@ -14,15 +14,15 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
 from bare import bare_servers
-from cluster import replicas
+from cluster import Replica, replicas
 from crdtdb.address import ObjectName
 from crdtdb.database import Database
 from disk import Disk
 from figures import Bound, Figure, Round, at_least
 from generator import Generator, Load, Sample
-from machine import SERVER
+from machine import SERVER, cpu_seconds
 from plan import Plan
-from raw_http import Answer, Line, request
+from raw_http import Line, request
 
 __all__ = ["throughput"]
 
@@ -54,33 +54,38 @@ def throughput(plan: Plan, directory: Path, disk: Disk, generator: Generator) ->
     with replicas([directory], SERVER) as (subject,):
         with Line(subject.port) as line:
             answers = [line.ask(kind.requests[0]) for kind in kinds]
-        with bare_servers(answers) as bare_ports:
-            ports = [(subject.port, bare_port) for bare_port in bare_ports]
-            for kind, pair in zip(kinds, ports, strict=True):
-                _round(kind, pair, plan, random, generator)  # to warm up
+        with bare_servers(answers) as bare:
+            sides = [(subject, Replica(port, bare.pid)) for port in bare.ports]
             rounds: list[list[Round]] = [[] for _ in kinds]
-            for _ in range(plan.rounds):
+            for number in range(-1, plan.rounds):
                 disk.wait_until_quick()
-                for kind, pair, done in zip(kinds, ports, rounds, strict=True):
-                    done.append(_round(kind, pair, plan, random, generator))
+                for kind, pair, done in zip(kinds, sides, rounds, strict=True):
+                    one = _round(kind, pair, plan, random, generator)
+                    if number >= 0:  # the first is the warm-up
+                        done.append(one)
     for kind, done, answer in zip(kinds, rounds, answers, strict=True):
-        yield Figure(f"{kind.name} / bare aiohttp, {_size(answer)} B", kind.bound, done)
+        yield Figure(f"{kind.name} / bare aiohttp, {len(answer.body)} B", kind.bound, done)
 
 
 def _round(
-    kind: _Kind, ports: tuple[int, int], plan: Plan, random: Random, generator: Generator
+    kind: _Kind, sides: tuple[Replica, Replica], plan: Plan, random: Random, generator: Generator
 ) -> Round:
-    samples: dict[int, Sample] = {}
-    for port in random.sample(ports, 2):
-        samples[port] = generator.run(Load(port, _CONNECTIONS, kind.requests, plan.window_s))
-    own, bare = (samples[port] for port in ports)
+    samples: dict[Replica, tuple[Sample, float]] = {}
+    load = Load(0, _CONNECTIONS, kind.requests, plan.window_s)
+    for side in random.sample(sides, 2):
+        before_s = cpu_seconds(side.pid)
+        sample = generator.run(load._replace(port=side.port))
+        samples[side] = sample, (cpu_seconds(side.pid) - before_s) / sample.answers * 1e6
+    (own, own_us), (bare, bare_us) = (samples[side] for side in sides)
     measured = {
         "req/s": own.rate,
         "p50 ms": own.p50_ms,
         "p99 ms": own.p99_ms,
+        "CPU µs": own_us,
         "bare req/s": bare.rate,
         "bare p50 ms": bare.p50_ms,
         "bare p99 ms": bare.p99_ms,
+        "bare CPU µs": bare_us,
         "generator busy": bare.busy,
     }
     return Round(own.rate / bare.rate, measured)
@@ -149,7 +154,3 @@ def _path(name: ObjectName) -> str:
 
 def _text(random: Random) -> str:
     return f"{random.getrandbits(128):032x}"
-
-
-def _size(answer: Answer) -> int:
-    return len(answer.body)

@@ -42,7 +42,7 @@ def visibility(plan: Plan, directory: Path, disk: Disk, cluster: Sequence[Replic
     with ExitStack() as stack:
         lines = [stack.enter_context(Line(replica.port)) for replica in cluster]
         _write(lines[0], 0)
-        (bare_port,) = stack.enter_context(bare_servers([lines[0].ask(_READ)]))
+        (bare_port,) = stack.enter_context(bare_servers([lines[0].ask(_READ)])).ports
         bare = stack.enter_context(Line(bare_port))
         environment = stack.enter_context(lmdb.open(str(directory), map_size=1 << 26))
         rounds = []

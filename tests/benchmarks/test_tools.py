@@ -28,8 +28,8 @@ def load_generator() -> Iterator[Generator]:
 
 @pytest.fixture
 def port() -> Iterator[int]:
-    with bare_servers([_ANSWER]) as (port,):
-        yield port
+    with bare_servers([_ANSWER]) as bare:
+        yield bare.ports[0]
 
 
 def test_the_comparator_sends_the_bytes_it_was_given(port: int) -> None:
