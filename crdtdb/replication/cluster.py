@@ -192,6 +192,8 @@ class Cluster:
         peer.via = via or peer.via
         peer.last_contact_ms = self.now_ms
         for contact in self.contacts_of(peer):
+            if contact.incarnation != sender.incarnation:
+                contact.welcomed, contact.hello_ms = False, 0  # somebody else: ask again
             contact.incarnation = sender.incarnation
             contact.fresh = sender.fresh
         return peer

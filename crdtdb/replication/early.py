@@ -35,6 +35,10 @@ class EarlyPushes:
         if len(self._held) > _MOST:
             self._held.popitem(last=False)
 
+    def last(self, origin: int) -> int:
+        """The latest operation of an origin that is held; 0 if none."""
+        return max((p.last for p, _, _ in self._held.values() if p.origin == origin), default=0)
+
     def next_fitting(self, seen: VersionVector) -> Push | None:
         """Take out a push that has become deliverable; forget those that came otherwise."""
         for key, (push, _, _) in list(self._held.items()):

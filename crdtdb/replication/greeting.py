@@ -68,15 +68,21 @@ class Greeting:
                 sends.append(Send(contact.endpoint, self.frame()))
         return sends
 
-    def on_hello(self, peer: Peer) -> list[Send]:
+    def ask(self, peer: Peer) -> list[Send]:
+        """Say hello to whoever speaks, while it has not confirmed this replica's identity."""
+        if self._cluster.settled or peer.confirmed:
+            return []
+        return [Send(peer.where, self.frame())]
+
+    def on_hello(self, peer: Peer, held: int) -> list[Send]:
+        """Tell a replica how much of it is known here, with the pushes that are `held` back."""
         cluster = self._cluster
-        sends = cluster.answer(peer, Welcome(cluster.seen.get(peer.sender.incarnation)))
-        if not cluster.settled and not peer.confirmed:
-            sends.append(Send(peer.where, self.frame()))
+        known = max(cluster.seen.get(peer.sender.incarnation), held)
+        sends = cluster.answer(peer, Welcome(known)) + self.ask(peer)
         endpoint = peer.sender.endpoint
         if endpoint and endpoint != cluster.me.endpoint:
-            known = Contact(endpoint, peer.sender.incarnation, fresh=peer.sender.fresh)
-            cluster.contacts.setdefault(endpoint, known)
+            contact = Contact(endpoint, peer.sender.incarnation, fresh=peer.sender.fresh)
+            cluster.contacts.setdefault(endpoint, contact)
         return sends
 
     def on_welcome(self, peer: Peer, message: Welcome) -> list[Send]:

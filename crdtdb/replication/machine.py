@@ -199,7 +199,11 @@ class Replication:
         """
         self._cluster.now_ms = now_ms
         try:
-            return self._take(self._cluster.meet(sender, via), read_frame(frame))
+            peer, message = self._cluster.meet(sender, via), read_frame(frame)
+            sends = self._take(peer, message)
+            if not isinstance(message, Hello | Welcome):
+                sends += self._greeting.ask(peer)
+            return sends
         except PeerError as error:
             self._cluster.refusals[error.reason] += 1
             raise
@@ -223,7 +227,7 @@ class Replication:
     def _take(self, peer: Peer, message: Message) -> list[Send]:
         match message:
             case Hello():
-                return self._greeting.on_hello(peer)
+                return self._greeting.on_hello(peer, self._early.last(peer.sender.incarnation))
             case Welcome():
                 return self._greeting.on_welcome(peer, message) + self._after_welcome(peer)
             case Page():
@@ -303,4 +307,7 @@ class Replication:
             if stable == self._folded_up_to:
                 return
             self._folded_up_to = stable
-        self._fold_from = self._engine.fold(stable, self._fold_from, FOLD_ENTRIES)
+        # One round folds one stable VV or less: an operation that became stable after its
+        # place was passed must not be skipped by a later one that claims it.
+        self._folded_up_to = self._folded_up_to.meet(stable)
+        self._fold_from = self._engine.fold(self._folded_up_to, self._fold_from, FOLD_ENTRIES)
