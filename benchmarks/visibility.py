@@ -17,7 +17,7 @@ from pathlib import Path
 from random import Random
 from statistics import median
 from time import perf_counter
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import lmdb
 
@@ -34,6 +34,13 @@ _PATH: Final = "/v1/buckets/bench/register/visible"
 _READ: Final = request("GET", _PATH)
 _VALUE_BYTES: Final = 100
 _BOUND: Final = at_most(10)
+
+
+class _Crossing(NamedTuple):
+    """How long until a write is answered, and until it is read at another replica."""
+
+    answered_s: float
+    readable_s: float
 
 
 def visibility(plan: Plan, directory: Path, disk: Disk, cluster: Sequence[Replica]) -> Figure:
@@ -57,21 +64,33 @@ def visibility(plan: Plan, directory: Path, disk: Disk, cluster: Sequence[Replic
 def _round(
     plan: Plan, random: Random, lines: Sequence[Line], bare: Line, environment: lmdb.Environment
 ) -> Round:
-    commits, exchanges, writes, crossings = [], [], [], []
-    for _ in range(plan.operations):
+    commits: list[float] = []
+    exchanges: list[float] = []
+    crossings: list[_Crossing] = []
+
+    def commit() -> None:
         commits.append(_commit(environment, random))
+
+    def exchange() -> None:
         exchanges.append(_exchange(bare))
+
+    def cross() -> None:
         here, there = random.sample(lines, 2)
-        wrote, crossed = _cross(here, there, random.getrandbits(32))
-        writes.append(wrote)
-        crossings.append(crossed)
+        crossings.append(_cross(here, there, random.getrandbits(32)))
+
+    steps = [commit, exchange, cross]
+    for _ in range(plan.operations):
+        random.shuffle(steps)  # none always follows the same one
+        for step in steps:
+            step()
+    readable = median(crossing.readable_s for crossing in crossings)
     measured = {
-        "readable ms": median(crossings) * 1_000,
-        "answered ms": median(writes) * 1_000,
+        "readable ms": readable * 1_000,
+        "answered ms": median(crossing.answered_s for crossing in crossings) * 1_000,
         "commit ms": median(commits) * 1_000,
         "exchange ms": median(exchanges) * 1_000,
     }
-    return Round(median(crossings) / (median(commits) + median(exchanges)), measured)
+    return Round(readable / (median(commits) + median(exchanges)), measured)
 
 
 def _commit(environment: lmdb.Environment, random: Random) -> float:
@@ -88,8 +107,7 @@ def _exchange(bare: Line) -> float:
     return perf_counter() - began
 
 
-def _cross(here: Line, there: Line, value: int) -> tuple[float, float]:
-    """Seconds until a write is answered, and until it is read at another replica."""
+def _cross(here: Line, there: Line, value: int) -> _Crossing:
     began = perf_counter()
     written = _write(here, value)
     answered = perf_counter()
@@ -99,7 +117,7 @@ def _cross(here: Line, there: Line, value: int) -> tuple[float, float]:
     document: dict[str, Any] = json.loads(answer.body)
     if document["value"] != value:
         raise RuntimeError(f"a read that covers the write of {value} shows {document}")
-    return answered - began, ended - began
+    return _Crossing(answered - began, ended - began)
 
 
 def _write(line: Line, value: int) -> Answer:

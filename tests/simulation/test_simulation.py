@@ -36,28 +36,14 @@ NEEDED = (
 )
 
 
-#: Red for a known reason, each a permanent case of its own (below).
-KNOWN_RED = {
-    93: "a roll-back that loses only others' operations keeps the identity, and its report counts",
-}
-
-
 @pytest.mark.parametrize("first", range(0, SEEDS, CHUNK))
 def test_clusters_under_faults(first: int) -> None:
     """Every seed is green, and together they contain what they are for."""
     tally: Counter[str] = Counter()
     for seed in range(first, first + CHUNK):
-        if seed not in KNOWN_RED:
-            tally += run(seed).tally
+        tally += run(seed).tally
     print(*(f"{count:>9,} {what}" for what, count in sorted(tally.items())), sep="\n")
     assert not [what for what in NEEDED if not tally[what]]
-
-
-@pytest.mark.parametrize("number", KNOWN_RED)
-@pytest.mark.xfail(raises=Violation, strict=False, reason="known, and open")
-def test_known_red(number: int) -> None:
-    """What is known to be wrong is played every time, so that its cure is noticed."""
-    run(number)
 
 
 @pytest.mark.parametrize("number", [1, 2])
