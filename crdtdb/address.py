@@ -44,6 +44,7 @@ __all__ = [
     "MEMBER",
     "OPERATION",
     "OWN",
+    "USER_BUCKET",
     "CutAddress",
     "ObjectName",
     "Parsed",
@@ -89,7 +90,9 @@ _TYPE_START: Final = re.compile(_BUCKET + _TYPE)
 _OBJECT_START: Final = re.compile(
     _BUCKET + _TYPE + rb"(?!\.{1,2}\x00)([^\x00]{1,%d})\x00" % LIMITS.key_bytes
 )
-_USER_BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9._-]*")
+#: What a user may call a bucket, as a regular expression; besides, its length is bounded.
+USER_BUCKET: Final = "[a-z0-9][a-z0-9._-]*"
+_USER_BUCKET: Final = re.compile(USER_BUCKET)
 
 
 class ObjectName(NamedTuple):

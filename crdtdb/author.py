@@ -74,7 +74,9 @@ class Author:
         name, operation, seen = update
         kind = CATALOGUE.get(name.type)
         if kind is None:
-            raise UnknownType(f"there is no type {name.type!r}; GET /v1 lists them")
+            raise UnknownType(
+                f"there is no type {name.type!r}; GET /v1 lists them", Field("type", "unknown type")
+            )
         if seen is not None:
             if not kind.removable:
                 raise InvalidOperation(

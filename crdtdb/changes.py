@@ -21,7 +21,7 @@ from crdtdb.address import ObjectName
 from crdtdb.causal import NOTHING, VersionVector
 from crdtdb.cuts import is_object_prefix
 from crdtdb.datatype import StateType
-from crdtdb.errors import BadToken
+from crdtdb.errors import BadToken, Field
 from crdtdb.head import FRESH
 from crdtdb.jsonvalue import JsonValue
 from crdtdb.limits import LIMITS
@@ -66,7 +66,10 @@ class ChangeCursor(NamedTuple):
     def read(cls, cluster: str, text: str) -> ChangeCursor:
         """The inverse of `write`. Raises BadToken."""
         if len(text) > LIMITS.token_bytes:
-            raise BadToken(f"a cursor has at most {LIMITS.token_bytes} bytes")
+            raise BadToken(
+                f"a cursor has at most {LIMITS.token_bytes} bytes",
+                Field("", "too long", LIMITS.token_bytes),
+            )
         try:
             whole = from_opaque(text)
             inner = whole[:-4]
@@ -145,7 +148,7 @@ def read_changes(snapshot: Snapshot, cursor: ChangeCursor, scope: Scope, limit: 
     places = list(islice(scan, _PAGE_ENTRIES))
     for number, at in places:
         place = int.from_bytes(number, "big")
-        record, _ = read_row(snapshot, at)
+        record, _ = read_row(snapshot, at, place)
         if not cursor.base.includes(record.context):
             for name, tail, deleted in _changes_at(snapshot, at, record):
                 if scope.admits(name):

@@ -9,7 +9,8 @@ version 1 | xxh3-64 of address + body, 8 bytes | body = [extra context, live]
     live            [[incarnation, counter, payload], …] sorted by dot
 ```
 
-A record row in a store has the local sequence number in front (8 bytes, big-endian).
+A record row in a store has the local sequence number in front (8 bytes, big-endian), and its
+checksum is seeded with it: a row is whole only together with its place in the sequence.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ __all__ = [
     "FormatError",
     "NewerVersion",
     "decode_record",
+    "decode_row",
     "encode_record",
     "fingerprint",
     "live_digest",
@@ -35,7 +37,6 @@ __all__ = [
     "pack_row",
     "pack_whole",
     "row_record",
-    "row_sequence",
     "unpack_whole",
 ]
 
@@ -75,12 +76,16 @@ def _rows(live: Live) -> list[tuple[int, int, Any]]:
 
 def decode_record(address: bytes, data: bytes) -> Record:
     """The inverse of `encode_record`. Raises FormatError when anything is off."""
+    return _decode(address, data, seed=0)
+
+
+def _decode(address: bytes, data: bytes, *, seed: int) -> Record:
     if len(data) <= _HEADER:
         raise FormatError("a record is cut short")
     if data[0] != RECORD_VERSION:
         raise NewerVersion(f"record version {data[0]}; this crdtdb reads {RECORD_VERSION}")
     body = data[_HEADER:]
-    if xxhash.xxh3_64_digest(address + body) != data[1:_HEADER]:
+    if xxhash.xxh3_64_digest(address + body, seed) != data[1:_HEADER]:
         raise FormatError("a record fails its checksum")
     try:
         extra, rows = _decode_body(body)
@@ -98,19 +103,22 @@ def decode_record(address: bytes, data: bytes) -> Record:
     return Record(live, context) if rows or extra else EMPTY
 
 
-def pack_row(sequence: int, record: bytes) -> bytes:
+def pack_row(sequence: int, address: bytes, record: bytes) -> bytes:
     """A record row: the local sequence number of its latest change, then the record."""
-    return sequence.to_bytes(8, "big") + record
+    checksum = xxhash.xxh3_64_digest(address + record[_HEADER:], sequence)
+    return sequence.to_bytes(8, "big") + record[:1] + checksum + record[_HEADER:]
 
 
-def row_sequence(row: bytes) -> int:
-    """The sequence number of a record row."""
-    return int.from_bytes(row[:8], "big")
+def decode_row(address: bytes, row: bytes) -> tuple[Record, int]:
+    """The record of a row, and its sequence number. Raises FormatError when anything is off."""
+    sequence = int.from_bytes(row[:8], "big")
+    return _decode(address, row[8:], seed=sequence), sequence
 
 
-def row_record(row: bytes) -> bytes:
-    """The record of a record row, as it travels."""
-    return row[8:]
+def row_record(address: bytes, row: bytes) -> bytes:
+    """The record of a sound row, as it travels."""
+    body = row[8 + _HEADER :]
+    return row[8:9] + xxhash.xxh3_64_digest(address + body) + body
 
 
 def live_digest(address: bytes, live: Mapping[Any, Any]) -> int:

@@ -15,8 +15,8 @@ msgspec structs: they validate requests and describe themselves in the OpenAPI d
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Collection, Iterator
-from typing import Any, ClassVar, Final, NamedTuple, Protocol
+from collections.abc import Collection, Iterator, Mapping
+from typing import Annotated, Any, ClassVar, Final, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
@@ -36,6 +36,7 @@ __all__ = [
     "Delete",
     "Operation",
     "OperationType",
+    "ReadContext",
     "Restored",
     "ScalarType",
     "Stamp",
@@ -44,14 +45,37 @@ __all__ = [
 ]
 
 
+#: The field `seen` of what removes or replaces: the token of a read, to spare what it did not show.
+ReadContext: TypeAlias = (
+    Annotated[str, msgspec.Meta(extra_json_schema={"format": "read-context"})] | None
+)
+
+
 class Operation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="op"):
     """One thing a user can ask of an object; subclasses give the fields and, as tag, the name."""
+
+    #: What its JSON Schema says beyond what each field may be.
+    rule: ClassVar[Mapping[str, Any]] = {}
+
+    @property
+    def repeatable(self) -> bool:
+        """Is it harmless to carry it out once more, at another replica, if it may have been lost?
+
+        It is when the repetition can overrule only what the operation wins over by its type's
+        rule anyway (an add, against a remove), or when it removes what one read showed: that
+        stays the same, however often and wherever.
+        """
+        return False
 
 
 class Delete(Operation, tag="delete", frozen=True):
     """Remove the whole object, as far as it was observed. Every type but `bcounter` takes it."""
 
-    seen: str | None = None
+    seen: ReadContext = None
+
+    @property
+    def repeatable(self) -> bool:
+        return self.seen is not None
 
 
 class Stamp(NamedTuple):

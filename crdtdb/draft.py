@@ -379,7 +379,7 @@ class Draft:
             sequence += 1
             numbers[at] = sequence
             encoded = codec.encode_record(at, record)
-            records[at] = codec.pack_row(sequence, encoded)
+            records[at] = codec.pack_row(sequence, at, encoded)
             entries[sequence.to_bytes(8, "big")] = at
             travelling.append((at, encoded))
         heads: dict[bytes, bytes | None] = {}

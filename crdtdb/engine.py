@@ -10,8 +10,9 @@ time; reads take snapshots of their own and need no care.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
@@ -23,7 +24,15 @@ from crdtdb.author import Author
 from crdtdb.causal import NOTHING, VersionVector
 from crdtdb.cuts import WideCuts
 from crdtdb.draft import Draft
-from crdtdb.errors import DamagedStore, NewerFormat, PeerError, PreconditionFailed, Problem
+from crdtdb.epochs import EPOCHS_KEY, Epochs
+from crdtdb.errors import (
+    DamagedStore,
+    Field,
+    NewerFormat,
+    PeerError,
+    PreconditionFailed,
+    Problem,
+)
 from crdtdb.idempotency import KeptAnswers
 from crdtdb.limits import LIMITS
 from crdtdb.rows import WIDE_CUT_ROWS, pack_cut_row, read_cut_row, read_record
@@ -39,6 +48,11 @@ WallClock = Callable[[], int]
 Entropy = Callable[[int], int]
 
 _NOBODY: Final = 0
+_NO_ROWS: Final[Mapping[bytes, bytes | None]] = MappingProxyType({})
+
+
+def _nothing() -> None:
+    """The callback of one who is not interested."""
 
 
 class Engine:
@@ -55,18 +69,24 @@ class Engine:
         self._store = store
         self._clock = clock
         self._entropy = entropy
+        #: Called after every write, when it is durable.
+        self.on_write: Callable[[], None] = _nothing
         with store.snapshot() as snapshot:
             row = snapshot.get(Table.META, STATE_KEY)
+            epochs_row = snapshot.get(Table.META, EPOCHS_KEY)
             wide_rows = list(snapshot.scan(Table.META, WIDE_CUT_ROWS, address.after(WIDE_CUT_ROWS)))
         try:
             self._wide = WideCuts(
                 (key[len(WIDE_CUT_ROWS) :], read_cut_row(row)) for key, row in wide_rows
             )
             self._state = self._first_state() if row is None else State.decode(row)
+            self._epochs = Epochs() if epochs_row is None else Epochs.decode(epochs_row)
         except codec.NewerVersion as error:
             raise NewerFormat(f"this data directory needs a newer crdtdb: {error}") from error
         except codec.FormatError as error:
             raise DamagedStore(f"the replica's own state is damaged: {error}") from error
+        #: Have places been given out since this opening?
+        self._has_begun_epoch = False
         if self._state.location != store.location:
             self._state = msgspec.structs.replace(
                 self._state,
@@ -88,6 +108,11 @@ class Engine:
     def state(self) -> State:
         """What this replica is and has seen, as of its last commit or merge."""
         return self._state
+
+    @property
+    def epochs(self) -> Epochs:
+        """In which epochs the places of the sequence were given out."""
+        return self._epochs
 
     def now_ms(self) -> int:
         """What this replica's wall clock shows."""
@@ -175,12 +200,13 @@ class Engine:
         time: int,
         *,
         served: bool = False,
+        rows: Mapping[bytes, bytes | None] = _NO_ROWS,
     ) -> bool:
         """Take in records from a replica that had seen `seen`, in one durable store transaction.
 
         Afterwards this replica has seen `seen` too, so the records must be everything it lacked:
-        one contiguous push, or all pages up to a claim. Returns whether the sender's time was
-        refused.
+        one contiguous push, or all pages up to a claim. `rows` are META rows of the caller's own
+        that take effect with it. Returns whether the sender's time was refused.
 
         Raises PeerError with nothing changed when any record is not what an honest peer sends.
         """
@@ -196,6 +222,7 @@ class Engine:
             for at, record in incoming:
                 draft.join(at, record, seen)
             batch, _, sequence = draft.batch(before.sequence)
+        batch[Table.META] = dict(rows)
         self._write(
             batch,
             seen=before.seen.join(seen),
@@ -265,10 +292,17 @@ class Engine:
         if wide is not None and wide is not self._wide:
             for prefix, vector in wide.raised_over(self._wide):
                 meta[WIDE_CUT_ROWS + prefix] = pack_cut_row(vector)
+        epochs = self._epochs
+        gives_places = state.sequence > old.sequence
+        if gives_places and not self._has_begun_epoch:
+            epochs = epochs.begin(self._entropy(64) or 1, old.sequence)
+            meta[EPOCHS_KEY] = epochs.encode()
         self._store.commit(batch)
-        self._state = state
+        self._state, self._epochs = state, epochs
+        self._has_begun_epoch = self._has_begun_epoch or gives_places
         if wide is not None:
             self._wide = wide
+        self.on_write()
 
 
 def _check_unchanged(draft: Draft, expectation: Expectation) -> None:
@@ -276,10 +310,13 @@ def _check_unchanged(draft: Draft, expectation: Expectation) -> None:
     head = draft.head(prefix)
     if expectation.sequences is None:
         if not head.exists:
-            raise PreconditionFailed("the object does not exist at this replica")
+            raise PreconditionFailed(
+                "the object does not exist at this replica", Field("If-Match", "does not exist")
+            )
     elif head.sequence not in expectation.sequences or draft.has_changed(prefix):
         raise PreconditionFailed(
-            "the object changed at this replica since that ETag; read it again and decide anew"
+            "the object changed at this replica since that ETag; read it again and decide anew",
+            Field("If-Match", "no longer so"),
         )
 
 

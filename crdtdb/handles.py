@@ -4,17 +4,25 @@ A handle knows an object's name and turns method calls into plain operations; a 
 them out: embedded (`crdtdb.Database`) or over HTTP (`crdtdb_client.Client`). Every method is a
 verb; `in`, `len` and iteration are sugar.
 
+    >>> from crdtdb import Database
+    >>> db = Database.in_memory()
+    >>> cart = db.set("shop", "cart:42")
+    >>> cart.add("pear", "apple", True)
+    Written(changed=True, value=None, size=3, acked=None)
+    >>> list(cart), "pear" in cart, 1 in cart
+    ([True, 'apple', 'pear'], True, False)
+
 Writes are generic in what they return: a door answers with `Written`, a transaction that only
-collects returns None, an asynchronous door an awaitable.
+collects returns None, an asynchronous door (`crdtdb_client.AsyncClient`) an awaitable.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeAlias, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from crdtdb.address import ObjectName
+from crdtdb.answers import LEFT_OUT, Given, Plain, Read, Written
 from crdtdb.jsonvalue import JsonValue
 from crdtdb.limits import LIMITS
 
@@ -22,39 +30,6 @@ __all__ = ["Door", "Handles", "Plain", "Read", "Updates", "Written"]
 
 R = TypeVar("R")
 V = TypeVar("V")
-
-#: An operation as callers type it: {"op": "increment", "by": 5}.
-Plain: TypeAlias = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Read(Generic[V]):
-    """What a read showed."""
-
-    value: V
-    exists: bool
-    #: The read context: give it back to remove or replace only what this read showed.
-    seen: str | None
-    #: The replica that answered.
-    replica: str
-    #: Members in all, of a collection.
-    size: int | None = None
-    #: Where the next page begins, if there may be more.
-    next: str | None = None
-    #: Other types under which the key exists, when it does not exist under this one.
-    also: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """What a write did."""
-
-    #: Did it change what users see (at this replica)?
-    changed: bool
-    #: The value afterwards, of a type that reads as one value.
-    value: JsonValue = None
-    #: The size afterwards, of a collection.
-    size: int | None = None
 
 
 class Door(Protocol):
@@ -66,12 +41,17 @@ class Door(Protocol):
         *,
         limit: int = LIMITS.page_items_default,
         after: str | None = None,
+        from_: Given = LEFT_OUT,
+        to: Given = LEFT_OUT,
         reverse: bool = False,
     ) -> Read[Any]:
-        """Read an object: its value, or a page of its members."""
+        """Read an object: its value, or a page of its members with `from_` ≤ member < `to`."""
 
     def contains(self, name: ObjectName, value: JsonValue) -> bool:
         """Is the value a member of the collection?"""
+
+    def explain(self, name: ObjectName, member: Given = LEFT_OUT) -> dict[str, Any]:
+        """Why the object, or one member of it, reads as it does."""
 
     def update(self, name: ObjectName, operations: list[Plain]) -> Written:
         """Carry out operations on one object, all or none."""
@@ -91,19 +71,19 @@ class Writes(Generic[R]):
         return f"<{self.name.bucket}/{self.name.type}/{self.name.key}>"
 
     def _do(self, op: str, **fields: Any) -> R:
-        given = {field: value for field, value in fields.items() if value is not _LEFT_OUT}
+        given = {field: value for field, value in fields.items() if value is not LEFT_OUT}
         return self._update(self.name, [{"op": op, **given}])
 
-    def delete(self) -> R:
-        """Remove the whole object, as far as this replica has seen it."""
-        return self._do("delete")
+    def delete(self, *, seen: str | None = None) -> R:
+        """Remove the whole object: as far as this replica has seen it, or as a read showed it.
+
+        A counter shows no read context; deleting one is resetting it.
+        """
+        return self._do("delete", seen=_given(seen))
 
 
-_LEFT_OUT: Any = object()
-
-
-def _given(value: str | None) -> Any:
-    return _LEFT_OUT if value is None else value
+def _given(seen: str | None) -> Given:
+    return LEFT_OUT if seen is None else seen
 
 
 class GrowingCounterWrites(Writes[R]):
@@ -208,6 +188,10 @@ class Value(Writes[Written], Generic[V]):
         """Read the value."""
         return self._door.read(self.name)
 
+    def explain(self) -> dict[str, Any]:
+        """Why it reads as it does: dots, writers, times, what wins and what loses."""
+        return self._door.explain(self.name)
+
 
 class Members(Writes[Written]):
     """An object that reads as members, in pages and in the order of JSON values."""
@@ -225,10 +209,25 @@ class Members(Writes[Written]):
         after: str | None = None,
         limit: int = LIMITS.page_items_default,
         *,
+        from_: Given = LEFT_OUT,
+        to: Given = LEFT_OUT,
         reverse: bool = False,
     ) -> Read[list[JsonValue]]:
-        """Read the page after `after` (the `next` of the page before)."""
-        return self._door.read(self.name, limit=limit, after=after, reverse=reverse)
+        """Read the page after `after` (the `next` of the page before, of the same query).
+
+        A page has 1 to 1,000 members, those with `from_` ≤ member < `to`.
+
+            >>> from crdtdb import Database
+            >>> numbers = Database.in_memory().set("shop", "numbers")
+            >>> _ = numbers.add(1, 2, 3, 10, "ten")
+            >>> numbers.page(limit=2, from_=2).value
+            [2, 3]
+            >>> numbers.page(to=10, reverse=True).value
+            [3, 2, 1]
+        """
+        return self._door.read(
+            self.name, limit=limit, after=after, from_=from_, to=to, reverse=reverse
+        )
 
     def contains(self, value: JsonValue) -> bool:
         """Is the value a member? The cost does not depend on the size."""
@@ -237,6 +236,10 @@ class Members(Writes[Written]):
     def size(self) -> int:
         """The number of members. The cost does not depend on it."""
         return self._door.read(self.name, limit=1).size or 0
+
+    def explain(self, member: Given = LEFT_OUT) -> dict[str, Any]:
+        """Why one member, or the first page of them, reads as it does."""
+        return self._door.explain(self.name, member)
 
     def __contains__(self, value: JsonValue) -> bool:
         return self.contains(value)

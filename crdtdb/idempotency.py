@@ -17,7 +17,7 @@ import msgspec
 
 from crdtdb import codec
 from crdtdb.causal import VersionVector
-from crdtdb.errors import IdempotencyMismatch, StorageFailed
+from crdtdb.errors import Field, IdempotencyMismatch, StorageFailed
 from crdtdb.store.base import Snapshot, Table
 from crdtdb.transaction import IdempotencyKey, Result
 
@@ -79,7 +79,8 @@ class KeptAnswers:
             return None
         if row.request != key.request:
             raise IdempotencyMismatch(
-                "this Idempotency-Key came with another request before; use a new key"
+                "this Idempotency-Key came with another request before; use a new key",
+                Field("Idempotency-Key", "used for another request"),
             )
         results = tuple(
             Result(changed, json.loads(value), size) for changed, value, size in row.results

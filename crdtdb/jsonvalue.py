@@ -8,7 +8,8 @@ happened to write a value, nor on the JSON library of the day. This module answe
   within the integer range becomes an `int` (`1.0`, `1e0` → `1`; `-0.0` → `0`). A number written
   with a fraction or an exponent means the double nearest to it. Whatever two JSON libraries could
   read differently (duplicate keys, lone surrogates, huge numbers, NaN) is refused, never repaired.
-  `parse` is the only way in for text, `normalise` the only way in for Python values.
+  `parse` is the only way in for text, `normalise` the only way in for Python values. (A request is
+  more than a value: `parse_as_written` leaves its numbers to whoever knows which are values.)
 - **One order**: null < false < true < numbers < strings < arrays < objects. Numbers compare
   exactly, strings by their UTF-8 bytes, arrays element by element, objects as their sequence of
   (key, value) pairs in key order; a proper prefix comes first.
@@ -42,14 +43,24 @@ import math
 import re
 import struct
 from collections import Counter
+from collections.abc import Callable
 from typing import Final, TypeAlias
 
 import orjson
 
-from crdtdb.errors import BadRequest, Field
+from crdtdb.errors import BadRequest, Field, shortened
 from crdtdb.limits import LIMITS
 
-__all__ = ["JsonValue", "decode", "dump", "encode", "load", "normalise", "parse"]
+__all__ = [
+    "JsonValue",
+    "decode",
+    "dump",
+    "encode",
+    "load",
+    "normalise",
+    "parse",
+    "parse_as_written",
+]
 
 JsonValue: TypeAlias = bool | int | float | str | list["JsonValue"] | dict[str, "JsonValue"] | None
 
@@ -113,7 +124,7 @@ def _out_of_range() -> _Refusal:
 
 def _quoted(key: str) -> str:
     """A key as it can be shown: bounded, and pure ASCII whatever is in it."""
-    return json.dumps(key if len(key) <= 64 else key[:63] + "…")
+    return json.dumps(shortened(key))
 
 
 def _step(key: str) -> str:
@@ -138,6 +149,15 @@ _DECODER: Final = json.JSONDecoder(parse_int=_read_integer, object_pairs_hook=_r
 def parse(text: bytes | str) -> JsonValue:
     """Read one JSON text into a normalised value, or raise `BadRequest` naming the place."""
     return normalise(_read(text))
+
+
+def parse_as_written(text: bytes | str) -> JsonValue:
+    """As `parse`, but `1.0` stays a float.
+
+    For documents in which some numbers are values and others are arguments, such as `by`, that
+    must be written as integers. What is a value is to be normalised when it is taken out.
+    """
+    return _checked(_read(text), _finite)
 
 
 def _read(text: bytes | str) -> object:
@@ -178,13 +198,21 @@ def normalise(value: object) -> JsonValue:
     Taken are None, bool, int, float, str, list, tuple (as an array) and dict, but no subclasses:
     what an enumeration or a named tuple means beyond its value would silently be lost.
     """
+    return _checked(value, _number)
+
+
+#: What becomes of a float.
+_Float: TypeAlias = Callable[[float], int | float]
+
+
+def _checked(value: object, of_float: _Float) -> JsonValue:
     try:
-        return _normalised(value, 0)
+        return _walked(value, 0, of_float)
     except _Refusal as refusal:
         raise refusal.problem() from None
 
 
-def _normalised(value: object, depth: int) -> JsonValue:
+def _walked(value: object, depth: int, of_float: _Float) -> JsonValue:
     if type(value) is str:
         return _unicode(value)
     if type(value) is int:
@@ -194,17 +222,17 @@ def _normalised(value: object, depth: int) -> JsonValue:
     if value is None or type(value) is bool:
         return value
     if type(value) is float:
-        return _number(value)
+        return of_float(value)
     if type(value) is dict:
-        return _normalised_object(value, depth + 1)
+        return _walked_object(value, depth + 1, of_float)
     if type(value) is list or type(value) is tuple:
-        return _normalised_array(value, depth + 1)
+        return _walked_array(value, depth + 1, of_float)
     if isinstance(value, _Refusal):
         raise value
     raise _Refusal(f"{type(value).__name__} is not a JSON type")
 
 
-def _normalised_object(members: dict[object, object], depth: int) -> JsonValue:
+def _walked_object(members: dict[object, object], depth: int, of_float: _Float) -> JsonValue:
     if depth > LIMITS.json_depth:
         raise _too_deep()
     result: dict[str, JsonValue] = {}
@@ -212,19 +240,21 @@ def _normalised_object(members: dict[object, object], depth: int) -> JsonValue:
         if type(key) is not str:
             raise _Refusal(f"object keys must be strings, not {type(key).__name__}")
         try:
-            result[_unicode(key)] = _normalised(item, depth)
+            result[_unicode(key)] = _walked(item, depth, of_float)
         except _Refusal as refusal:
             raise refusal.inside(_step(key)) from None
     return result
 
 
-def _normalised_array(items: list[object] | tuple[object, ...], depth: int) -> JsonValue:
+def _walked_array(
+    items: list[object] | tuple[object, ...], depth: int, of_float: _Float
+) -> JsonValue:
     if depth > LIMITS.json_depth:
         raise _too_deep()
     result: list[JsonValue] = []
     for index, item in enumerate(items):
         try:
-            result.append(_normalised(item, depth))
+            result.append(_walked(item, depth, of_float))
         except _Refusal as refusal:
             raise refusal.inside(f"[{index}]") from None
     return result
@@ -241,10 +271,15 @@ def _unicode(text: str) -> str:
 
 def _number(value: float) -> int | float:
     """The normalised form of a double."""
-    if not math.isfinite(value):
-        raise _Refusal("numbers must be finite and within the range of a double")
+    _finite(value)
     if value.is_integer() and _INT_MIN <= value <= _INT_MAX:
         return int(value)
+    return value
+
+
+def _finite(value: float) -> float:
+    if not math.isfinite(value):
+        raise _Refusal("numbers must be finite and within the range of a double")
     return value
 
 

@@ -35,6 +35,11 @@ class Limits:
     siblings: int = 100
     #: Body of one request.
     body_bytes: int = 8 * 1_048_576
+    #: Bodies of the writes that wait for their commit, and of those that share one.
+    waiting_bytes: int = 64 * 1_048_576
+    commit_bytes: int = 8 * 1_048_576
+    #: Pushes of a peer that came before what they continue, held together for a moment.
+    early_bytes: int = 16 * 1_048_576
     #: Members, keys or buckets of one page, at most and when nothing is said.
     page_items: int = 1_000
     page_items_default: int = 100

@@ -8,16 +8,33 @@ the field and the limit.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import cache
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import msgspec
 
 from crdtdb.datatype import Delete, Operation, OperationType, StateType
-from crdtdb.errors import BadRequest, Field, InvalidOperation, UnknownType
+from crdtdb.errors import (
+    BadRequest,
+    CallerError,
+    Field,
+    InvalidOperation,
+    UnknownType,
+    joined,
+    shortened,
+)
 from crdtdb.types import CATALOGUE
 
-__all__ = ["operation_names", "read_operation", "type_named"]
+__all__ = [
+    "is_repeatable",
+    "operation_names",
+    "operation_schema",
+    "operation_structs",
+    "read_operation",
+    "refusal",
+    "type_named",
+]
 
 _AT: Final = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<path>.*)`)?$", re.DOTALL)
 _NAMED: Final = re.compile(r"field `(?P<name>[^`]*)`")
@@ -28,12 +45,17 @@ def type_named(name: str) -> StateType | OperationType:
     """The data type of that name. Raises UnknownType."""
     kind = CATALOGUE.get(name)
     if kind is None:
-        raise UnknownType(f"there is no type {name!r}; there are {', '.join(CATALOGUE)}")
+        known = ", ".join(CATALOGUE)
+        raise UnknownType(
+            f"there is no type {shortened(name)!r}; there are {known}",
+            Field("type", "unknown type", known),
+        )
     return kind
 
 
 @cache
-def _structs(type_name: str) -> dict[str, type[Operation]]:
+def operation_structs(type_name: str) -> Mapping[str, type[Operation]]:
+    """The operations of a type by name, as the structs that say what each may hold."""
     kind = CATALOGUE[type_name]
     structs: tuple[type[Operation], ...] = (*kind.operations, Delete)
     return {str(struct.__struct_config__.tag): struct for struct in structs}
@@ -41,17 +63,24 @@ def _structs(type_name: str) -> dict[str, type[Operation]]:
 
 def operation_names(type_name: str) -> list[str]:
     """The operations a type knows, `delete` included."""
-    return list(_structs(type_name))
+    return list(operation_structs(type_name))
+
+
+def operation_schema(struct: type[Operation]) -> dict[str, Any]:
+    """The JSON Schema of an operation, taken from the struct that validates it."""
+    _, schemas = msgspec.json.schema_components([struct])
+    schema: dict[str, Any] = schemas[struct.__name__]
+    return {**schema, **struct.rule}
 
 
 def read_operation(type_name: str, value: Any, field: str = "") -> Operation:
-    """The operation a caller means. `value` has been parsed strictly (`jsonvalue.parse`).
+    """The operation a caller means. Its numbers are as the caller wrote them: 1.0 is no integer.
 
     Raises BadRequest for what does not fit the schema, InvalidOperation for an operation that the
     type does not know, UnknownType. `field` says where in the request the operation stands.
     """
     type_named(type_name)
-    structs = _structs(type_name)
+    structs = operation_structs(type_name)
     if not isinstance(value, dict):
         raise BadRequest(
             'an operation is an object such as {"op": "…"}', Field(field, "not an object")
@@ -60,33 +89,44 @@ def read_operation(type_name: str, value: Any, field: str = "") -> Operation:
     if not isinstance(name, str):
         raise BadRequest(
             f"say what to do: `op` is one of {', '.join(structs)}",
-            Field(_join(field, "op"), "missing or not a string"),
+            Field(joined(field, "op"), "missing or not a string", ", ".join(structs)),
         )
     struct = structs.get(name)
     if struct is None:
         raise InvalidOperation(
-            f"a {type_name} has no operation {name!r}; it has {', '.join(structs)}",
-            Field(_join(field, "op"), "unknown operation"),
+            f"a {type_name} has no operation {shortened(name)!r}; it has {', '.join(structs)}",
+            Field(joined(field, "op"), "unknown operation", ", ".join(structs)),
         )
     try:
         return msgspec.convert(value, type=struct, strict=True)
     except msgspec.ValidationError as error:
-        _refuse(str(error), field)
+        raise refusal(error, field) from error
 
 
-def _refuse(message: str, field: str) -> NoReturn:
-    found = _AT.match(message)
+def is_repeatable(type_name: str, value: Any) -> bool:
+    """May the operation, whose outcome is unknown, be carried out again at another replica?
+
+    What this version does not know, it does not repeat.
+    """
+    try:
+        operation = read_operation(type_name, value)
+    except CallerError:
+        return False
+    return operation.repeatable
+
+
+def refusal(error: msgspec.ValidationError, field: str = "") -> BadRequest:
+    """The problem that a struct's verdict stands for: it names the field, below `field`."""
+    found = _AT.match(str(error))
     assert found is not None
     what, path = found["what"], found["path"] or ""
     if named := _NAMED.search(what):
-        path = _join(path, named["name"])
+        name = shortened(named["name"])
+        what = what.replace(named["name"], name)
+        path = joined(path, name)
     bound = _BOUND.search(what)
-    at = _join(field, path)
-    raise BadRequest(
-        f"{at or 'the operation'}: {what}",
+    at = joined(field, path)
+    return BadRequest(
+        f"{at or 'the document'}: {what}",
         Field(at, what, int(bound["bound"]) if bound else None),
     )
-
-
-def _join(outer: str, inner: str) -> str:
-    return f"{outer}.{inner}" if outer and inner else outer or inner

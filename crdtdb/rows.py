@@ -36,9 +36,9 @@ _folded_decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder()
 _flat_decoder = msgspec.msgpack.Decoder(list[int])
 
 
-def _decoded(at: bytes, row: bytes) -> Record:
+def _decoded(at: bytes, row: bytes) -> tuple[Record, int]:
     try:
-        return codec.decode_record(at, codec.row_record(row))
+        return codec.decode_row(at, row)
     except codec.FormatError as error:
         raise StorageFailed(
             f"the record at {at!r} is damaged on disk ({error}); restore this replica"
@@ -50,15 +50,21 @@ def read_record(snapshot: Snapshot, at: bytes) -> tuple[Record, int]:
     row = snapshot.get(Table.RECORDS, at)
     if row is None:
         return EMPTY, 0
-    return _decoded(at, row), codec.row_sequence(row)
+    return _decoded(at, row)
 
 
-def read_row(snapshot: Snapshot, at: bytes) -> tuple[Record, bytes]:
+def read_row(snapshot: Snapshot, at: bytes, sequence: int) -> tuple[Record, bytes]:
     """A record that the sequence names, and its row. Raises StorageFailed if it is not there."""
     row = snapshot.get(Table.RECORDS, at)
     if row is None:
         raise StorageFailed(f"the sequence names a record at {at!r} that is not there")
-    return _decoded(at, row), row
+    record, place = _decoded(at, row)
+    if place != sequence:
+        raise StorageFailed(
+            f"the sequence is damaged on disk: it has the record at {at!r} in place {sequence}, "
+            f"which belongs in place {place}; restore this replica"
+        )
+    return record, row
 
 
 def scan_records(
@@ -66,7 +72,7 @@ def scan_records(
 ) -> Iterator[tuple[bytes, Record]]:
     """Records with start ≤ address < end, in order, lazily. Raises StorageFailed."""
     for at, row in snapshot.scan(Table.RECORDS, start, end, reverse=reverse):
-        yield at, _decoded(at, row)
+        yield at, _decoded(at, row)[0]
 
 
 def read_head(snapshot: Snapshot, prefix: bytes) -> Head | None:

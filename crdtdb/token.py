@@ -21,13 +21,15 @@ import xxhash
 
 from crdtdb import codec
 from crdtdb.causal import VersionVector
-from crdtdb.errors import BadToken
+from crdtdb.errors import BadToken, Field
 from crdtdb.limits import LIMITS
 from crdtdb.opaque import from_opaque, to_opaque
 
-__all__ = ["TokenKind", "read_token", "write_token"]
+__all__ = ["TokenKind", "join_tokens", "read_token", "write_token"]
 
 _VERSION: Final = 1
+#: Version, kind and cluster: what tokens must share to be joined.
+_HEAD_BYTES: Final = 10
 _decode_flat = msgspec.msgpack.Decoder(list[int]).decode
 
 
@@ -45,32 +47,61 @@ def _cluster_mark(cluster: str) -> bytes:
 
 def write_token(kind: TokenKind, cluster: str, vector: VersionVector) -> str:
     """The token for a vector. O(entries)."""
-    inner = bytes((_VERSION,)) + kind.value + _cluster_mark(cluster) + codec.pack(vector.flat())
-    return to_opaque(inner + xxhash.xxh32_digest(inner))
+    return _write(bytes((_VERSION,)) + kind.value + _cluster_mark(cluster), vector)
 
 
 def read_token(kind: TokenKind, cluster: str, text: str) -> VersionVector:
     """The vector of a token. Raises BadToken, which says what is wrong with it."""
-    if len(text) > LIMITS.token_bytes:
-        raise BadToken(f"a token has at most {LIMITS.token_bytes} bytes; this has {len(text)}")
-    try:
-        whole = from_opaque(text)
-    except ValueError as error:
-        raise BadToken("the token is not base64url; send it as it was given") from error
-    inner, checksum = whole[:-4], whole[-4:]
-    if len(inner) < 11 or xxhash.xxh32_digest(inner) != checksum:
-        raise BadToken("the token is damaged; send it as it was given, or start without one")
-    if inner[0] != _VERSION:
-        raise BadToken(f"the token has version {inner[0]}; this replica reads {_VERSION}")
+    inner = _open(text)
     if inner[1:2] != kind.value:
         raise BadToken(
             "this is a session token, not the `seen` of a read"
             if kind is TokenKind.READ
             else "this is the `seen` of a read, not a session token"
         )
-    if inner[2:10] != _cluster_mark(cluster):
+    if inner[2:_HEAD_BYTES] != _cluster_mark(cluster):
         raise BadToken(f"the token is of another cluster than {cluster!r}")
+    return _vector(inner)
+
+
+def join_tokens(first: str, second: str) -> str:
+    """The token that covers what two tokens of one kind cover. Raises BadToken.
+
+    For who holds tokens without knowing the name of their cluster.
+    """
+    one, other = _open(first), _open(second)
+    head = one[:_HEAD_BYTES]
+    if other[:_HEAD_BYTES] != head:
+        raise BadToken("the tokens are of different clusters; ask one cluster in one session")
+    return _write(head, _vector(one).join(_vector(other)))
+
+
+def _write(head: bytes, vector: VersionVector) -> str:
+    inner = head + codec.pack(vector.flat())
+    return to_opaque(inner + xxhash.xxh32_digest(inner))
+
+
+def _open(text: str) -> bytes:
+    """What is inside a token that is undamaged and of a version that this code reads."""
+    if len(text) > LIMITS.token_bytes:
+        raise BadToken(
+            f"a token has at most {LIMITS.token_bytes} bytes; this has {len(text)}",
+            Field("", "too long", LIMITS.token_bytes),
+        )
     try:
-        return VersionVector.from_flat(_decode_flat(inner[10:]))
+        whole = from_opaque(text)
+    except ValueError as error:
+        raise BadToken("the token is not base64url; send it as it was given") from error
+    inner, checksum = whole[:-4], whole[-4:]
+    if len(inner) <= _HEAD_BYTES or xxhash.xxh32_digest(inner) != checksum:
+        raise BadToken("the token is damaged; send it as it was given, or start without one")
+    if inner[0] != _VERSION:
+        raise BadToken(f"the token has version {inner[0]}; this replica reads {_VERSION}")
+    return inner
+
+
+def _vector(inner: bytes) -> VersionVector:
+    try:
+        return VersionVector.from_flat(_decode_flat(inner[_HEAD_BYTES:]))
     except (msgspec.MsgspecError, ValueError) as error:
         raise BadToken("the token is damaged; start without one") from error

@@ -47,7 +47,7 @@ def missing(store: MemoryStore, seen: VersionVector) -> list[tuple[bytes, bytes]
         for _, at in snapshot.scan(Table.SEQUENCE):
             row = snapshot.get(Table.RECORDS, at)
             assert row is not None, "the sequence names a record that is not there"
-            data = codec.row_record(row)
+            data = codec.row_record(at, row)
             if not seen.includes(codec.decode_record(at, data).context):
                 found.append((at, data))
     return found

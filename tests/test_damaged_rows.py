@@ -15,6 +15,7 @@ from crdtdb import address, codec
 from crdtdb.address import ObjectName
 from crdtdb.causal import NOTHING
 from crdtdb.changes import BEGINNING, ChangePage, Scope, read_changes
+from crdtdb.epochs import EPOCHS_KEY
 from crdtdb.errors import DamagedStore, NewerFormat, StorageFailed
 from crdtdb.replication.donor import read_page
 from crdtdb.replication.messages import Page, Pull
@@ -33,7 +34,7 @@ KEY: Final = IdempotencyKey("once", 1)
 #: The row that repeats the answer to it.
 ANSWER: Final = b"idempotency/answer/once"
 
-#: A record row begins with its place in the sequence, which is no part of the record.
+#: A record row begins with its place in the sequence.
 _PLACE: Final = 8
 
 
@@ -49,11 +50,11 @@ def written() -> Replica:
     return a
 
 
-def damaged(table: Table, key: bytes, first: int = 0) -> Iterator[tuple[Replica, bytes]]:
+def damaged(table: Table, key: bytes) -> Iterator[tuple[Replica, bytes]]:
     """That replica with one byte of one row changed, or with the row cut short."""
     original = written()
     row = original.rows()[table][key]
-    for position in range(first, len(row)):
+    for position in range(len(row)):
         flipped = bytes((row[position] ^ 0x40,))
         for bad in (row[:position] + flipped + row[position + 1 :], row[:position]):
             a = Replica(1)
@@ -102,7 +103,7 @@ def digest(a: Replica) -> Any:
 
 def give(a: Replica) -> Page:
     """A page of a pull, for a peer that has nothing."""
-    return read_page(a.store, Pull(1, 0, 0, []), NOTHING, a.engine.state.store_id)
+    return read_page(a.engine, Pull(1, 0, 0, []), NOTHING)
 
 
 def take(a: Replica) -> None:
@@ -151,7 +152,7 @@ def test_a_damaged_record() -> None:
         give,
         feed,
     ]
-    for a, _ in damaged(Table.RECORDS, MILK, _PLACE):
+    for a, _ in damaged(Table.RECORDS, MILK):
         refused(a, attempts)
         assert contains("bread")(a)
         goes_on(a)
@@ -181,7 +182,7 @@ def test_a_damaged_folded_value() -> None:
 
 def test_a_damaged_record_of_a_cut() -> None:
     prefix = address.type_prefix("shop", "gset")
-    for a, _ in damaged(Table.RECORDS, address.cut(prefix), _PLACE):
+    for a, _ in damaged(Table.RECORDS, address.cut(prefix)):
         refused(a, [give, feed])
         a.do("gset", "add", value=2)
         refused(a, [erase(prefix)])
@@ -194,7 +195,9 @@ def test_a_damaged_answer_that_was_kept_for_a_key() -> None:
         goes_on(a)
 
 
-@pytest.mark.parametrize("key", [STATE_KEY, WIDE_CUT_ROWS + address.type_prefix("shop", "gset")])
+@pytest.mark.parametrize(
+    "key", [STATE_KEY, EPOCHS_KEY, WIDE_CUT_ROWS + address.type_prefix("shop", "gset")]
+)
 def test_a_damaged_row_of_the_replica_itself_is_found_when_it_opens(key: bytes) -> None:
     for a, bad in damaged(Table.META, key):
         rows = a.rows()
@@ -216,6 +219,24 @@ def test_a_record_that_is_gone_from_under_its_sequence(attempt: Attempt) -> None
     a.store.commit({Table.RECORDS: {MILK: None}})
     with pytest.raises(StorageFailed, match="not there"):
         attempt(a)
+
+
+def test_a_row_with_the_place_of_another_once_hid_that_one_from_peers() -> None:
+    """The next write to it would have deleted the other record's entry in the sequence."""
+    a = written()
+    rows = a.rows()[Table.RECORDS]
+    bread = rows[address.member(CART, "bread")]
+    a.store.commit({Table.RECORDS: {MILK: bread[:_PLACE] + rows[MILK][_PLACE:]}})
+    refused(a, [do(CART, "add", value="milk"), take, give])
+    assert address.member(CART, "bread") in a.rows()[Table.SEQUENCE].values()
+
+
+@pytest.mark.parametrize("attempt", [give, feed])
+def test_a_sequence_that_names_a_record_in_the_place_of_another(attempt: Attempt) -> None:
+    a = written()
+    places = {at: place for place, at in a.rows()[Table.SEQUENCE].items()}
+    a.store.commit({Table.SEQUENCE: {places[MILK]: address.member(CART, "bread")}})
+    refused(a, [attempt])
 
 
 def test_a_row_of_a_newer_version_says_so() -> None:

@@ -16,7 +16,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from crdtdb.errors import BadRequest
-from crdtdb.jsonvalue import JsonValue, decode, dump, encode, load, normalise, parse
+from crdtdb.jsonvalue import (
+    JsonValue,
+    decode,
+    dump,
+    encode,
+    load,
+    normalise,
+    parse,
+    parse_as_written,
+)
 from crdtdb.limits import LIMITS
 
 INT_MIN, INT_MAX = -(2**63), 2**64 - 1
@@ -248,6 +257,20 @@ NORMALISED: list[tuple[bytes, JsonValue]] = [
 def test_a_text_is_read_as_its_normalised_value(text: bytes, value: JsonValue) -> None:
     assert exactly(parse(text)) == exactly(value)
     assert exactly(parse(text.decode())) == exactly(value)
+
+
+def test_numbers_can_be_kept_as_they_are_written() -> None:
+    value = parse_as_written(b'{"a": [1.0, 1, -0.0, 1e0, 0.5], "b": true}')
+    assert repr(value) == "{'a': [1.0, 1, -0.0, 1.0, 0.5], 'b': True}"
+
+
+@pytest.mark.parametrize("text", ["[1e999]", "[NaN]", '{"a":1,"a":1}', f"[{2**64}]", '["\\ud800"]'])
+def test_what_is_refused_does_not_depend_on_that(text: str) -> None:
+    with pytest.raises(BadRequest) as normalised:
+        parse(text)
+    with pytest.raises(BadRequest) as as_written:
+        parse_as_written(text)
+    assert as_written.value.fields == normalised.value.fields
 
 
 def test_the_deepest_value_passes_every_function() -> None:

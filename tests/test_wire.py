@@ -18,10 +18,12 @@ from crdtdb.address import ObjectName
 from crdtdb.causal import NOTHING, VersionVector
 from crdtdb.changes import ChangeCursor
 from crdtdb.cursor import read_cursor, write_cursor
+from crdtdb.epochs import Epochs
 from crdtdb.head import Head
 from crdtdb.idempotency import KeptAnswers
 from crdtdb.record import Record
 from crdtdb.replication import messages
+from crdtdb.replication.cursors import Cursor, Cursors
 from crdtdb.replication.messages import Message, Sender, read_frame, write_frame
 from crdtdb.rows import pack_cut_row, pack_folded, read_cut_row, read_folded
 from crdtdb.state import State
@@ -105,7 +107,8 @@ ANSWER: Final = b"idempotency/answer/once"
 def write_row(vector: Vector) -> bytes:
     match vector["row"]:
         case "record":
-            return codec.pack_row(vector["sequence"], bytes.fromhex(vector["record"]))
+            at, record = bytes.fromhex(vector["address"]), bytes.fromhex(vector["record"])
+            return codec.pack_row(vector["sequence"], at, record)
         case "head":
             return head(vector["head"]).encode()
         case "state":
@@ -114,6 +117,14 @@ def write_row(vector: Vector) -> bytes:
             return pack_folded(vector["folded"])
         case "cut":
             return pack_cut_row(VersionVector.from_flat(vector["vector"]))
+        case "epochs":
+            return epochs(vector["epochs"]).encode()
+        case "cursor":
+            with MemoryStore().snapshot() as snapshot:
+                rows = Cursors(snapshot).rows({vector["donor"]: Cursor(*vector["cursor"])})
+            row = rows[bytes.fromhex(vector["key"])]
+            assert row is not None
+            return row
         case "answer":
             seen = VersionVector.from_flat(vector["seen"])
             with MemoryStore().snapshot() as snapshot:
@@ -145,14 +156,22 @@ def state(fields: Vector) -> State:
     return State(**{**fields, "seen": seen, "location": location})
 
 
+def epochs(pairs: list[tuple[int, int]]) -> Epochs:
+    return Epochs(tuple((name, place) for name, place in pairs))
+
+
 @every("rows")
 def test_a_row(vector: Vector) -> None:
     row = bytes.fromhex(vector["hex"])
     assert write_row(vector) == row
     match vector["row"]:
         case "record":
-            assert codec.row_sequence(row) == vector["sequence"]
-            assert codec.row_record(row).hex() == vector["record"]
+            at, record = bytes.fromhex(vector["address"]), bytes.fromhex(vector["record"])
+            assert codec.row_record(at, row) == record
+            assert codec.decode_row(at, row) == (
+                codec.decode_record(at, record),
+                vector["sequence"],
+            )
         case "head":
             assert Head.decode(row) == head(vector["head"])
         case "state":
@@ -162,6 +181,11 @@ def test_a_row(vector: Vector) -> None:
                 assert read_folded(snapshot, b"k") == vector["folded"]
         case "cut":
             assert read_cut_row(row).flat() == vector["vector"]
+        case "epochs":
+            assert Epochs.decode(row) == epochs(vector["epochs"])
+        case "cursor":
+            with stored(Table.META, bytes.fromhex(vector["key"]), row).snapshot() as snapshot:
+                assert Cursors(snapshot).of(vector["donor"]) == Cursor(*vector["cursor"])
         case "answer":
             with stored(Table.META, ANSWER, row).snapshot() as snapshot:
                 replay = KeptAnswers(snapshot, vector["now_ms"]).replay(KEY)

@@ -7,10 +7,11 @@
         cart.add("apple")
         assert "apple" in cart
 
-Nothing here imports the server.
+`AsyncClient` has the same methods, to be awaited. Nothing here imports the server.
 """
 
+from crdtdb_client.async_client import AsyncClient
 from crdtdb_client.client import Client
 from crdtdb_client.errors import OutcomeUnknown, UnexpectedAnswer, Unreachable
 
-__all__ = ["Client", "OutcomeUnknown", "UnexpectedAnswer", "Unreachable"]
+__all__ = ["AsyncClient", "Client", "OutcomeUnknown", "UnexpectedAnswer", "Unreachable"]

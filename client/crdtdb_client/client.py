@@ -4,34 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from ssl import SSLContext
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
-from crdtdb import jsonvalue
 from crdtdb.address import ObjectName
-from crdtdb.handles import Handles, Plain, Read, Updates, Written
+from crdtdb.answers import LEFT_OUT, Event, Given, Plain, Read, Written
+from crdtdb.handles import Handles
 from crdtdb.jsonvalue import JsonValue
 from crdtdb.limits import LIMITS
 from crdtdb.reading import Digest
-from crdtdb_client.session import Answer, Session
-from crdtdb_client.targets import path, path_to
+from crdtdb_client import calls
+from crdtdb_client.asking import Asking
+from crdtdb_client.calls import Call, Collected
+from crdtdb_client.targets import path
+from crdtdb_client.transport import Transport
 
 __all__ = ["Client"]
 
+T = TypeVar("T")
 
-class Client(Handles):
-    """One session with a cluster. Use it from one thread at a time; open as many as you like."""
 
-    def __init__(self, urls: str | Sequence[str], *, timeout_s: float = 30.0) -> None:
-        """`urls`: one replica, or several with the nearest first. Nothing is sent yet.
+class Client(Asking, Handles):
+    """One session with a cluster. Use it from one thread at a time; open as many as you like.
 
-        Raises ValueError for what is not the URL of a replica.
-        """
-        self._session = Session([urls] if isinstance(urls, str) else urls, timeout_s=timeout_s)
+    It asks the nearest replica that answers, carries the session token from one to the next, and
+    repeats what can be repeated. A write counts once, whatever breaks.
+
+        >>> with Client([url]) as db:
+        ...     cart = db.set("shop", "cart:42")
+        ...     _ = cart.add("apple", "pear")
+        ...     "apple" in cart, len(cart), list(cart)
+        (True, 2, ['apple', 'pear'])
+    """
+
+    def _connect(self, verify: SSLContext | bool) -> None:
+        self._transport = Transport(verify)
 
     def close(self) -> None:
         """Close the connections. Idempotent."""
-        self._session.close()
+        self._transport.close()
 
     def __enter__(self) -> Self:
         return self
@@ -44,6 +56,9 @@ class Client(Handles):
     ) -> None:
         self.close()
 
+    def _run(self, call: Call[T]) -> T:
+        return call.read(self._transport.run(self._session.ask(call.request, self._terms)))
+
     # -- objects --------------------------------------------------------------------------------
 
     def read(
@@ -52,92 +67,114 @@ class Client(Handles):
         *,
         limit: int = LIMITS.page_items_default,
         after: str | None = None,
+        from_: Given = LEFT_OUT,
+        to: Given = LEFT_OUT,
         reverse: bool = False,
     ) -> Read[Any]:
-        """Read an object: its value, or a page of its members."""
-        target = path_to(
-            name,
-            limit=None if limit == LIMITS.page_items_default else limit,
-            after=after,
-            reverse="true" if reverse else None,
+        """Read an object: its value, or a page of its members with `from_` ≤ member < `to`."""
+        return self._run(
+            calls.read(name, limit=limit, after=after, from_=from_, to=to, reverse=reverse)
         )
-        document, replica = self._session.read(target)
-        return _read(document, replica)
 
     def read_together(self, names: Sequence[ObjectName]) -> list[Read[Any]]:
         """Read objects as of one snapshot: of collections, the first page."""
-        wanted = [name._asdict() for name in names]
-        document, replica = self._session.read(path("transactions"), {"reads": wanted})
-        return [_read(read, replica) for read in document["reads"]]
+        return self._run(calls.read_together(names))
 
     def contains(self, name: ObjectName, value: JsonValue) -> bool:
         """Is the value a member of the collection?"""
-        text = jsonvalue.dump(jsonvalue.normalise(value)).decode()
-        contained: bool = self._session.read(path_to(name, member=text)).document["value"]
-        return contained
+        return self._run(calls.contains(name, value))
+
+    def explain(self, name: ObjectName, member: Given = LEFT_OUT) -> dict[str, Any]:
+        """Why an object, or one member of it, reads as it does: a JSON document."""
+        return self._run(calls.explain(name, member))
 
     def update(self, name: ObjectName, operations: list[Plain]) -> Written:
         """Carry out operations on one object, all or none."""
-        body = operations[0] if len(operations) == 1 else operations
-        done = self._session.write("POST", path_to(name), body).document
-        return Written(done["changed"], done.get("value"), done.get("size"))
+        return self._run(calls.update(name, operations))
 
     @contextmanager
     def transaction(self) -> Iterator[Collected]:
-        """Collect writes in the block; they take effect together when it ends without an error."""
+        """Collect writes in the block; they take effect together when it ends without an error.
+
+        Afterwards `results` says what each of them did.
+        """
         collected = Collected()
         yield collected
         if collected.updates:
-            self._session.write("POST", path("transactions"), {"updates": collected.updates})
+            collected.results = self._run(calls.transaction(collected.updates))
 
-    # -- what there is --------------------------------------------------------------------------
+    # -- what there is, and what changes --------------------------------------------------------
 
     def buckets(self) -> Iterator[str]:
         """The buckets in which something exists."""
-        for page in self._pages("buckets"):
-            yield from page.document["buckets"]
+        after: str | None = None
+        more = True
+        while more:
+            page = self._run(calls.buckets(after))
+            yield from page.items
+            after, more = page.next, page.next is not None
 
     def types(self, bucket: str) -> list[str]:
         """The types under which something exists in a bucket."""
-        types: list[str] = self._session.read(path("buckets", bucket)).document["types"]
-        return types
+        return self._run(calls.types(bucket))
 
     def objects(
         self, bucket: str, type_name: str, prefix: str = ""
     ) -> Iterator[tuple[ObjectName, Read[Any]]]:
         """The objects of a type whose keys begin with `prefix`: of collections, the first page."""
-        for page in self._pages("buckets", bucket, type_name, prefix=prefix, values="true"):
-            for document in page.document["objects"]:
-                yield ObjectName(bucket, type_name, document["key"]), _read(document, page.replica)
-
-    def _pages(self, *segments: str, **query: str) -> Iterator[Answer]:
         after: str | None = None
-        while True:
-            page = self._session.read(path(*segments, **query, after=after))
-            yield page
-            after = page.document.get("next")
-            if after is None:
-                return
+        more = True
+        while more:
+            page = self._run(calls.objects(bucket, type_name, prefix, after))
+            yield from page.items
+            after, more = page.next, page.next is not None
+
+    def changes(
+        self,
+        bucket: str | None = None,
+        type_name: str | None = None,
+        key: str | None = None,
+        *,
+        since: str | None = None,
+        include_value: bool = False,
+        follow: bool = True,
+    ) -> Iterator[Event]:
+        """What changes, from the start or after the cursor `since` (`"now"`: from here on).
+
+        One event per changed record with its latest state; at least once, never a gap, also when
+        it goes on at another replica. It waits for more; with `follow=False` it ends at the
+        present. When no replica answers it raises: go on later, from the cursor of the last event.
+
+            >>> with Client(url) as db:
+            ...     _ = db.register("news", "headline").set("It works")
+            ...     for event in db.changes("news", include_value=True, follow=False):
+            ...         print(event.name.key, event.value)
+            headline It works
+        """
+        scope = calls.Scope(bucket, type_name, key, include_value)
+        more = True
+        while more:
+            page = self._run(calls.change_page(scope, since, wait=follow))
+            yield from page.events
+            since, more = page.cursor, page.more or follow
 
     # -- the replica and its cluster ------------------------------------------------------------
 
     def about(self) -> dict[str, Any]:
         """The server's version, its replica and cluster, types, operations and limits."""
-        return self._document(path())
+        return self._run(calls.document(path()))
 
     def readiness(self) -> str:
         """What the replica is doing: `serving`, `bootstrapping`, …"""
-        state: str = self._document("/readyz")["state"]
-        return state
+        return self._run(calls.readiness())
 
     def digest(self) -> Digest:
         """A hash over everything users see: equal exactly when two replicas show the same."""
-        document = self._document(path("digest"))
-        return Digest(int(document["digest"], 16), document["objects"])
+        return self._run(calls.digest())
 
     def cluster(self) -> dict[str, Any]:
         """The members as this replica sees them, and what is stable."""
-        return self._document(path("cluster"))
+        return self._run(calls.document(path("cluster")))
 
     def put_fault(
         self,
@@ -150,41 +187,17 @@ class Client(Handles):
         loss: float = 0,
     ) -> None:
         """Break the link between this replica and another (servers started for that only)."""
-        fault = {
-            "drop": drop,
-            "direction": direction,
-            "latency_ms": latency_ms,
-            "jitter_ms": jitter_ms,
-            "loss": loss,
-        }
-        self._session.write("PUT", path("faults", "links", replica), fault)
+        self._run(
+            calls.put_fault(
+                replica,
+                drop=drop,
+                direction=direction,
+                latency_ms=latency_ms,
+                jitter_ms=jitter_ms,
+                loss=loss,
+            )
+        )
 
     def mend(self, replica: str) -> None:
         """Take the fault of a link away."""
-        self._session.write("DELETE", path("faults", "links", replica))
-
-    def _document(self, target: str) -> dict[str, Any]:
-        document: dict[str, Any] = self._session.read(target).document
-        return document
-
-
-class Collected(Updates[None]):
-    """The writes of a transaction that is still being put together."""
-
-    def __init__(self) -> None:
-        self.updates: list[Plain] = []
-
-    def _send(self, name: ObjectName, operations: list[Plain]) -> None:
-        self.updates += [{**name._asdict(), **plain} for plain in operations]
-
-
-def _read(document: dict[str, Any], replica: str) -> Read[Any]:
-    return Read(
-        document["value"],
-        document["exists"],
-        document.get("seen"),
-        replica,
-        size=document.get("size"),
-        next=document.get("next"),
-        also=tuple(document.get("also", ())),
-    )
+        self._run(calls.mend(replica))

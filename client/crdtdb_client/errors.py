@@ -27,10 +27,11 @@ class Unreachable(CrdtdbError):
 
 
 class OutcomeUnknown(CrdtdbError):
-    """A write was sent and no answer came: it may have been carried out, or not.
+    """A write was sent, no answer came, and the replica at `url` cannot be asked what became of it.
 
-    It is not sent again, because most operations count twice when they are repeated. Read what it
-    would have changed, at the replica at `url`, before you decide.
+    It was sent to that replica again, which would have carried it out once in all, and nowhere
+    else, because at another replica it would have counted twice. Read what it would have changed,
+    at that replica, before you decide.
     """
 
     def __init__(self, url: str, reason: str) -> None:

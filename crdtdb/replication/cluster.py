@@ -18,6 +18,7 @@ from crdtdb.engine import Engine
 from crdtdb.errors import PeerError
 from crdtdb.reading import Reading
 from crdtdb.replication import messages
+from crdtdb.replication.cursors import Cursor, Cursors
 from crdtdb.replication.members import (
     Member,
     adding,
@@ -55,6 +56,8 @@ class Cluster:
         self.peers: dict[int, Peer] = {}
         self.members: dict[int, Member] = {}
         self.reports = Reports()
+        with engine.store.snapshot() as snapshot:
+            self.cursors = Cursors(snapshot)
         #: What was refused, by reason; and times that were too far ahead.
         self.refusals: Counter[str] = Counter()
         #: Is it certain that this incarnation's next dot was never issued before?
@@ -149,16 +152,21 @@ class Cluster:
         time: int,
         *,
         first_state: bool = False,
+        read: tuple[int, Cursor] | None = None,
     ) -> list[Send]:
         """Take in records that bring this replica to `seen` (see `Engine.merge`).
 
+        `read` says of which donor they are, and how far its sequence has been read with them.
         If the sender knows more of this replica's dots than it does itself, they were lost here:
         the identity must not go on.
         """
         lost = seen.get(self.incarnation) > self.seen.get(self.incarnation)
         sends = self.take_new_incarnation() if lost else []
-        if self.engine.merge(records, seen, time, served=first_state):
+        cursors = self.cursors.now if read is None else self.cursors.now | dict([read])
+        rows = self.cursors.rows(cursors)
+        if self.engine.merge(records, seen, time, served=first_state, rows=rows):
             self.refusals["clock-ahead"] += 1
+        self.cursors.keep(cursors)
         if touches_members(records):
             self.refresh_members()
         self.reports.advance(self.seen)
@@ -186,7 +194,7 @@ class Cluster:
             raise PeerError("self", f"{sender.name!r} is this replica itself")
         peer = self.peers.get(sender.incarnation)
         if peer is None:
-            self._forget_predecessor(sender)
+            self._forget_predecessors(sender)
             peer = self.peers[sender.incarnation] = Peer(sender)
         peer.sender = sender
         peer.via = via or peer.via
@@ -207,7 +215,7 @@ class Cluster:
         """An endpoint turned out to be this replica itself."""
         self.contacts.pop(endpoint, None)
 
-    def _forget_predecessor(self, sender: Sender) -> None:
+    def _forget_predecessors(self, sender: Sender) -> None:
         """An endpoint belongs to who spoke from it last."""
         gone = [
             incarnation
@@ -216,6 +224,7 @@ class Cluster:
         ]
         for incarnation in gone:
             del self.peers[incarnation]
+            self.cursors.inherit(sender.incarnation, incarnation)
 
     def answer(self, peer: Peer, message: Message) -> list[Send]:
         """A message for the peer that just spoke."""

@@ -12,38 +12,41 @@ from typing import Final
 
 from crdtdb import codec
 from crdtdb.causal import VersionVector
+from crdtdb.engine import Engine
 from crdtdb.replication.messages import Claim, Page, Pull
 from crdtdb.rows import read_row
 from crdtdb.state import STATE_KEY, read_state
-from crdtdb.store.base import Store, Table
+from crdtdb.store.base import Table
 
 __all__ = ["PAGE_BYTES", "PAGE_RECORDS", "read_page"]
 
-#: A page is closed at whichever comes first; entries looked at are bounded too.
+#: A page is closed at whichever comes first; entries looked at are bounded too, so that a donor's
+#: writes wait for no more than some tens of milliseconds.
 PAGE_RECORDS: Final = 1_000
 PAGE_BYTES: Final = 262_144
-_PAGE_ENTRIES: Final = 8_000
+_PAGE_ENTRIES: Final = 2_000
 
 
-def read_page(store: Store, pull: Pull, seen: VersionVector, own_store_id: int) -> Page:
+def read_page(engine: Engine, pull: Pull, seen: VersionVector) -> Page:
     """The next page for a puller who had seen `seen` when its session began.
 
     Raises StorageFailed at a damaged record: what is damaged is not absent, so nothing may be
     claimed over it.
     """
-    since = pull.since if pull.store_id == own_store_id else 0
+    epoch = engine.epochs.latest
+    since = engine.epochs.resume(pull.epoch, pull.since, engine.state.sequence)
     records: list[tuple[bytes, bytes]] = []
     size = entries = 0
-    with store.snapshot() as snapshot:
+    with engine.store.snapshot() as snapshot:
         start = (since + 1).to_bytes(8, "big")
         for number, at in snapshot.scan(Table.SEQUENCE, start):
             if entries == _PAGE_ENTRIES or len(records) == PAGE_RECORDS or size >= PAGE_BYTES:
                 break
             entries += 1
             since = int.from_bytes(number, "big")
-            record, row = read_row(snapshot, at)
+            record, row = read_row(snapshot, at, since)
             if not seen.includes(record.context):
-                data = codec.row_record(row)
+                data = codec.row_record(at, row)
                 records.append((at, data))
                 size += len(at) + len(data)
         else:
@@ -51,5 +54,5 @@ def read_page(store: Store, pull: Pull, seen: VersionVector, own_store_id: int) 
             assert state_row is not None, "a replica that serves has a state"
             state = read_state(state_row)
             claim = Claim(state.seen.flat(), state.time)
-            return Page(pull.session, pull.since, own_store_id, state.sequence, records, claim)
-    return Page(pull.session, pull.since, own_store_id, since, records, None)
+            return Page(pull.session, pull.since, epoch, state.sequence, records, claim)
+    return Page(pull.session, pull.since, epoch, since, records, None)

@@ -1,6 +1,6 @@
 """Pushes that came too early: held for a moment, since the one they wait for is often in flight.
 
-Bounded in number; dropping a push is always safe, a pull brings what it held.
+Bounded in number and bytes; dropping a push is always safe, a pull brings what it held.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from collections import OrderedDict
 from typing import Final
 
 from crdtdb.causal import VersionVector
+from crdtdb.limits import LIMITS
 from crdtdb.replication.messages import Push, read_vector
 
 __all__ = ["EARLY_PATIENCE_MS", "EarlyPushes", "fits"]
@@ -28,12 +29,21 @@ class EarlyPushes:
 
     def __init__(self) -> None:
         self._held: OrderedDict[tuple[int, int], tuple[Push, str, int]] = OrderedDict()
+        self._bytes = 0
 
     def hold(self, push: Push, sender: str, now_ms: int) -> None:
-        """Keep a push and where it came from; beyond the bound the oldest goes."""
-        self._held[push.origin, push.first] = (push, sender, now_ms)
-        if len(self._held) > _MOST:
-            self._held.popitem(last=False)
+        """Keep a push and where it came from; beyond the bounds the oldest go."""
+        key = push.origin, push.first
+        if key in self._held:
+            self._take(key)
+        self._held[key] = (push, sender, now_ms)
+        self._bytes += _size(push)
+        while len(self._held) > _MOST or self._bytes > LIMITS.early_bytes:
+            self._take(next(iter(self._held)))
+
+    def _take(self, key: tuple[int, int]) -> None:
+        push, _, _ = self._held.pop(key)
+        self._bytes -= _size(push)
 
     def last(self, origin: int) -> int:
         """The latest operation of an origin that is held; 0 if none."""
@@ -43,9 +53,9 @@ class EarlyPushes:
         """Take out a push that has become deliverable; forget those that came otherwise."""
         for key, (push, _, _) in list(self._held.items()):
             if push.last <= seen.get(push.origin):
-                del self._held[key]
+                self._take(key)
             elif fits(push, seen):
-                del self._held[key]
+                self._take(key)
                 return push
         return None
 
@@ -61,3 +71,8 @@ class EarlyPushes:
 
     def __len__(self) -> int:
         return len(self._held)
+
+
+def _size(push: Push) -> int:
+    """The bytes of a push's records."""
+    return sum(len(at) + len(data) for at, data in push.records)

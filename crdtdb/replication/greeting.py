@@ -36,6 +36,7 @@ class Greeting:
         cluster = self._cluster
         self._started_ms = cluster.now_ms
         cluster.refresh_members()
+        cluster.cursors.forget_others(cluster.members)
         if cluster.incarnation == 0:
             self._become_somebody()
         else:

@@ -16,6 +16,7 @@ from enum import Enum
 from random import Random
 from typing import Final
 
+from crdtdb import address
 from crdtdb.causal import VersionVector
 from crdtdb.engine import Engine
 from crdtdb.errors import NoSpace, PeerError, StorageFailed
@@ -128,11 +129,6 @@ class Replication:
         """The endpoint of the donor of the pull under way."""
         return None if self._repair.pull is None else self._repair.pull.donor.endpoint
 
-    @property
-    def staged_records(self) -> int:
-        """Records of the pull under way that wait for its claim."""
-        return 0 if self._repair.pull is None else self._repair.pull.size
-
     def stable(self) -> VersionVector:
         """What every member has seen, as far as this replica can tell."""
         return self._cluster.stable()
@@ -191,6 +187,24 @@ class Replication:
     def forget(self, endpoint: str) -> None:
         """A configured endpoint is this replica itself."""
         self._cluster.forget(endpoint)
+
+    def is_heavy(self, frame: bytes) -> bool:
+        """May taking in this frame take long, however small it is?
+
+        A page is read from the disk and, at the claim, all of them are merged; what a cut removes
+        is not in it. Held pushes may become deliverable all at once.
+        """
+        try:
+            message = read_frame(frame)
+        except PeerError:
+            return False
+        match message:
+            case Pull() | Page():
+                return True
+            case messages.Push():
+                return len(self._early) > 0 or any(address.is_cut(at) for at, _ in message.records)
+            case _:
+                return False
 
     def step(self, sender: Sender, frame: bytes, now_ms: int, via: str = "") -> list[Send]:
         """Take in one frame, in answer to what was sent to the endpoint `via` (if not empty).

@@ -89,7 +89,7 @@ class Same(_Message, tag=4, frozen=True):
 
     seen: int
     time: int
-    store_id: int
+    epoch: int
     sequence: _Counter
 
 
@@ -106,12 +106,13 @@ class Summary(_Message, tag=5, frozen=True):
 class Pull(_Message, tag=6, frozen=True):
     """Send what is in your sequence after `since` and not covered by `seen`, page by page.
 
+    `epoch` names the past in which the donor gave that place out (`crdtdb.epochs`).
     `seen` stays what it was when the session began: a record that changes between two pages must
     come again even if the change reached me otherwise meanwhile.
     """
 
     session: int
-    store_id: int
+    epoch: int
     since: _Counter
     seen: list[int]
 
@@ -128,7 +129,7 @@ class Page(_Message, tag=7, frozen=True):
 
     session: int
     since: _Counter
-    store_id: int
+    epoch: int
     next: _Counter
     records: list[tuple[bytes, bytes]]
     claim: Claim | None

@@ -33,8 +33,6 @@ class Peer:
     via: str = ""
     #: What it last said to have seen.
     seen: VersionVector = NOTHING
-    #: How far its sequence has been read: (store id, sequence).
-    cursor: tuple[int, int] = (0, 0)
     last_contact_ms: int = 0
     #: When this replica last had everything the peer had; None: never since it has been heard.
     level_ms: int | None = None

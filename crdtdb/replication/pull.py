@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Final
 
 from crdtdb.causal import VersionVector
+from crdtdb.replication.cursors import Cursor
 from crdtdb.replication.messages import Page, Pull, Sender
 
 __all__ = ["PULL_PATIENCE_MS", "PullSession"]
@@ -27,31 +28,29 @@ class PullSession:
         self,
         number: int,
         donor: Sender,
-        store_id: int,
-        since: int,
+        cursor: Cursor,
         seen: VersionVector,
         now_ms: int,
     ) -> None:
         self.donor = donor
         self._staged: dict[bytes, bytes] = {}
         self._number = number
-        self._store_id = store_id
-        self._since = since
+        self._cursor = cursor
         self._seen = seen.flat()
         self._heard_ms = now_ms
 
     def request(self) -> Pull:
         """The request for the next page."""
-        return Pull(self._number, self._store_id, self._since, self._seen)
+        return Pull(self._number, *self._cursor, self._seen)
 
     def take(self, page: Page, now_ms: int) -> bool:
         """Stage a page; False if it is not the one asked for."""
-        if page.session != self._number or page.since != self._since:
+        if page.session != self._number or page.since != self._cursor.place:
             return False
         for at, data in page.records:
             self._staged.pop(at, None)
             self._staged[at] = data
-        self._store_id, self._since = page.store_id, page.next
+        self._cursor = Cursor(page.epoch, page.next)
         self._heard_ms = now_ms
         return True
 
@@ -66,9 +65,9 @@ class PullSession:
         return len(self._staged)
 
     @property
-    def cursor(self) -> tuple[int, int]:
-        """(store id, sequence) up to which the donor's records have come."""
-        return self._store_id, self._since
+    def cursor(self) -> Cursor:
+        """How far the donor's records have come."""
+        return self._cursor
 
     def is_stalled(self, now_ms: int) -> bool:
         """Has the donor kept silent for too long?"""

@@ -11,6 +11,7 @@ from typing import Final
 from crdtdb import codec
 from crdtdb.errors import CrdtdbError, StorageFailed
 from crdtdb.replication.cluster import Cluster, Send
+from crdtdb.replication.cursors import Cursor
 from crdtdb.replication.donor import read_page
 from crdtdb.replication.members import adding
 from crdtdb.replication.messages import (
@@ -94,9 +95,9 @@ class Repair:
         if message.seen == mark:
             cluster.note_seen(peer, cluster.seen)
             if message.reports == cluster.reports_mark():
-                state = cluster.engine.state
-                time = cluster.engine.time_now()
-                return cluster.answer(peer, Same(mark, time, state.store_id, state.sequence))
+                engine = cluster.engine
+                same = Same(mark, engine.time_now(), engine.epochs.latest, engine.state.sequence)
+                return cluster.answer(peer, same)
         return cluster.answer(peer, self._summary(answer=True))
 
     def on_same(self, peer: Peer, message: Same) -> list[Send]:
@@ -104,7 +105,8 @@ class Repair:
         cluster.note_time(peer, message.time)
         if message.seen == codec.fingerprint(cluster.seen.flat()):
             # All up to there is here: the next pull need not look at it again.
-            peer.cursor = (message.store_id, message.sequence)
+            cursor = Cursor(message.epoch, message.sequence)
+            cluster.cursors.now[peer.sender.incarnation] = cursor
             cluster.note_seen(peer, cluster.seen)
         return []
 
@@ -146,7 +148,8 @@ class Repair:
         assert self.pull is None, "pulls are serialised"
         self._wanted.pop(peer.sender.incarnation, None)
         number = cluster.random.getrandbits(32)
-        self.pull = PullSession(number, peer.sender, *peer.cursor, cluster.seen, cluster.now_ms)
+        cursor = cluster.cursors.of(peer.sender.incarnation)
+        self.pull = PullSession(number, peer.sender, cursor, cluster.seen, cluster.now_ms)
         return cluster.answer(peer, self.pull.request())
 
     def _next_pull(self) -> list[Send]:
@@ -172,13 +175,18 @@ class Repair:
         self.pull = None
         claimed = read_vector(message.claim.seen)
         try:
-            sends = cluster.merge(pull.records, claimed, message.claim.time, first_state=True)
+            sends = cluster.merge(
+                pull.records,
+                claimed,
+                message.claim.time,
+                first_state=True,
+                read=(peer.sender.incarnation, pull.cursor),
+            )
         except CrdtdbError:
             peer.wait_ms = min(max(2 * peer.wait_ms, FAILED_WAIT_MS), FAILED_WAIT_MOST_MS)
             peer.not_before_ms = cluster.now_ms + cluster.jittered(peer.wait_ms)
             raise
         peer.wait_ms = 0
-        peer.cursor = pull.cursor
         cluster.note_seen(peer, claimed)
         if pull.size:
             self.relay_soon()
@@ -208,9 +216,8 @@ class Repair:
         if peer.sender.incarnation not in cluster.members:
             sends = cluster.commit(adding(peer.sender))
         cluster.note_seen(peer, theirs)
-        engine = cluster.engine
         try:
-            page = read_page(engine.store, message, theirs, engine.state.store_id)
+            page = read_page(cluster.engine, message, theirs)
         except StorageFailed:
             return sends + cluster.answer(peer, Refused("damaged"))
         return sends + cluster.answer(peer, page)

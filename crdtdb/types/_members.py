@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, Final, TypeAlias
 
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 
 from crdtdb import address, jsonvalue
 from crdtdb.errors import BadRequest, Field, TooLarge
 from crdtdb.limits import LIMITS
 
-__all__ = ["member_tail", "member_tails"]
+__all__ = ["ONE_OR_SEVERAL", "Several", "member_tail", "member_tails"]
+
+#: The field `values`.
+Several: TypeAlias = (
+    Annotated[list[Any], Meta(min_length=1, max_length=LIMITS.operation_values)] | UnsetType
+)
+#: What JSON Schema can say of both fields together.
+ONE_OR_SEVERAL: Final = {"oneOf": [{"required": ["value"]}, {"required": ["values"]}]}
 
 
 def member_tail(value: object, field: str = "value") -> bytes:
@@ -24,7 +31,7 @@ def member_tail(value: object, field: str = "value") -> bytes:
     return tail
 
 
-def member_tails(value: Any, values: list[Any] | UnsetType) -> list[bytes]:
+def member_tails(value: Any, values: Several) -> list[bytes]:
     """The tails of the named members, each once, in order."""
     if (value is UNSET) == (values is UNSET):
         raise BadRequest(
@@ -34,10 +41,5 @@ def member_tails(value: Any, values: list[Any] | UnsetType) -> list[bytes]:
     if values is UNSET:
         return [member_tail(value)]
     assert not isinstance(values, UnsetType)
-    if not 1 <= len(values) <= LIMITS.operation_values:
-        raise BadRequest(
-            f"`values` has {len(values)} entries; give 1 to {LIMITS.operation_values}",
-            Field("values", "wrong number of entries", LIMITS.operation_values),
-        )
     tails = (member_tail(v, f"values[{i}]") for i, v in enumerate(values))
     return list(dict.fromkeys(tails))

@@ -10,7 +10,7 @@ from typing import Any
 
 from crdtdb.address import OWN
 from crdtdb.causal import Dot
-from crdtdb.datatype import Change, Cut, Operation, Restored, ScalarType, Stamp, View
+from crdtdb.datatype import Change, Cut, Operation, ReadContext, Restored, ScalarType, Stamp, View
 from crdtdb.jsonvalue import JsonValue
 from crdtdb.record import Live, Payload
 from crdtdb.types._switch import switched
@@ -25,7 +25,11 @@ class Enable(Operation, tag="enable", frozen=True):
 class Disable(Operation, tag="disable", frozen=True):
     """Clear the flag, also against a concurrent enable."""
 
-    seen: str | None = None
+    seen: ReadContext = None
+
+    @property
+    def repeatable(self) -> bool:
+        return True
 
 
 class DisableWinsFlag(ScalarType):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from crdtdb.address import OWN
-from crdtdb.datatype import Change, Cut, Operation, Restored, ScalarType, Stamp, View
+from crdtdb.datatype import Change, Cut, Operation, ReadContext, Restored, ScalarType, Stamp, View
 from crdtdb.jsonvalue import JsonValue
 from crdtdb.record import Live
 from crdtdb.types._switch import switched
@@ -16,11 +16,19 @@ __all__ = ["TYPE"]
 class Enable(Operation, tag="enable", frozen=True):
     """Set the flag."""
 
+    @property
+    def repeatable(self) -> bool:
+        return True
+
 
 class Disable(Operation, tag="disable", frozen=True):
     """Clear the flag, as far as it was observed."""
 
-    seen: str | None = None
+    seen: ReadContext = None
+
+    @property
+    def repeatable(self) -> bool:
+        return self.seen is not None
 
 
 class EnableWinsFlag(ScalarType):

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from crdtdb.datatype import Change, CollectionType, Cut, Operation, Stamp, View
-from crdtdb.types._members import member_tails
+from crdtdb.types._members import ONE_OR_SEVERAL, Several, member_tails
 
 __all__ = ["TYPE"]
 
@@ -16,8 +16,14 @@ __all__ = ["TYPE"]
 class Add(Operation, tag="add", frozen=True):
     """Put members in: one `value`, or a list of `values`."""
 
+    rule = ONE_OR_SEVERAL
+
     value: Any = msgspec.UNSET
-    values: list[Any] | msgspec.UnsetType = msgspec.UNSET
+    values: Several = msgspec.UNSET
+
+    @property
+    def repeatable(self) -> bool:
+        return True
 
 
 class GrowingSet(CollectionType):

@@ -12,7 +12,7 @@ from typing import Any
 from crdtdb import jsonvalue
 from crdtdb.address import OWN
 from crdtdb.causal import NOTHING, Dot
-from crdtdb.datatype import Change, Cut, Operation, Restored, ScalarType, Stamp, View
+from crdtdb.datatype import Change, Cut, Operation, ReadContext, Restored, ScalarType, Stamp, View
 from crdtdb.errors import BadRequest, Field, TooLarge
 from crdtdb.jsonvalue import JsonValue
 from crdtdb.limits import LIMITS
@@ -26,7 +26,7 @@ class Set(Operation, tag="set", frozen=True):
     """Replace the values that were seen."""
 
     value: Any
-    seen: str | None = None
+    seen: ReadContext = None
 
 
 class MultiValueRegister(ScalarType):

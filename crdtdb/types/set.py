@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
-from crdtdb.datatype import Change, CollectionType, Cut, Operation, Stamp, View
-from crdtdb.types._members import member_tails
+from crdtdb.datatype import Change, CollectionType, Cut, Operation, ReadContext, Stamp, View
+from crdtdb.types._members import ONE_OR_SEVERAL, Several, member_tails
 
 __all__ = ["TYPE"]
 
@@ -20,22 +20,38 @@ __all__ = ["TYPE"]
 class Add(Operation, tag="add", frozen=True):
     """Put members in: one `value`, or a list of `values`."""
 
+    rule = ONE_OR_SEVERAL
+
     value: Any = msgspec.UNSET
-    values: list[Any] | msgspec.UnsetType = msgspec.UNSET
+    values: Several = msgspec.UNSET
+
+    @property
+    def repeatable(self) -> bool:
+        return True
 
 
 class Remove(Operation, tag="remove", frozen=True):
     """Take members out, as far as they were observed."""
 
+    rule = ONE_OR_SEVERAL
+
     value: Any = msgspec.UNSET
-    values: list[Any] | msgspec.UnsetType = msgspec.UNSET
-    seen: str | None = None
+    values: Several = msgspec.UNSET
+    seen: ReadContext = None
+
+    @property
+    def repeatable(self) -> bool:
+        return self.seen is not None
 
 
 class Clear(Operation, tag="clear", frozen=True):
     """Take all observed members out. O(1)."""
 
-    seen: str | None = None
+    seen: ReadContext = None
+
+    @property
+    def repeatable(self) -> bool:
+        return self.seen is not None
 
 
 class AddWinsSet(CollectionType):

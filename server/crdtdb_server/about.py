@@ -4,21 +4,38 @@ from __future__ import annotations
 
 import asyncio
 from functools import cache
-from typing import Any, Final
-
-import msgspec
+from typing import Final
 
 from crdtdb import __version__
 from crdtdb.causal import VersionVector
-from crdtdb.datatype import DataType, Delete, Operation
+from crdtdb.datatype import Operation, OperationType, StateType
 from crdtdb.limits import LIMITS
+from crdtdb.operations import operation_schema, operation_structs
 from crdtdb.reading import Digest
 from crdtdb.types import CATALOGUE
 from crdtdb_server.documents import dump
 from crdtdb_server.exchange import Answer, Request
+from crdtdb_server.parameters import Choice, parameters
+from crdtdb_server.schemas import (
+    AboutDocument,
+    DigestDocument,
+    OperationDocument,
+    ReadinessDocument,
+    TypeDocument,
+)
 from crdtdb_server.service import UNREADY, Service
 
-__all__ = ["get_about", "get_digest", "get_health", "get_metrics", "get_readiness"]
+__all__ = [
+    "READINESS_PARAMETERS",
+    "get_about",
+    "get_digest",
+    "get_health",
+    "get_metrics",
+    "get_readiness",
+]
+
+_FOR: Final = Choice("for", "Also not ready while it takes no writes", ("write",))
+READINESS_PARAMETERS: Final = parameters(_FOR)
 
 #: What a client may rely on beyond the first release's routes.
 FEATURES: Final = (
@@ -37,14 +54,14 @@ FEATURES: Final = (
 async def get_about(service: Service, _: Request) -> Answer:
     """Version, replica and cluster; the types with their operations; the limits."""
     database = service.database
-    document = {
+    document: AboutDocument = {
         "version": __version__,
         "replica": database.replica,
         "region": database.region,
         "cluster": database.cluster,
         "types": _types(),
         "limits": LIMITS.as_dict(),
-        "features": FEATURES,
+        "features": list(FEATURES),
     }
     return Answer(dump(document), service.seen)
 
@@ -53,7 +70,7 @@ async def get_digest(service: Service, _: Request) -> Answer:
     """A hash over everything users see: equal exactly when two replicas show the same."""
     # It looks at every object, so it must not hold up the event loop.
     digest, seen = await asyncio.to_thread(_digest, service)
-    document = {
+    document: DigestDocument = {
         "digest": f"{digest.digest:032x}",
         "objects": digest.objects,
         "context": service.sessions.token(seen),
@@ -71,11 +88,12 @@ async def get_health(service: Service, _: Request) -> Answer:
     return Answer(b'{"status":"ok"}', service.seen)
 
 
-async def get_readiness(service: Service, _: Request) -> Answer:
-    """Should this replica get requests?"""
+async def get_readiness(service: Service, request: Request) -> Answer:
+    """Should this replica get requests, or with `for=write` writes?"""
     state = service.state()
-    status = 503 if state in UNREADY else 200
-    return Answer(dump({"state": state}), service.seen, status)
+    unready = state in UNREADY or (state == "read_only" and _FOR.of(request.query) is not None)
+    document: ReadinessDocument = {"state": state}
+    return Answer(dump(document), service.seen, 503 if unready else 200)
 
 
 async def get_metrics(service: Service, _: Request) -> Answer:
@@ -84,24 +102,22 @@ async def get_metrics(service: Service, _: Request) -> Answer:
 
 
 @cache
-def _types() -> dict[str, Any]:
-    return {name: _described(kind) for name, kind in CATALOGUE.items()}
+def _types() -> dict[str, TypeDocument]:
+    return {name: _described(name, kind) for name, kind in CATALOGUE.items()}
 
 
-def _described(kind: DataType) -> dict[str, Any]:
-    structs: list[type[Operation]] = [*kind.operations, Delete]
+def _described(name: str, kind: StateType | OperationType) -> TypeDocument:
     return {
         "summary": kind.summary,
         "collection": kind.collection,
         "removable": kind.removable,
-        "operations": {str(struct.__struct_config__.tag): _operation(struct) for struct in structs},
+        "operations": {op: _operation(struct) for op, struct in operation_structs(name).items()},
     }
 
 
-def _operation(struct: type[Operation]) -> dict[str, Any]:
-    """An operation's fields, each as a JSON Schema, taken from the struct that checks them."""
-    _, schemas = msgspec.json.schema_components([struct])
-    schema = schemas[struct.__name__]
+def _operation(struct: type[Operation]) -> OperationDocument:
+    """An operation's fields, each as a JSON Schema."""
+    schema = operation_schema(struct)
     fields = {name: field for name, field in schema["properties"].items() if name != "op"}
     return {
         "summary": schema["description"],

@@ -13,14 +13,21 @@ from typing import Final, NamedTuple, Protocol
 
 from crdtdb.causal import VersionVector
 from crdtdb.errors import BadHeader, Field
+from crdtdb_server.parameters import Header
 
-__all__ = ["ACKED", "Ack", "Alone", "Holders", "Witnesses", "ack_of", "held"]
+__all__ = ["ACK", "ACKED", "Ack", "Alone", "Holders", "Witnesses", "ack_of", "held"]
 
 #: How many replicas (or regions, if that was asked) hold the write, this one included.
 ACKED: Final = "Crdtdb-Acked"
 
 _HEADER: Final = "Crdtdb-Ack"
-_FORM: Final = re.compile(r"(?P<word>local|all)|(?P<regions>regions=)?(?P<count>[1-9][0-9]{0,2})")
+_FORM: Final = re.compile("(local|all)|(regions=)?([1-9][0-9]{0,2})")
+
+ACK: Final = Header(
+    _HEADER,
+    "Who is to hold the write before it is answered: local, N replicas, all, or regions=N",
+    {"pattern": f"^({_FORM.pattern})$"},
+)
 
 
 class Holders(NamedTuple):
@@ -79,9 +86,10 @@ def ack_of(headers: Mapping[str, str]) -> Ack | None:
             f"{_HEADER} is local, a number of replicas, all, or regions=N",
             Field(_HEADER, "not understood"),
         )
-    if match["word"]:
-        return Ack(1 if match["word"] == "local" else None)
-    return Ack(int(match["count"]), of_regions=match["regions"] is not None)
+    word, regions, count = match.groups()
+    if word:
+        return Ack(1 if word == "local" else None)
+    return Ack(int(count), of_regions=regions is not None)
 
 
 async def held(witnesses: Witnesses, ack: Ack, write: VersionVector, wait_s: float) -> Holders:

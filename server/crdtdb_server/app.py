@@ -8,6 +8,7 @@ One event loop serves everything; nothing here knows of replication, which bring
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Final
@@ -16,9 +17,12 @@ from aiohttp import web
 
 from crdtdb.errors import StartError
 from crdtdb_server.dispatch import Dispatcher
+from crdtdb_server.docs import described
 from crdtdb_server.front import make_front
 from crdtdb_server.hosts import is_loopback
-from crdtdb_server.routes import ROUTES, Route
+from crdtdb_server.lane import FastLane
+from crdtdb_server.routes import ROUTES
+from crdtdb_server.routing import Route
 from crdtdb_server.service import Options, Service
 
 __all__ = ["serving"]
@@ -36,20 +40,34 @@ async def serving(service: Service, routes: Iterable[Route] = ROUTES) -> AsyncIt
     """
     options = service.options
     _check_exposure(options)
-    front = make_front(Dispatcher(service, routes))
+    dispatcher = Dispatcher(service, described(routes))
+    front = make_front(dispatcher)
+    lane = FastLane(dispatcher, front)
     runner = web.ServerRunner(front, shutdown_timeout=_SHUTDOWN_S)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, options.host, options.port)
+        listener = await _listen(lane, options)
         try:
-            await site.start()
-        except OSError as error:
-            raise StartError(f"cannot listen on {options.host}:{options.port}: {error}") from error
-        yield site.name
+            yield _url(listener)
+        finally:
+            listener.close()
+            service.sessions.close()
+            await lane.close(_SHUTDOWN_S)
+            await runner.cleanup()
     finally:
-        service.sessions.close()
-        await runner.cleanup()
         await service.writer.close()
+
+
+async def _listen(lane: FastLane, options: Options) -> asyncio.Server:
+    try:
+        return await asyncio.get_running_loop().create_server(lane, options.host, options.port)
+    except OSError as error:
+        raise StartError(f"cannot listen on {options.host}:{options.port}: {error}") from error
+
+
+def _url(listener: asyncio.Server) -> str:
+    host, port, *_ = listener.sockets[0].getsockname()
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _check_exposure(options: Options) -> None:

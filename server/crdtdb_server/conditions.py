@@ -16,12 +16,18 @@ from crdtdb.errors import BadHeader, Field
 from crdtdb.head import Head
 from crdtdb.transaction import Expectation
 from crdtdb_server.exchange import Headers
+from crdtdb_server.parameters import Header
 
-__all__ = ["entity_tag", "expectations", "is_unchanged"]
+__all__ = ["IF_MATCH", "IF_NONE_MATCH", "entity_tag", "expectations", "is_unchanged"]
 
 _ANY: Final = "*"
 #: The mark of weakness may be missing: some proxies drop it.
-_TAG: Final = re.compile(r'(?:W/)?"([0-9a-f]{16})\.(0|[1-9][0-9]{0,18})"')
+_FORM: Final = r'(?:W/)?"([0-9a-f]{16})\.(0|[1-9][0-9]{0,18})"'
+_TAG: Final = re.compile(_FORM)
+_TAGS: Final = {"pattern": rf"^(\*|{_FORM}( *, *{_FORM})*)$"}
+
+IF_NONE_MATCH: Final = Header("If-None-Match", "304 if the object’s ETag is among these", _TAGS)
+IF_MATCH: Final = Header("If-Match", "Only if the object’s ETag is among these", _TAGS)
 
 
 def entity_tag(store_id: int, sequence: int) -> Headers:

@@ -64,7 +64,7 @@ def _one(read: Callable[[str], str]) -> Parameter:
     """An option that is given once, and how to read it."""
 
     def convert(_kind: object, tokens: Sequence[Token]) -> str:
-        return read(tokens[0].value)
+        return _value(read, tokens[0])
 
     return Parameter(converter=convert)
 
@@ -73,9 +73,18 @@ def _several(flag: str, read: Callable[[str], str]) -> Parameter:
     """An option that may be repeated; in the environment words, or a JSON list."""
 
     def convert(_kind: object, tokens: Sequence[Token]) -> tuple[str, ...]:
-        return tuple(read(token.value) for token in tokens)
+        return tuple(_value(read, token) for token in tokens)
 
     return Parameter(flag, converter=convert, json_list=True, negative="", show_default=False)
+
+
+def _value(read: Callable[[str], str], token: Token) -> str:
+    """What a setting says. Raises ValueError, which names the file or variable it stands in."""
+    try:
+        return read(token.value)
+    except ValueError as error:
+        place = "" if token.source in ("cli", "env") else f" (in {token.source})"
+        raise ValueError(f"{error}{place}") from None
 
 
 _FLAG: Final = Parameter(negative="", show_default=False)
@@ -129,8 +138,8 @@ class Settings:
 
 def _keys(arguments: ArgumentCollection) -> dict[str, str]:
     """What the settings are called in a file → in the environment."""
-    names = [name.removeprefix("--") for argument in arguments for name in argument.names]
-    keys = sorted(name.replace("-", "_") for name in names)
+    flags = {name for argument in arguments for name in argument.names if name.startswith("--")}
+    keys = sorted(flag.removeprefix("--").replace("-", "_") for flag in flags)
     return {key: _PREFIX + key.upper() for key in keys}
 
 
@@ -155,7 +164,12 @@ def _read_file(app: App, commands: tuple[str, ...], arguments: ArgumentCollectio
                 raise CycloptsError(msg=f"--config: there is no file {str(file)!r}.")
             source = Toml(file, use_commands_as_keys=False)
             known = _keys(arguments)
-            for key in source.config:
+            try:
+                settings = source.config
+            except CycloptsError as error:
+                reason = error.__cause__ or error
+                raise CycloptsError(msg=f"--config: {file} is not TOML: {reason}.") from error
+            for key in settings:
                 if key not in known:
                     raise _unknown(f"key in {file}:", key, known)
             source(app, commands, arguments)

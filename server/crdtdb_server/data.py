@@ -4,26 +4,27 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from crdtdb import jsonvalue
 from crdtdb.address import ObjectName
 from crdtdb.database import check_name, summary, too_many
-from crdtdb.errors import BadRequest, Field
-from crdtdb.explain import explain
+from crdtdb.errors import BadRequest, Field, InvalidOperation
 from crdtdb.handles import Written
 from crdtdb.head import Head
 from crdtdb.limits import LIMITS
-from crdtdb.operations import type_named
+from crdtdb.operations import operation_names, type_named
+from crdtdb.query import encode_bound, only_member
 from crdtdb.reading import Reading
-from crdtdb.replication.members import read_members
 from crdtdb.transaction import Result, Update
+from crdtdb.types import CATALOGUE
 from crdtdb_server.conditions import entity_tag, is_unchanged
 from crdtdb_server.documents import dump, read_json
 from crdtdb_server.exchange import Answer, Headers, Request
-from crdtdb_server.parameters import Part, boolean, part_of_query
+from crdtdb_server.parameters import Boolean, parameters
+from crdtdb_server.parts import PART_PARAMETERS, Part, part_of
 from crdtdb_server.service import Service
 from crdtdb_server.writing import answer_write
 
 __all__ = [
+    "READ_PARAMETERS",
     "delete_object",
     "get_object",
     "object_document",
@@ -31,6 +32,9 @@ __all__ = [
     "put_object",
     "result_document",
 ]
+
+_EXPLAIN: Final = Boolean("explain", "Show why it reads so: dots, writers, times, losers")
+READ_PARAMETERS: Final = {**PART_PARAMETERS, **parameters(_EXPLAIN)}
 
 _EXISTS: Final[dict[bool, Headers]] = {
     True: (("Crdtdb-Exists", "true"),),
@@ -46,8 +50,8 @@ async def get_object(service: Service, request: Request) -> Answer:
     name = ObjectName(*request.names)
     check_name(name)
     query = dict(request.query)
-    explained = boolean(query.pop("explain", "false"), "explain")
-    part = part_of_query(name.type, query)
+    explained = query.pop(_EXPLAIN.name, _EXPLAIN.default)
+    part = part_of(name.type, query)
     store_id = service.database.engine.state.store_id
     with service.database.reading() as reading:
         head = reading.head(name.prefix)
@@ -67,14 +71,11 @@ def _explanation(
     service: Service, reading: Reading, name: ObjectName, part: Part
 ) -> dict[str, Any]:
     """Why the part reads as it does."""
-    database = service.database
-    names = {member.incarnation: member.name for member in read_members(reading).values()}
-    names[database.engine.state.incarnation] = database.replica
-    query = part.query.page(part.query.identity(name))
     if part.member:
-        start = jsonvalue.encode(part.member[0])
-        query = query._replace(start=start, end=start + b"\0")
-    return explain(reading, name, names, query)
+        query = only_member(encode_bound(part.member[0], "member"))
+    else:
+        query = part.query.page(part.query.identity(name))
+    return service.database.explanation(reading, name, query)
 
 
 def object_document(
@@ -122,6 +123,12 @@ async def put_object(service: Service, request: Request) -> Answer:
     """Set the value of a register to the body."""
     name = ObjectName(*request.names)
     check_name(name)
+    if "set" not in operation_names(name.type):
+        registers = ", ".join(one for one in CATALOGUE if "set" in operation_names(one))
+        raise InvalidOperation(
+            f"a {name.type} is not set to a value; POST one of its operations",
+            Field("type", "not for PUT", registers),
+        )
     plain = {"op": "set", "value": await read_json(request), **request.query}
     update = service.database.parse_update(name, plain)
     return await _update_object(service, request, name, (update,))

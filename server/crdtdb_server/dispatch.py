@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import count
 from time import perf_counter
 from typing import Final
@@ -12,11 +12,12 @@ from typing import Final
 import structlog
 
 from crdtdb.causal import NOTHING, VersionVector
-from crdtdb.errors import Bootstrapping, Internal, Overloaded, Problem
-from crdtdb_server.exchange import Answer, Incoming, Request, Response, decode_query, split_target
+from crdtdb.errors import BadRequest, Bootstrapping, Field, Internal, Overloaded, Problem
+from crdtdb_server.exchange import Answer, Incoming, Request, Response, split_target
 from crdtdb_server.hosts import Hosts
+from crdtdb_server.parameters import read_query
 from crdtdb_server.problems import problem_answer
-from crdtdb_server.routes import Access, Route, Router, WrongMethod
+from crdtdb_server.routing import Access, Route, Router, WrongMethod
 from crdtdb_server.service import Service
 from crdtdb_server.session import CONTEXT, wait_of
 
@@ -68,6 +69,7 @@ class Dispatcher:
             if route.body_bytes:
                 answer = await self._handle_body(route, request, incoming)
             else:
+                _refuse_body(incoming.headers)
                 answer = await route.handler(self._service, request)
         except Problem as error:
             answer = self._refusal(error)
@@ -84,7 +86,7 @@ class Dispatcher:
         authority, raw_path, raw_query = split_target(incoming.target)
         self._hosts.check(authority, incoming.headers)
         route, names = self._router.find(incoming.method, raw_path)
-        query = decode_query(raw_query, route.query)
+        query = read_query(raw_query, route.query) if raw_query else {}
         return route, Request(incoming.method, route.path, names, query, incoming.headers, began)
 
     async def _admit(self, incoming: Incoming, carried: VersionVector) -> None:
@@ -130,6 +132,12 @@ class Dispatcher:
         if staleness is not None:
             headers += (("Crdtdb-Staleness", staleness),)
         return Response(answer.status, headers, answer.body, answer.stream)
+
+
+def _refuse_body(headers: Mapping[str, str]) -> None:
+    """A body that would be overlooked may say what the caller takes for granted."""
+    if int(headers.get("content-length", 0)) or "transfer-encoding" in headers:
+        raise BadRequest("this request takes no body", Field("", "has a body"))
 
 
 def _request_id(incoming: Incoming) -> str:

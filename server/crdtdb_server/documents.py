@@ -11,10 +11,10 @@ from typing import Any, Final
 import orjson
 
 from crdtdb import jsonvalue
-from crdtdb.errors import TooLarge, UnsupportedMediaType
+from crdtdb.errors import Field, TooLarge, UnsupportedMediaType
 from crdtdb.jsonvalue import JsonValue
 from crdtdb.limits import LIMITS
-from crdtdb_server.exchange import Request
+from crdtdb_server.exchange import JSON, Request
 
 __all__ = ["array", "dump", "read_json"]
 
@@ -34,8 +34,11 @@ def dump(document: Any) -> bytes:
         return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def array(documents: Iterable[Any]) -> bytes:
-    """JSON text of an array that may not grow beyond what one request may carry."""
+def array(documents: Iterable[Any], field: str) -> bytes:
+    """JSON text of an array that may not grow beyond what one request may carry.
+
+    Raises TooLarge, which names the field that asked for it.
+    """
     parts: list[bytes] = []
     size = 0
     for document in documents:
@@ -43,16 +46,23 @@ def array(documents: Iterable[Any]) -> bytes:
         size += len(part)
         if size > LIMITS.body_bytes:
             raise TooLarge(
-                f"the answer would have more than {LIMITS.body_bytes} bytes; ask for less"
+                f"the answer would have more than {LIMITS.body_bytes} bytes; ask for less",
+                Field(field, "asks for too much", LIMITS.body_bytes),
             )
     return b"[" + b",".join(parts) + b"]"
 
 
 async def read_json(request: Request) -> JsonValue:
-    """The body of a request. Raises UnsupportedMediaType or BadRequest naming the place."""
+    """The body of a request, its numbers as written (`jsonvalue.parse_as_written`).
+
+    Raises UnsupportedMediaType or BadRequest naming the place.
+    """
     media_type = request.headers.get("content-type", "")
     if media_type != "application/json" and not _JSON_TYPE.fullmatch(media_type.strip()):
-        raise UnsupportedMediaType("send the body as JSON, with Content-Type: application/json")
+        raise UnsupportedMediaType(
+            f"send the body as JSON, with Content-Type: {JSON}",
+            Field("Content-Type", "other", JSON),
+        )
     if len(request.body) > _LARGE_BYTES:
-        return await asyncio.to_thread(jsonvalue.parse, request.body)
-    return jsonvalue.parse(request.body)
+        return await asyncio.to_thread(jsonvalue.parse_as_written, request.body)
+    return jsonvalue.parse_as_written(request.body)

@@ -11,20 +11,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from crdtdb.causal import VersionVector
-from crdtdb.errors import BadRequest, Field
+from crdtdb.errors import BadRequest, Field, shortened
 
 __all__ = [
     "JSON",
     "NDJSON",
+    "PROBLEM_JSON",
+    "TEXT",
     "Answer",
     "Headers",
     "Incoming",
     "Request",
     "Response",
+    "add_header",
     "decode_query",
     "decode_segment",
     "join_headers",
@@ -33,6 +36,8 @@ __all__ = [
 
 JSON: Final = "application/json"
 NDJSON: Final = "application/x-ndjson"
+PROBLEM_JSON: Final = "application/problem+json"
+TEXT: Final = "text/plain; charset=utf-8"
 
 _BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _ABSOLUTE: Final = re.compile(r"https?://([^/?#]*)", re.IGNORECASE)
@@ -63,7 +68,8 @@ class Request(NamedTuple):
     path: str
     #: The values of the route's path parameters, in order.
     names: tuple[str, ...]
-    query: Mapping[str, str]
+    #: The parameters of the query, read (`crdtdb_server.parameters`).
+    query: Mapping[str, Any]
     headers: Mapping[str, str]
     #: When it arrived, as `time.perf_counter` counts.
     began: float
@@ -99,9 +105,14 @@ def join_headers(fields: Collection[tuple[str, str]]) -> dict[str, str]:
     """Header fields by lower-case name, repeated ones joined."""
     joined: dict[str, str] = {}
     for name, value in fields:
-        name = name.lower()
-        joined[name] = f"{joined[name]}, {value}" if name in joined else value
+        add_header(joined, name, value)
     return joined
+
+
+def add_header(joined: dict[str, str], name: str, value: str) -> None:
+    """One more field, to those read before."""
+    name = name.lower()
+    joined[name] = f"{joined[name]}, {value}" if name in joined else value
 
 
 def split_target(target: str) -> tuple[str | None, str, str]:
@@ -136,8 +147,8 @@ def decode_query(raw: str, allowed: Collection[str]) -> dict[str, str]:
         if name not in allowed:
             known = ", ".join(sorted(allowed)) or "none"
             raise BadRequest(
-                f"there is no query parameter {name!r} here; known: {known}",
-                Field(name, "unknown query parameter"),
+                f"there is no query parameter {shortened(name)!r} here; known: {known}",
+                Field(shortened(name), "unknown query parameter", known),
             )
         if name in parameters:
             raise _unreadable(name, "given more than once")

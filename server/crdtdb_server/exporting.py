@@ -21,12 +21,12 @@ from crdtdb.reading import PageQuery, Reading
 from crdtdb.types import CATALOGUE
 from crdtdb_server.documents import dump
 from crdtdb_server.exchange import NDJSON, Answer, Request
-from crdtdb_server.parameters import key_start
+from crdtdb_server.parameters import BUCKET, PREFIX, parameters
 from crdtdb_server.service import Service
 
 __all__ = ["EXPORT_PARAMETERS", "get_export"]
 
-EXPORT_PARAMETERS: Final = frozenset({"bucket", "prefix"})
+EXPORT_PARAMETERS: Final = parameters(BUCKET, PREFIX)
 #: A part ends with the line that makes it longer than this, or after so many lines.
 _PART_BYTES: Final = 256 * 1024
 _PART_LINES: Final = 1_000
@@ -34,10 +34,7 @@ _PART_LINES: Final = 1_000
 
 async def get_export(service: Service, request: Request) -> Answer:
     """All objects, or those of a bucket, or those whose keys begin with `prefix`."""
-    bucket = request.query.get("bucket")
-    if bucket is not None:
-        address.check_bucket(bucket)
-    export = _Export(service, bucket, key_start(request.query))
+    export = _Export(service, BUCKET.of(request.query), PREFIX.of(request.query) or "")
     return Answer(b"", service.seen, media_type=NDJSON, stream=_parts(export))
 
 

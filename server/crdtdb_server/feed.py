@@ -13,25 +13,49 @@ from typing import Any, Final, NamedTuple
 
 from crdtdb import address
 from crdtdb.changes import BEGINNING, Change, ChangeCursor, Scope, changes_head, read_changes
-from crdtdb.errors import BadRequest, BadToken, Field
+from crdtdb.errors import BadToken
 from crdtdb.operations import type_named
-from crdtdb.query import check_limit
 from crdtdb_server.documents import dump
 from crdtdb_server.exchange import Answer, Request
-from crdtdb_server.parameters import whole_number
+from crdtdb_server.parameters import (
+    BUCKET,
+    KEY,
+    LIMIT,
+    TYPE,
+    Choice,
+    Header,
+    Text,
+    WholeNumber,
+    parameters,
+)
+from crdtdb_server.schemas import Content
 from crdtdb_server.service import Service
 
-__all__ = ["CHANGE_PARAMETERS", "get_changes"]
+__all__ = ["CHANGE_PARAMETERS", "EVENTS", "LAST_EVENT_ID", "get_changes"]
 
-CHANGE_PARAMETERS: Final = frozenset(
-    {"since", "bucket", "type", "key", "feed", "include", "timeout", "limit"}
+EVENTS: Final = Content(
+    {"type": "string", "description": "Server-sent events; `data` is a ChangeDocument"},
+    "text/event-stream",
 )
-_EVENTS: Final = "text/event-stream"
-_LIMIT: Final = 100
 #: How long a long poll waits when nothing is said, and at most; how often a stream shows a sign.
 _WAIT_S: Final = 30
 _WAIT_MOST_S: Final = 60
 _HEARTBEAT_S: Final = 15
+
+_CURSOR: Final = {"format": "change-cursor"}
+_SINCE: Final = Text(
+    "since", "The cursor to go on from; absent: from the start; now: from here on", form=_CURSOR
+)
+_FEED: Final = Choice("feed", "Wait for changes; absent: one page", ("longpoll", "sse"))
+_INCLUDE: Final = Choice("include", "Show values too, of types that read as one", ("value",))
+_TIMEOUT: Final = WholeNumber(
+    "timeout", "Seconds that a long poll waits", 0, _WAIT_MOST_S, default=_WAIT_S
+)
+CHANGE_PARAMETERS: Final = parameters(_SINCE, BUCKET, TYPE, KEY, _FEED, _INCLUDE, _TIMEOUT, LIMIT)
+LAST_EVENT_ID: Final = Header(
+    "Last-Event-ID", "For server-sent events: as `since`, and before it", _CURSOR
+)
+
 #: Events in one part of a stream.
 _PART: Final = 250
 
@@ -56,42 +80,24 @@ async def get_changes(service: Service, request: Request) -> Answer:
     """Changes since a cursor; without one from the start, with `since=now` from here on."""
     query = request.query
     wanted = _Wanted(
-        Scope(query.get("bucket"), query.get("type"), query.get("key")),
-        _included(query.get("include")),
-        whole_number(query.get("limit", str(_LIMIT)), "limit"),
+        Scope(BUCKET.of(query), TYPE.of(query), KEY.of(query)),
+        _INCLUDE.of(query) is not None,
+        LIMIT.of(query),
     )
-    check_limit(wanted.limit)
-    if wanted.scope.type is not None:
-        type_named(wanted.scope.type)
-    timeout_s = whole_number(query.get("timeout", str(_WAIT_S)), "timeout")
-    if not 0 <= timeout_s <= _WAIT_MOST_S:
-        raise BadRequest(
-            f"`timeout` is 0 to {_WAIT_MOST_S} seconds",
-            Field("timeout", "out of range", _WAIT_MOST_S),
-        )
-    feed = query.get("feed")
-    since = query.get("since")
+    feed, since = _FEED.of(query), _SINCE.of(query)
     if feed == "sse":
         since = request.headers.get("last-event-id") or since
         stream = _stream(service, _cursor(service, since), wanted)
-        return Answer(b"", service.seen, media_type=_EVENTS, stream=stream)
-    if feed not in (None, "longpoll"):
-        raise BadRequest("`feed` is longpoll or sse", Field("feed", "neither longpoll nor sse"))
+        return Answer(b"", service.seen, media_type=EVENTS.media_type, stream=stream)
     batch = _read(service, _cursor(service, since), wanted)
     if feed == "longpoll":
-        batch = await _poll(service, batch, wanted, timeout_s)
+        batch = await _poll(service, batch, wanted, _TIMEOUT.of(query))
     document = {
         "changes": [{"cursor": cursor, **event} for cursor, event in batch.events],
         "cursor": batch.cursor.write(service.database.cluster),
         "more": not batch.at_head,
     }
     return Answer(dump(document), service.seen)
-
-
-def _included(include: str | None) -> bool:
-    if include not in (None, "value"):
-        raise BadRequest("`include` can only be value", Field("include", "not value"))
-    return include is not None
 
 
 def _cursor(service: Service, since: str | None) -> ChangeCursor:
@@ -104,7 +110,7 @@ def _cursor(service: Service, since: str | None) -> ChangeCursor:
     try:
         return ChangeCursor.read(service.database.cluster, since)
     except BadToken as error:
-        raise BadToken(error.detail, Field("since", error.detail)) from error
+        raise error.below(_SINCE.name) from error
 
 
 def _read(service: Service, cursor: ChangeCursor, wanted: _Wanted) -> _Batch:

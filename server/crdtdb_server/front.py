@@ -121,7 +121,10 @@ async def _stream_body(request: web.BaseRequest) -> AsyncIterator[bytes]:
 
 def _check_encoding(request: web.BaseRequest) -> None:
     if request.headers.get("Content-Encoding", "identity") != "identity":
-        raise UnsupportedMediaType("send the body as it is, without Content-Encoding")
+        raise UnsupportedMediaType(
+            "send the body as it is, without Content-Encoding",
+            Field("Content-Encoding", "not identity", "identity"),
+        )
 
 
 async def _invite(request: web.BaseRequest) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
-from crdtdb.errors import BadHeader, BadHost, Field
+from crdtdb.errors import BadHeader, BadHost, Field, shortened
 
 __all__ = ["Hosts", "is_loopback"]
 
@@ -54,7 +54,8 @@ class Hosts:
         name = match[1].strip("[]").lower()
         if name not in self._names:
             raise BadHost(
-                f"this server does not go by {name!r}; start it with --allow-host to make it so",
+                f"this server does not go by {shortened(name)!r}; "
+                "start it with --allow-host to make it so",
                 Field("Host", "not a name of this server"),
             )
         if len(self._good) < _KEPT:

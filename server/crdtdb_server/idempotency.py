@@ -13,8 +13,9 @@ from crdtdb import codec
 from crdtdb.errors import BadHeader, Field
 from crdtdb.transaction import IdempotencyKey
 from crdtdb_server.exchange import Headers, Request
+from crdtdb_server.parameters import Header
 
-__all__ = ["REPLAYED", "key_of"]
+__all__ = ["KEY_HEADER", "REPLAYED", "key_of"]
 
 #: Says that an answer is that of an earlier, equal request.
 REPLAYED: Final[Headers] = (("Idempotency-Replayed", "true"),)
@@ -22,6 +23,12 @@ REPLAYED: Final[Headers] = (("Idempotency-Replayed", "true"),)
 _HEADER: Final = "Idempotency-Key"
 _CHARACTERS: Final = 128
 _KEY: Final = re.compile(rf"[!-~]{{1,{_CHARACTERS}}}")
+
+KEY_HEADER: Final = Header(
+    _HEADER,
+    "A random name of this write: sent again, it is carried out once",
+    {"pattern": f"^{_KEY.pattern}$"},
+)
 
 
 def key_of(request: Request) -> IdempotencyKey | None:

@@ -28,6 +28,7 @@ from crdtdb.errors import (
     TooLarge,
     Unavailable,
     UnsupportedMediaType,
+    shortened,
 )
 from crdtdb.limits import LIMITS
 from crdtdb.operations import read_operation, type_named
@@ -65,7 +66,10 @@ class _Line(NamedTuple):
 async def post_import(service: Service, request: Request) -> Answer:
     """Write the values of a body of lines; answers with what was written and what was wrong."""
     if not _MEDIA_TYPE.fullmatch(request.headers.get("content-type", "").strip()):
-        raise UnsupportedMediaType(f"send lines of JSON, with Content-Type: {NDJSON}")
+        raise UnsupportedMediaType(
+            f"send lines of JSON, with Content-Type: {NDJSON}",
+            Field("Content-Type", "other", NDJSON),
+        )
     for header in _OF_ONE_WRITE:
         if header.lower() in request.headers:
             raise BadHeader(f"{header} is not for imports", Field(header, "not here"))
@@ -192,7 +196,8 @@ def _parsed(text: bytes) -> tuple[ObjectName, tuple[Update, ...]]:
         field = min(document.keys() ^ _FIELDS)
         state = "unknown" if field in document else "missing"
         raise BadRequest(
-            f"a line has bucket, type, key and value; {field!r} is {state}", Field(field, state)
+            f"a line has bucket, type, key and value; {shortened(field)!r} is {state}",
+            Field(shortened(field), state),
         )
     parts: list[str] = []
     for field in ObjectName._fields:

@@ -25,16 +25,18 @@ SMALL_OPERATIONS: Final = 64
 class Waiting:
     """One transaction and the request that waits for it."""
 
-    __slots__ = ("_error", "_future", "_outcome", "before", "transaction")
+    __slots__ = ("_error", "_future", "_outcome", "before", "body_bytes", "transaction")
 
     def __init__(
         self,
         transaction: Transaction,
         before: Callable[[], None] | None,
+        body_bytes: int,
         future: asyncio.Future[Outcome],
     ) -> None:
         self.transaction = transaction
         self.before = before
+        self.body_bytes = body_bytes
         self._future = future
         self._outcome: Outcome | None = None
         self._error: Exception | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from crdtdb import address
 from crdtdb.address import ObjectName
@@ -12,17 +12,30 @@ from crdtdb.cursor import read_cursor, write_cursor
 from crdtdb.errors import Field, TooLarge
 from crdtdb.limits import LIMITS
 from crdtdb.operations import type_named
-from crdtdb.query import check_limit
 from crdtdb.reading import Reading
 from crdtdb.transaction import Erase, Result
 from crdtdb_server.data import object_document
 from crdtdb_server.documents import dump
 from crdtdb_server.exchange import Answer, Request
-from crdtdb_server.parameters import Part, boolean, key_start, whole_number
+from crdtdb_server.parameters import AFTER, DRY_RUN, LIMIT, PREFIX, Boolean, parameters
+from crdtdb_server.parts import Part
 from crdtdb_server.service import Service
-from crdtdb_server.writing import answer_write
+from crdtdb_server.writing import answer_write, terms_of
 
-__all__ = ["delete_bucket", "delete_type", "get_bucket", "get_buckets", "get_keys"]
+__all__ = [
+    "KEYS_PARAMETERS",
+    "PAGE_PARAMETERS",
+    "delete_bucket",
+    "delete_type",
+    "get_bucket",
+    "get_buckets",
+    "get_keys",
+]
+
+_VALUES: Final = Boolean("values", "List whole objects instead of keys")
+
+PAGE_PARAMETERS: Final = parameters(LIMIT, AFTER)
+KEYS_PARAMETERS: Final = parameters(LIMIT, AFTER, PREFIX, _VALUES)
 
 
 async def get_buckets(service: Service, request: Request) -> Answer:
@@ -49,10 +62,10 @@ async def get_bucket(service: Service, request: Request) -> Answer:
 async def get_keys(service: Service, request: Request) -> Answer:
     """The keys of a type that exist, with `values=true` as whole objects."""
     bucket, type_name = _named(request)
-    start = key_start(request.query)
+    start = PREFIX.of(request.query) or ""
     listing = f"keys {bucket}/{type_name}/{start}"
     limit, after = _page(request.query, listing)
-    with_values = boolean(request.query.get("values", "false"), "values")
+    with_values = _VALUES.of(request.query)
     with service.database.reading() as reading:
         keys, more = reading.keys(bucket, type_name, start, after, limit)
         seen = reading.seen
@@ -95,12 +108,13 @@ async def delete_bucket(service: Service, request: Request) -> Answer:
 async def delete_type(service: Service, request: Request) -> Answer:
     """Remove the objects of a type in a bucket: all, or those whose keys begin with `prefix`."""
     bucket, type_name = _named(request)
-    start = key_start(request.query)
+    start = PREFIX.of(request.query) or ""
     return await _delete(service, request, address.key_prefix(bucket, type_name, start))
 
 
 async def _delete(service: Service, request: Request, prefix: bytes) -> Answer:
-    if boolean(request.query.get("dry_run", "false"), "dry_run"):
+    if DRY_RUN.of(request.query):
+        terms_of(service, request, None)  # what the delete would refuse
         # A long scan: it must not hold up the event loop.
         objects = await asyncio.to_thread(_count, service, prefix)
         return Answer(dump({"objects": objects, "changed": False}), service.seen)
@@ -133,13 +147,10 @@ def _named(request: Request) -> tuple[str, str]:
     return bucket, type_name
 
 
-def _page(query: Mapping[str, str], listing: str) -> tuple[int, str | None]:
+def _page(query: Mapping[str, Any], listing: str) -> tuple[int, str | None]:
     """Page size, and the name that the page comes after."""
-    limit = LIMITS.page_items_default
-    if "limit" in query:
-        limit = whole_number(query["limit"], "limit")
-        check_limit(limit)
-    if "after" not in query:
+    limit, cursor = LIMIT.of(query), AFTER.of(query)
+    if cursor is None:
         return limit, None
     # Replaced, because a made-up cursor may hold anything; it then names some place or other.
-    return limit, read_cursor(listing, query["after"]).decode(errors="replace")
+    return limit, read_cursor(listing, cursor).decode(errors="replace")

@@ -1,155 +1,286 @@
-"""Which part of an object a read asks for.
+"""Parameters of requests, as data: what validates a request is what the OpenAPI document shows.
 
-The same parameters stand in a query, as text, and in a transaction's reads, as JSON. Both become
-one mapping of parsed values first, and one set of rules decides.
+A parameter of the query may also stand in a document (those of a read do, in a transaction): it is
+read from text with `parse` and from JSON with `check`, and means the same in both.
 """
 
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar
 
-from crdtdb import jsonvalue
-from crdtdb.errors import BadRequest, Field, InvalidOperation, TooLarge
+from crdtdb import address, jsonvalue
+from crdtdb.address import ObjectName
+from crdtdb.errors import BadRequest, Field, joined, shortened
 from crdtdb.jsonvalue import JsonValue
 from crdtdb.limits import LIMITS
 from crdtdb.operations import type_named
-from crdtdb.query import WHOLE, Query, check_limit
+from crdtdb.query import check_key_start, encode_bound
+from crdtdb.types import CATALOGUE
+from crdtdb_server.exchange import decode_query
 
 __all__ = [
-    "READ_PARAMETERS",
-    "Part",
-    "boolean",
-    "key_start",
-    "part_of_document",
-    "part_of_query",
-    "whole_number",
+    "AFTER",
+    "BUCKET",
+    "DRY_RUN",
+    "KEY",
+    "LIMIT",
+    "PREFIX",
+    "SEEN",
+    "TYPE",
+    "Boolean",
+    "Choice",
+    "Header",
+    "Json",
+    "Parameter",
+    "Parameters",
+    "Schema",
+    "Text",
+    "WholeNumber",
+    "check_document",
+    "parameters",
+    "read_query",
 ]
 
-_WHOLE_NUMBER: Final = re.compile(r"-?[0-9]{1,18}")
-_BOOLEANS: Final = {"true": True, "false": False}
+V = TypeVar("V")
+
+#: A JSON Schema (2020-12).
+Schema: TypeAlias = Mapping[str, Any]
+
+_DIGITS: Final = re.compile(r"-?[0-9]{1,18}")
 
 
-class Part(NamedTuple):
-    """A page of an object (or all of it), or one member."""
+@dataclass(frozen=True, slots=True)
+class Parameter(ABC, Generic[V]):
+    """One parameter: how it is called, what it means, what it may be."""
 
-    query: Query = WHOLE
-    #: The member asked for, alone in a list; empty for a page.
-    member: tuple[JsonValue, ...] = ()
+    name: str
+    summary: str
+    _: KW_ONLY
+    #: What an absent one means.
+    default: V
 
+    @property
+    @abstractmethod
+    def schema(self) -> Schema:
+        """What it may be, as far as JSON Schema can say it."""
 
-_ALL: Final = Part()
+    @abstractmethod
+    def parse(self, text: str) -> V:
+        """What a text says. Raises BadRequest, or TooLarge, naming the parameter."""
 
+    @abstractmethod
+    def check(self, value: Any, field: str) -> V:
+        """What a JSON value says. Raises BadRequest, or TooLarge, naming `field`."""
 
-def whole_number(text: str, field: str) -> int:
-    """A number in a query. Raises BadRequest."""
-    if not _WHOLE_NUMBER.fullmatch(text):
-        raise BadRequest(
-            f"`{field}` is a whole number in decimal digits", Field(field, "not a whole number")
-        )
-    return int(text)
+    def of(self, given: Mapping[str, Any]) -> V:
+        """Its value among parameters that have been read."""
+        value: V = given.get(self.name, self.default)
+        return value
 
-
-def boolean(text: str, field: str) -> bool:
-    """A truth value in a query. Raises BadRequest."""
-    value = _BOOLEANS.get(text)
-    if value is None:
-        raise BadRequest(f"`{field}` is true or false", Field(field, "neither true nor false"))
-    return value
-
-
-def key_start(query: Mapping[str, str]) -> str:
-    """What keys must begin with, by the parameter `prefix`. Raises BadRequest."""
-    start = query.get("prefix", "")
-    if "\0" in start or len(start.encode()) > LIMITS.key_bytes:
-        raise BadRequest(
-            "no key begins so: keys have no U+0000 and are bounded in length",
-            Field("prefix", "no possible beginning of a key", LIMITS.key_bytes),
-        )
-    return start
+    def refusal(self, message: str, limit: int | str | None = None, field: str = "") -> BadRequest:
+        """The problem of a value that it cannot have."""
+        field = field or self.name
+        return BadRequest(f"`{field}` is refused: {message}", Field(field, message, limit))
 
 
-def _text(text: str, _field: str) -> str:
-    return text
+@dataclass(frozen=True, slots=True)
+class WholeNumber(Parameter[int]):
+    """An integer within bounds."""
+
+    least: int
+    most: int
+
+    @property
+    def schema(self) -> Schema:
+        return {
+            "type": "integer",
+            "minimum": self.least,
+            "maximum": self.most,
+            "default": self.default,
+        }
+
+    def parse(self, text: str) -> int:
+        if not _DIGITS.fullmatch(text):
+            raise self.refusal("not a whole number in decimal digits", self.most)
+        return self.check(int(text), self.name)
+
+    def check(self, value: Any, field: str) -> int:
+        if type(value) is not int:
+            raise self.refusal("not an integer", self.most, field)
+        if not self.least <= value <= self.most:
+            raise self.refusal(f"not within {self.least} to {self.most}", self.most, field)
+        return value
 
 
-def _json(text: str, field: str) -> JsonValue:
-    try:
-        return jsonvalue.parse(text)
-    except BadRequest as error:
-        raise BadRequest(
-            f"`{field}` is JSON text (a string needs its quotes). {error.detail}",
-            *(Field(field, wrong.message, wrong.limit) for wrong in error.fields),
-        ) from error
+@dataclass(frozen=True, slots=True)
+class Boolean(Parameter[bool]):
+    """True or false."""
+
+    _: KW_ONLY
+    default: bool = False
+
+    @property
+    def schema(self) -> Schema:
+        return {"type": "boolean", "default": self.default}
+
+    def parse(self, text: str) -> bool:
+        if text not in ("true", "false"):
+            raise self.refusal("neither true nor false")
+        return text == "true"
+
+    def check(self, value: Any, field: str) -> bool:
+        if type(value) is not bool:
+            raise self.refusal("neither true nor false", field=field)
+        return value
 
 
-_READERS: Final[dict[str, Callable[[str, str], Any]]] = {
-    "limit": whole_number,
-    "after": _text,
-    "from": _json,
-    "to": _json,
-    "reverse": boolean,
-    "member": _json,
-}
-#: The names of the parameters of a read.
-READ_PARAMETERS: Final = frozenset(_READERS)
+@dataclass(frozen=True, slots=True)
+class Text(Parameter[str | None]):
+    """A string; `accept` raises a problem, which names the parameter, for what it cannot be."""
+
+    _: KW_ONLY
+    default: str | None = None
+    accept: Callable[[str], object] = str
+    #: What JSON Schema can say of what is accepted.
+    form: Schema = field(default_factory=dict)
+
+    @property
+    def schema(self) -> Schema:
+        return {"type": "string", **self.form}
+
+    def parse(self, text: str) -> str:
+        self.accept(text)
+        return text
+
+    def check(self, value: Any, field: str) -> str:
+        if type(value) is not str:
+            raise self.refusal("not a string", field=field)
+        return self.parse(value)
 
 
-def part_of_query(type_name: str, query: Mapping[str, str]) -> Part:
-    """The part that a URL's query asks for. Raises problems that name the parameter."""
-    if not query:
-        return _ALL
-    values = {name: _READERS[name](text, name) for name, text in query.items()}
-    return part_of_document(type_name, values)
+@dataclass(frozen=True, slots=True)
+class Choice(Parameter[str | None]):
+    """One of a few words."""
+
+    words: tuple[str, ...]
+    _: KW_ONLY
+    default: str | None = None
+
+    @property
+    def schema(self) -> Schema:
+        return {"type": "string", "enum": list(self.words)}
+
+    def parse(self, text: str) -> str:
+        return self.check(text, self.name)
+
+    def check(self, value: Any, field: str) -> str:
+        if value not in self.words:
+            known = " or ".join(self.words)
+            raise self.refusal(f"not {known}", known, field)
+        word: str = value
+        return word
 
 
-def part_of_document(type_name: str, values: Mapping[str, Any], field: str = "") -> Part:
-    """The part that parsed parameters ask for. `field` says where in the request they stand."""
-    if not values:
-        return _ALL
-    at = f"{field}." if field else ""
-    for name in values:
-        if name not in READ_PARAMETERS:
-            raise BadRequest(f"a read has no parameter {name!r}", Field(at + name, "unknown"))
-        if not type_named(type_name).collection:
-            raise InvalidOperation(
-                f"a {type_name} has no members; read it whole",
-                Field(at + name, "not a collection"),
-            )
-    if "member" in values:
-        if len(values) > 1:
+@dataclass(frozen=True, slots=True)
+class Json(Parameter[tuple[JsonValue, ...]]):
+    """A JSON value that members are compared with; alone in a tuple, for null is one too."""
+
+    _: KW_ONLY
+    default: tuple[JsonValue, ...] = ()
+
+    @property
+    def schema(self) -> Schema:
+        return {}
+
+    def parse(self, text: str) -> tuple[JsonValue, ...]:
+        try:
+            value = jsonvalue.parse(text)
+        except BadRequest as error:
             raise BadRequest(
-                "`member` asks for one member, without the parameters of a page",
-                Field(at + "member", "given together with others"),
+                f"`{self.name}` is JSON text (a string needs its quotes). {error.detail}",
+                *(Field(self.name, wrong.message, wrong.limit) for wrong in error.fields),
+            ) from error
+        return self.check(value, self.name)
+
+    def check(self, value: Any, field: str) -> tuple[JsonValue, ...]:
+        encode_bound(value, field)
+        return (jsonvalue.normalise(value),)
+
+
+class Header(NamedTuple):
+    """A field of a request's head. Whoever reads it holds it against the same form."""
+
+    name: str
+    summary: str
+    #: What JSON Schema can say of it.
+    form: Schema = {}  # noqa: RUF012 - never changed
+
+
+#: What a request may give, by name.
+Parameters: TypeAlias = Mapping[str, Parameter[Any]]
+
+
+def parameters(*those: Parameter[Any]) -> Parameters:
+    """A set of parameters."""
+    return {parameter.name: parameter for parameter in those}
+
+
+def read_query(raw: str, known: Parameters) -> dict[str, Any]:
+    """The parameters in a query as it was sent. Raises problems that name them."""
+    return {name: known[name].parse(text) for name, text in decode_query(raw, known).items()}
+
+
+def check_document(given: Mapping[str, Any], known: Parameters, place: str) -> dict[str, Any]:
+    """The parameters in a JSON object that stands at `place`. Raises problems that name them."""
+    for name in given:
+        if name not in known:
+            raise BadRequest(
+                f"{place} has no field {shortened(name)!r}; there are {', '.join(known)}",
+                Field(joined(place, shortened(name)), "unknown field"),
             )
-        _encoded(values["member"], at + "member")
-        return Part(member=(values["member"],))
-    query = Query(
-        limit=_typed(values, "limit", int, LIMITS.page_items_default, at),
-        after=_typed(values, "after", str, None, at),
-        start=_encoded(values["from"], at + "from") if "from" in values else None,
-        end=_encoded(values["to"], at + "to") if "to" in values else None,
-        reverse=_typed(values, "reverse", bool, False, at),
-    )
-    check_limit(query.limit)
-    return Part(query)
+    return {name: known[name].check(value, joined(place, name)) for name, value in given.items()}
 
 
-def _typed(values: Mapping[str, Any], name: str, kind: type, default: Any, at: str) -> Any:
-    value = values.get(name, default)
-    if name in values and type(value) is not kind:
-        raise BadRequest(
-            f"`{at}{name}` has the wrong JSON type", Field(at + name, f"expected `{kind.__name__}`")
-        )
-    return value
+# -- those of many routes -------------------------------------------------------------------------
 
-
-def _encoded(value: JsonValue, field: str) -> bytes:
-    encoded = jsonvalue.encode(value)
-    if len(encoded) > LIMITS.member_bytes:
-        raise TooLarge(
-            f"no member takes {len(encoded)} bytes; they have at most {LIMITS.member_bytes}",
-            Field(field, "too large", LIMITS.member_bytes),
-        )
-    return encoded
+BUCKET: Final = Text(
+    ObjectName._fields[0],
+    "A bucket",
+    accept=address.check_bucket,
+    form={"pattern": f"^{address.USER_BUCKET}$", "maxLength": LIMITS.bucket_bytes},
+)
+TYPE: Final = Text(
+    ObjectName._fields[1], "A data type", accept=type_named, form={"enum": list(CATALOGUE)}
+)
+KEY: Final = Text(
+    ObjectName._fields[2],
+    "The key of an object, in UTF-8; a / is written %2F",
+    accept=address.check_key,
+    form={"pattern": r"^(?!\.{1,2}$)[^\u0000]+$", "maxLength": LIMITS.key_bytes},
+)
+LIMIT: Final = WholeNumber(
+    "limit",
+    "Entries of one page, at most",
+    1,
+    LIMITS.page_items,
+    default=LIMITS.page_items_default,
+)
+AFTER: Final = Text(
+    "after", "The `next` of the page before, of the same query", form={"format": "page-cursor"}
+)
+PREFIX: Final = Text(
+    "prefix",
+    "What keys begin with",
+    accept=check_key_start,
+    form={"pattern": r"^[^\u0000]*$", "maxLength": LIMITS.key_bytes},
+)
+SEEN: Final = Text(
+    "seen",
+    "The `seen` of a read: remove or replace only what it showed",
+    form={"format": "read-context"},
+)
+DRY_RUN: Final = Boolean("dry_run", "Count what would be deleted, and delete nothing")

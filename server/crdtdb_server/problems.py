@@ -2,25 +2,50 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from textwrap import fill
+from typing import Final
 
 from crdtdb.causal import VersionVector
-from crdtdb.errors import PROBLEMS, Problem, Unavailable, UnknownRoute
+from crdtdb.errors import (
+    PROBLEMS,
+    Field,
+    Internal,
+    Problem,
+    Unavailable,
+    UnknownRoute,
+    shortened,
+)
 from crdtdb_server.documents import dump
-from crdtdb_server.exchange import Answer, Headers, Request
+from crdtdb_server.exchange import PROBLEM_JSON, TEXT, Answer, Headers, Request
+from crdtdb_server.parameters import Text, parameters
+from crdtdb_server.schemas import ProblemDocument
 from crdtdb_server.service import Service
 
-__all__ = ["problem_answer", "problem_page"]
+__all__ = ["PAGE_NAMES", "problem_answer", "problem_page"]
 
-_PROBLEM_JSON: Final = "application/problem+json"
 #: Statuses that promise the same request may succeed later.
 _RETRY: Final = frozenset({429, 503})
 _RETRY_AFTER_S: Final = 1
+#: Characters of a line of a page.
+_LINE: Final = 88
+
+
+def _known(slug: str) -> None:
+    if slug not in PROBLEMS:
+        known = ", ".join(PROBLEMS)
+        raise UnknownRoute(
+            f"there is no problem {shortened(slug)!r}; there are {known}",
+            Field("slug", "no problem", known),
+        )
+
+
+_SLUG: Final = Text("slug", "The `code` of a problem", accept=_known, form={"enum": list(PROBLEMS)})
+PAGE_NAMES: Final = parameters(_SLUG)
 
 
 def problem_answer(error: Problem, seen: VersionVector, headers: Headers = ()) -> Answer:
     """The answer that reports a problem."""
-    document: dict[str, Any] = {
+    document: ProblemDocument = {
         "type": f"/problems/{error.slug}",
         "code": error.slug,
         "title": error.title,
@@ -36,19 +61,26 @@ def problem_answer(error: Problem, seen: VersionVector, headers: Headers = ()) -
         ]
     if error.status in _RETRY:
         headers = (*headers, ("Retry-After", str(error.retry_after_s or _RETRY_AFTER_S)))
-    return Answer(dump(document), seen, error.status, _PROBLEM_JSON, headers)
+    return Answer(dump(document), seen, error.status, PROBLEM_JSON, headers)
 
 
 async def problem_page(service: Service, request: Request) -> Answer:
-    """What a problem means, for whoever follows its `type`."""
+    """What a kind of problem means, whose fault it is and what to do, for people."""
     (slug,) = request.names
-    problem = PROBLEMS.get(slug)
-    if problem is None:
-        raise UnknownRoute(f"there is no problem {slug!r}; there are {', '.join(PROBLEMS)}")
-    advice = (
-        "The request was fine. Try again later, or at another replica."
-        if issubclass(problem, Unavailable)
-        else "Unchanged, the request will fail again: `detail` and `errors` say what to change."
-    )
-    text = f"{problem.title}\n\ncode: {slug}\nstatus: {problem.status}\n\n{advice}\n"
-    return Answer(text.encode(), service.seen, media_type="text/plain; charset=utf-8")
+    _SLUG.accept(slug)
+    return Answer(_page(PROBLEMS[slug]).encode(), service.seen, media_type=TEXT)
+
+
+def _page(problem: type[Problem]) -> str:
+    meaning, advice = (" ".join(part.split()) for part in (problem.__doc__ or "").split("\n\n"))
+    paragraphs = (f"{meaning}", f"Whose fault: {_fault(problem)}", f"What to do: {advice}")
+    text = "\n\n".join(fill(paragraph, _LINE) for paragraph in paragraphs)
+    return f"{problem.title}\n\ncode: {problem.slug}\nstatus: {problem.status}\n\n{text}\n"
+
+
+def _fault(problem: type[Problem]) -> str:
+    if problem is Internal:
+        return "crdtdb’s. The request may have been fine."
+    if issubclass(problem, Unavailable):
+        return "not yours: the request was fine, and may succeed later or at another replica."
+    return "the request’s: sent again unchanged, it fails again. `detail` and `errors` say where."

@@ -69,13 +69,18 @@ class Service:
         self.writer.on_change = self.sessions.advanced
 
     async def carry_out(
-        self, transaction: Transaction, *, before: Callable[[], None] | None = None
+        self,
+        transaction: Transaction,
+        *,
+        before: Callable[[], None] | None = None,
+        body_bytes: int = 0,
     ) -> Outcome:
         """Carry out a client's transaction; durable when this returns.
 
-        `before` runs immediately before it (`Writer.commit`). Raises why it was refused.
+        `before` runs immediately before it, `body_bytes` counts against what may wait
+        (`Writer.commit`). Raises why it was refused.
         """
-        outcome = await self.writer.commit(transaction, before=before)
+        outcome = await self.writer.commit(transaction, before=before, body_bytes=body_bytes)
         self._count(transaction, outcome)
         return outcome
 

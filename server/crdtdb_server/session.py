@@ -11,9 +11,10 @@ from typing import Final
 from crdtdb.causal import NOTHING, VersionVector, format_incarnation
 from crdtdb.errors import BadHeader, BadToken, Behind, Field
 from crdtdb.token import TokenKind, read_token, write_token
+from crdtdb_server.parameters import Header
 from crdtdb_server.signals import Signal
 
-__all__ = ["CONTEXT", "Sessions", "wait_of"]
+__all__ = ["CONTEXT", "CONTEXT_HEADER", "PREFER", "Sessions", "wait_of"]
 
 CONTEXT: Final = "Crdtdb-Context"
 #: How long a request waits for this replica to catch up: when nothing is said, and at most.
@@ -22,6 +23,13 @@ WAIT_MAX_S: Final = 60
 #: Tokens in one request, and replicas named in one problem.
 _TOKENS: Final = 64
 _NAMED: Final = 8
+
+CONTEXT_HEADER: Final = Header(
+    CONTEXT,
+    "Session tokens, separated by commas: only a state that covers them may answer",
+    {"format": "session-token"},
+)
+PREFER: Final = Header("Prefer", "`wait=N`: how many seconds (0 to 60) to wait for such a state")
 
 _WAIT: Final = re.compile(r"wait\s*=\s*([^;]*)", re.IGNORECASE)
 
@@ -64,7 +72,7 @@ class Sessions:
             try:
                 vector = vector.join(read_token(TokenKind.SESSION, self._cluster, text.strip()))
             except BadToken as error:
-                raise BadToken(error.detail, Field(CONTEXT, error.detail)) from error
+                raise error.below(CONTEXT) from error
         return vector
 
     async def reach(self, vector: VersionVector, wait_s: int) -> None:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from crdtdb.address import ObjectName
 from crdtdb.causal import NOTHING
 from crdtdb.database import Database, check_name, too_many
-from crdtdb.errors import BadRequest, Field
+from crdtdb.errors import BadRequest, Field, Problem, shortened
 from crdtdb.limits import LIMITS
+from crdtdb.reading import Reading
 from crdtdb.transaction import Result, Update
 from crdtdb_server.data import object_document, result_document
 from crdtdb_server.documents import array, dump, read_json
 from crdtdb_server.exchange import Answer, Request
-from crdtdb_server.parameters import Part, part_of_document
+from crdtdb_server.parameters import check_document
+from crdtdb_server.parts import PART_PARAMETERS, Part, part_of
 from crdtdb_server.service import Service
 from crdtdb_server.writing import answer_write
 
@@ -32,10 +34,15 @@ class _Reads:
 
     def carry_out(self) -> None:
         with self._service.database.reading() as reading:
-            self.text = array(
-                object_document(self._service, reading, name, part) for name, part in self._wanted
-            )
+            self.text = array(self._shown(reading), "reads")
             self.seen = reading.seen
+
+    def _shown(self, reading: Reading) -> Iterator[dict[str, Any]]:
+        for i, (name, part) in enumerate(self._wanted):
+            try:
+                yield object_document(self._service, reading, name, part)
+            except Problem as error:
+                raise error.below(f"reads[{i}]") from error
 
 
 async def post_transaction(service: Service, request: Request) -> Answer:
@@ -80,7 +87,10 @@ def _parsed(
         )
     for name in document:
         if name not in ("reads", "updates"):
-            raise BadRequest(f"a transaction has no field {name!r}", Field(name, "unknown field"))
+            raise BadRequest(
+                f"a transaction has no field {shortened(name)!r}; it has reads and updates",
+                Field(shortened(name), "unknown field"),
+            )
     reads = _list(document, "reads")
     updates = _list(document, "updates")
     if not 1 <= len(reads) + len(updates) <= LIMITS.transaction_operations:
@@ -100,7 +110,7 @@ def _list(document: Mapping[str, Any], name: str) -> Sequence[Any]:
 
 def _read(entry: Any, field: str) -> tuple[ObjectName, Part]:
     name, rest = _addressed(entry, field)
-    return name, part_of_document(name.type, rest, field)
+    return name, part_of(name.type, check_document(rest, PART_PARAMETERS, field), field)
 
 
 def _update(database: Database, entry: Any, field: str) -> Update:
@@ -124,5 +134,8 @@ def _addressed(entry: Any, field: str) -> tuple[ObjectName, dict[str, Any]]:
             )
         parts.append(value)
     name = ObjectName(*parts)
-    check_name(name)
+    try:
+        check_name(name)
+    except Problem as error:
+        raise error.below(field) from error
     return name, {key: value for key, value in entry.items() if key not in ObjectName._fields}

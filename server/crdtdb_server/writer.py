@@ -21,6 +21,7 @@ from typing import Any, Final, TypeVar
 
 from crdtdb.database import Database
 from crdtdb.errors import Overloaded, ReadOnly
+from crdtdb.limits import LIMITS
 from crdtdb.transaction import Committed, Outcome, Transaction
 from crdtdb_server.jobs import Bulk, Call, Group, Waiting
 from crdtdb_server.metrics import Metrics
@@ -67,6 +68,8 @@ class Writer:
         self._queue: deque[Waiting | Bulk | Call[Any]] = deque()
         #: Transactions that `hold` keeps waiting.
         self._held: deque[Waiting | Bulk] | None = None
+        #: Of the bodies of the transactions that wait, held or not.
+        self._waiting_bytes = 0
         #: A job is under way, or its beginning has been scheduled.
         self._busy = False
         #: When the event loop may try again to commit by itself.
@@ -75,15 +78,25 @@ class Writer:
         self._drained: asyncio.Future[None] | None = None
 
     async def commit(
-        self, transaction: Transaction, *, before: Callable[[], None] | None = None
+        self,
+        transaction: Transaction,
+        *,
+        before: Callable[[], None] | None = None,
+        body_bytes: int = 0,
     ) -> Outcome:
         """Carry out a transaction; durable when this returns. Raises why it was refused.
 
+        `body_bytes` is the size of the request, by which waiting is bounded.
         `before` runs immediately before it: what that reads is the state that the transaction
         applies to. If it raises, so does this, and nothing is written.
         """
         future: asyncio.Future[Outcome] = self._loop.create_future()
-        self._submit(Waiting(transaction, before, future))
+        if self._waiting_bytes + body_bytes > LIMITS.waiting_bytes:
+            raise Overloaded(
+                f"writes of more than {LIMITS.waiting_bytes} bytes are waiting already; slow down"
+            )
+        self._submit(Waiting(transaction, before, body_bytes, future))
+        self._waiting_bytes += body_bytes
         return await future
 
     async def commit_all(self, transactions: Sequence[Transaction]) -> tuple[Outcome, ...]:
@@ -178,7 +191,7 @@ class Writer:
         """The next call or bulk, or as many transactions as one batch takes."""
         queue = self._queue
         group: list[Waiting] = []
-        operations = 0
+        operations = size = 0
         while queue:
             entry = queue[0]
             if not entry.given_up:
@@ -188,13 +201,17 @@ class Writer:
                     queue.popleft()
                     return entry
                 operations += len(entry.transaction.updates)
+                size += entry.body_bytes
                 if group and (
                     entry.before is not None
                     or len(group) == BATCH_TRANSACTIONS
                     or operations > BATCH_OPERATIONS
+                    or size > LIMITS.commit_bytes
                 ):
                     break
                 group.append(entry)
+            if isinstance(entry, Waiting):
+                self._waiting_bytes -= entry.body_bytes
             queue.popleft()
         return Group(group) if group else None
 

@@ -4,18 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from time import perf_counter
+from typing import NamedTuple
 
 from crdtdb.address import ObjectName
 from crdtdb.causal import VersionVector
-from crdtdb.transaction import Erase, Outcome, Result, Transaction, Update
-from crdtdb_server.acks import ACKED, ack_of, held
+from crdtdb.transaction import (
+    Erase,
+    Expectation,
+    IdempotencyKey,
+    Outcome,
+    Result,
+    Transaction,
+    Update,
+)
+from crdtdb_server.acks import ACKED, Ack, ack_of, held
 from crdtdb_server.conditions import entity_tag, expectations
 from crdtdb_server.exchange import Answer, Headers, Request
 from crdtdb_server.idempotency import REPLAYED, key_of
 from crdtdb_server.service import Service
 from crdtdb_server.session import wait_of
 
-__all__ = ["answer_write"]
+__all__ = ["Terms", "answer_write", "terms_of"]
+
+
+class Terms(NamedTuple):
+    """What the headers of a write ask for."""
+
+    expects: tuple[Expectation, ...]
+    ack: Ack | None
+    key: IdempotencyKey | None
+
+
+def terms_of(service: Service, request: Request, name: ObjectName | None) -> Terms:
+    """The terms of a write to one object, or (`name` is None) to several. Raises BadHeader."""
+    headers = request.headers
+    store_id = service.database.engine.state.store_id
+    return Terms(expectations(headers, store_id, name), ack_of(headers), key_of(request))
 
 
 async def answer_write(
@@ -34,10 +58,9 @@ async def answer_write(
     """
     headers = request.headers
     store_id = service.database.engine.state.store_id
-    expects = expectations(headers, store_id, name)
-    ack = ack_of(headers)
-    transaction = Transaction(updates, expects, key_of(request), name)
-    outcome = await service.carry_out(transaction, before=before)
+    expects, ack, key = terms_of(service, request, name)
+    transaction = Transaction(updates, expects, key, name)
+    outcome = await service.carry_out(transaction, before=before, body_bytes=len(request.body))
     seen = service.seen if outcome.replayed is None else outcome.replayed
     answer = Answer(shown(outcome.results), seen, headers=_headers(outcome, store_id))
     if ack is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -90,12 +91,22 @@ def test_reads_and_writes_pass_over_a_replica_that_does_not_listen() -> None:
         assert db.counter("shop", "views").get().replica == "us-1"
 
 
-def test_a_write_that_was_sent_is_not_sent_again() -> None:
-    with scripted(HANG_UP) as server, Client([server.url, "http://127.0.0.1:1"]) as db:
-        with pytest.raises(OutcomeUnknown) as caught:
-            db.counter("shop", "views").increment()
-        assert caught.value.url == server.url
-    assert len(server.requests) == 1
+def test_a_write_that_was_sent_is_sent_again_to_the_same_replica_under_its_key() -> None:
+    with scripted(HANG_UP, FIVE) as server, Client([server.url, "http://127.0.0.1:1"]) as db:
+        assert db.counter("shop", "views").increment().value == 5
+    first, second = (re.findall(rb"Idempotency-Key: (\S+)", sent) for sent in server.requests)
+    assert first == second != []
+
+
+def test_a_write_of_which_nobody_says_what_became_is_unknown() -> None:
+    expected = pytest.raises(OutcomeUnknown)
+    with (
+        scripted(HANG_UP, HANG_UP) as server,
+        Client(server.url, patience_s=0) as db,
+        expected as caught,
+    ):
+        db.counter("shop", "views").increment()
+    assert caught.value.url == server.url
 
 
 def test_a_read_goes_on_to_the_next_replica_and_the_session_stays_there() -> None:
@@ -119,8 +130,12 @@ def test_a_replica_that_has_not_seen_the_session_says_so() -> None:
         with live_server("eu-1") as eu:
             db = Client([eu, us])
             db.counter("shop", "views").increment()
+            seen = db.token
         with db, pytest.raises(Behind):
             db.counter("shop", "views").get()
+        with Client([eu, us], token=seen, on_behind="continue") as follower:
+            assert follower.counter("shop", "views").get().replica == "us-1"
+            assert follower.token != seen
 
 
 @pytest.mark.parametrize(

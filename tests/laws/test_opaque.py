@@ -13,7 +13,7 @@ from crdtdb.cursor import read_cursor, write_cursor
 from crdtdb.errors import BadRequest, BadToken
 from crdtdb.limits import LIMITS
 from crdtdb.opaque import from_opaque, to_opaque
-from crdtdb.token import TokenKind, read_token, write_token
+from crdtdb.token import TokenKind, join_tokens, read_token, write_token
 from laws.vectors import vectors
 
 kinds = st.sampled_from(TokenKind)
@@ -70,6 +70,26 @@ def test_a_token_is_for_one_purpose_and_one_cluster(kind: TokenKind, vector: Ver
         read_token(kind, "crdtdb2", text)
     with pytest.raises(BadToken):
         ChangeCursor.read("crdtdb", text)
+
+
+@given(kinds, clusters, vectors, vectors)
+def test_joined_tokens_cover_what_both_cover(
+    kind: TokenKind, cluster: str, first: VersionVector, second: VersionVector
+) -> None:
+    one, other = (write_token(kind, cluster, vector) for vector in (first, second))
+    assert join_tokens(one, other) == write_token(kind, cluster, first.join(second))
+
+
+def test_tokens_of_two_kinds_or_clusters_are_not_joined() -> None:
+    token = write_token(TokenKind.SESSION, "eu", NOTHING)
+    others = (
+        write_token(TokenKind.READ, "eu", NOTHING),
+        write_token(TokenKind.SESSION, "us", NOTHING),
+        "garbled",
+    )
+    for other in others:
+        with pytest.raises(BadToken):
+            join_tokens(token, other)
 
 
 @given(kinds, vectors, st.data())

@@ -64,10 +64,7 @@ def check_books(store: MemoryStore) -> None:
 def _read(snapshot: Snapshot, state: State) -> _Books:
     return _Books(
         state,
-        {
-            at: _Row(codec.decode_record(at, codec.row_record(row)), codec.row_sequence(row))
-            for at, row in snapshot.scan(Table.RECORDS)
-        },
+        {at: _Row(*codec.decode_row(at, row)) for at, row in snapshot.scan(Table.RECORDS)},
         {int.from_bytes(key, "big"): at for key, at in snapshot.scan(Table.SEQUENCE)},
         {prefix: Head.decode(row) for prefix, row in snapshot.scan(Table.HEADS)},
         {prefix: read_folded(snapshot, prefix) for prefix, _ in snapshot.scan(Table.FOLDED)},

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from crdtdb import Database, __version__
-from crdtdb.errors import PROBLEMS
+from crdtdb.errors import PROBLEMS, Unavailable
 from crdtdb.limits import LIMITS
 from crdtdb.types import CATALOGUE
 from crdtdb_server.routes import ROUTES
@@ -52,6 +52,15 @@ async def test_health_and_readiness(wire: Wire) -> None:
     assert (await wire.get("/healthz")).document == {"status": "ok"}
     ready = await wire.get("/readyz")
     assert (ready.status, ready.document) == (200, {"state": "serving"})
+
+
+async def test_a_replica_that_only_reads_is_ready_for_that(wire: Wire) -> None:
+    assert (await wire.get("/readyz?for=write")).status == 200
+    wire.service.state = lambda: "read_only"
+    ready = await wire.get("/readyz")
+    assert (ready.status, ready.document) == (200, {"state": "read_only"})
+    for_writes = await wire.get("/readyz?for=write")
+    assert (for_writes.status, for_writes.document) == (503, {"state": "read_only"})
 
 
 async def test_a_replica_without_a_full_state_serves_no_data(wire: Wire) -> None:
@@ -109,7 +118,13 @@ async def test_every_problem_has_a_page(wire: Wire) -> None:
     for slug, problem in PROBLEMS.items():
         page = await wire.get(f"/problems/{slug}")
         assert page.headers["content-type"].startswith("text/plain")
-        assert problem.title in page.body.decode()
+        text = page.body.decode()
+        assert text.startswith(f"{problem.title}\n\ncode: {slug}\nstatus: {problem.status}\n")
+        meaning, fault, advice = text.split("\n\n")[2:]
+        assert len(meaning) > 20
+        assert fault.startswith("Whose fault: ")
+        assert fault.count("not yours") == issubclass(problem, Unavailable) - (slug == "internal")
+        assert len(advice) > len("What to do: ") + 20
     assert (await wire.get("/problems/nonsense")).status == 404
 
 

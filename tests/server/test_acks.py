@@ -65,13 +65,13 @@ async def test_every_kind_of_write_can_be_waited_for(cluster: list[LiveWire]) ->
     eu, _, us = cluster
     update = {"bucket": "shop", "type": "counter", "key": "k", **_STEP}
     headers = [("Crdtdb-Ack", "all"), ("Prefer", "wait=60")]
-    for method, target, body in (
+    for method, target, *body in (
         ("POST", "/v1/transactions", {"updates": [update]}),
         ("PUT", "/v1/buckets/shop/register/k", 1),
-        ("DELETE", _AT, None),
-        ("DELETE", "/v1/buckets/shop", None),
+        ("DELETE", _AT),
+        ("DELETE", "/v1/buckets/shop"),
     ):
-        reply = await eu.request(method, target, body, headers=headers)
+        reply = await eu.request(method, target, *body, headers=headers)
         assert _acked(reply) == (200, 3), (method, target)
         assert us.service.seen.includes(eu.service.seen)
 

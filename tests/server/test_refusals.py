@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from crdtdb.limits import LIMITS
+from crdtdb.types import CATALOGUE
 from wireclient import Wire
 
 _COUNTER = "/v1/buckets/shop/counter/k"
@@ -15,6 +16,9 @@ _REGISTER = "/v1/buckets/shop/register/k"
 _STEP = b'{"op":"increment"}'
 _INCREMENTS = b'{"updates":[{"bucket":"shop","type":"counter","key":"k","op":"increment"}]}'
 _NONE: Any = object()
+#: However long what was sent, so short is what is said of it.
+_SHORT = 2_000
+_LONG = "x" * 12_000
 
 
 class Bad(NamedTuple):
@@ -51,7 +55,7 @@ def _get(name: str, target: str, status: int, slug: str, *what: Any) -> Bad:
 def _body(name: str, header: str, value: str) -> Bad:
     """A body of the wrong kind, by a header."""
     slug = "unsupported-media-type"
-    return Bad(name, "POST", _COUNTER, 415, slug, body=_STEP, headers={header: value})
+    return Bad(name, "POST", _COUNTER, 415, slug, header, body=_STEP, headers={header: value})
 
 
 def _header(name: str, header: str, value: str, status: int, slug: str, limit: Any = _NONE) -> Bad:
@@ -82,6 +86,27 @@ BODIES = [
     _post("string for number", _COUNTER, b'{"op":"increment","by":"1"}', 400, "bad-request", "by"),
     _post("true for number", _COUNTER, b'{"op":"increment","by":true}', 400, "bad-request", "by"),
     _post("half a step", _COUNTER, b'{"op":"increment","by":0.5}', 400, "bad-request", "by"),
+    _post(
+        "number with a point", _COUNTER, b'{"op":"increment","by":1.0}', 400, "bad-request", "by"
+    ),
+    _post("exponent", _COUNTER, b'[{"op":"increment","by":1e0}]', 400, "bad-request", "[0].by"),
+    _post(
+        "number with a point in a transaction",
+        "/v1/transactions",
+        _INCREMENTS.replace(b'"increment"', b'"increment","by":2.0'),
+        400,
+        "bad-request",
+        "updates[0].by",
+    ),
+    _post(
+        "page size with a point",
+        "/v1/transactions",
+        b'{"reads":[{"bucket":"shop","type":"set","key":"k","limit":1.0}]}',
+        400,
+        "bad-request",
+        "reads[0].limit",
+        LIMITS.page_items,
+    ),
     _post("step of zero", _COUNTER, b'{"op":"increment","by":0}', 400, "bad-request", "by", 1),
     _post(
         "step too large",
@@ -165,11 +190,54 @@ BODIES = [
         "updates",
         LIMITS.transaction_operations,
     ),
-    _post("garbled read context", _SET, b'{"op":"clear","seen":"!"}', 400, "bad-token"),
+    _post("garbled read context", _SET, b'{"op":"clear","seen":"!"}', 400, "bad-token", "seen"),
+    _post(
+        "garbled read context in a list",
+        _SET,
+        b'[{"op":"clear"},{"op":"clear","seen":"!"}]',
+        400,
+        "bad-token",
+        "[1].seen",
+    ),
+    _post(
+        "long read context",
+        _SET,
+        b'{"op":"clear","seen":"%b"}' % (b"x" * 5_000),
+        400,
+        "bad-token",
+        "seen",
+        LIMITS.token_bytes,
+    ),
+    _post("long op", _SET, b'{"op":"%b"}' % (b"x" * 1_000_000), 422, "invalid-operation", "op"),
+    _post("long field", _SET, b'{"op":"clear","%b":1}' % (b"x" * 1_000_000), 400, "bad-request"),
+    _post(
+        "long member name", "/v1/transactions", b'{"%b":1}' % (b"x" * 99_999), 400, "bad-request"
+    ),
+    _post(
+        "bucket in a transaction",
+        "/v1/transactions",
+        b'{"updates":[{"bucket":"Shop","type":"counter","key":"k","op":"increment"}]}',
+        400,
+        "bad-request",
+        "updates[0].bucket",
+    ),
+    _post(
+        "type in a transaction",
+        "/v1/transactions",
+        b'{"reads":[{"bucket":"shop","type":"nope","key":"k"}]}',
+        404,
+        "unknown-type",
+        "reads[0].type",
+        ", ".join(CATALOGUE),
+    ),
+    Bad("body of a GET", "GET", _SET, 400, "bad-request", "", body=b"{}"),
+    Bad("body of a DELETE", "DELETE", _SET, 400, "bad-request", "", body=b'{"seen":"x"}'),
+    Bad("body of a listing", "GET", "/v1/buckets", 400, "bad-request", "", body=b"{}"),
+    Bad("body of a health check", "GET", "/healthz", 400, "bad-request", "", body=b"{}"),
     _post(
         "read context of wrong type", _SET, b'{"op":"clear","seen":1}', 400, "bad-request", "seen"
     ),
-    Bad("PUT of a counter", "PUT", _COUNTER, 422, "invalid-operation", "op", body=b"1"),
+    Bad("PUT of a counter", "PUT", _COUNTER, 422, "invalid-operation", "type", body=b"1"),
     Bad("PUT of no JSON", "PUT", _REGISTER, 400, "bad-request", "$", body=b"x"),
     Bad("seen for a register", "PUT", _REGISTER + "?seen=x", 400, "bad-request", "seen", body=b"1"),
 ]
@@ -181,8 +249,11 @@ PATHS = [
     _get("literal in disguise", "/%6detrics", 404, "unknown-route"),
     _get("dots are not resolved", "/v1/../metrics", 404, "unknown-route"),
     _get("bad escape in no route", "/%zz", 400, "bad-request", "path"),
-    _get("unknown type", "/v1/buckets/shop/nope/k", 404, "unknown-type"),
-    _get("unknown type of a listing", "/v1/buckets/shop/nope", 404, "unknown-type"),
+    _get("unknown type", "/v1/buckets/shop/nope/k", 404, "unknown-type", "type"),
+    _get("unknown type of a listing", "/v1/buckets/shop/nope", 404, "unknown-type", "type"),
+    _get("long type", f"/v1/buckets/shop/{_LONG}/k", 404, "unknown-type", "type"),
+    _get("long route", f"/{_LONG}", 404, "unknown-route", "path"),
+    _get("long slug", f"/problems/{_LONG}", 404, "unknown-route", "slug"),
     _get("empty key", "/v1/buckets/shop/set/", 400, "bad-request", "key"),
     _get("empty bucket", "/v1/buckets//set/k", 400, "bad-request", "bucket"),
     _get("reserved bucket", "/v1/buckets/_system/set/k", 400, "bad-request", "bucket"),
@@ -212,6 +283,7 @@ PATHS = [
 
 QUERIES = [
     _get("unknown parameter", _SET + "?colour=1", 400, "bad-request", "colour"),
+    _get("long parameter", f"{_SET}?{_LONG}=1", 400, "bad-request"),
     _get("case matters", _SET + "?Limit=1", 400, "bad-request", "Limit"),
     _get("empty parameter", _SET + "?", 200, ""),
     _get("nameless parameter", _SET + "?=1", 400, "bad-request", ""),
@@ -244,7 +316,11 @@ QUERIES = [
     _get("listing cursor", "/v1/buckets?after=AAAA", 400, "bad-request", "after"),
     _get("listing prefix", "/v1/buckets/shop/set?prefix=%00", 400, "bad-request", "prefix"),
     _get("listing values", "/v1/buckets/shop/set?values=yes", 400, "bad-request", "values"),
-    Bad("delete context", "DELETE", _SET + "?seen=x", 400, "bad-token"),
+    _get("readiness for nothing", "/readyz?for=reads", 400, "bad-request", "for", "write"),
+    _get("bucket of changes", "/v1/changes?bucket=Shop", 400, "bad-request", "bucket"),
+    _get("cursor of changes", "/v1/changes?since=x", 400, "bad-token", "since"),
+    _get("long poll of a day", "/v1/changes?timeout=86400", 400, "bad-request", "timeout", 60),
+    Bad("delete context", "DELETE", _SET + "?seen=x", 400, "bad-token", "seen"),
     Bad("dry run", "DELETE", "/v1/buckets/shop?dry_run=1", 400, "bad-request", "dry_run"),
 ]
 
@@ -254,6 +330,7 @@ HEADERS = [
     _body("form", "Content-Type", "application/x-www-form-urlencoded"),
     _body("other charset", "Content-Type", "application/json; charset=latin-1"),
     _body("compressed", "Content-Encoding", "gzip"),
+    _header("long host", "Host", _LONG, 403, "bad-host"),
     _header("other host", "Host", "evil.example", 403, "bad-host"),
     _header("address of another", "Host", "10.0.0.1:7460", 403, "bad-host"),
     _header("host below localhost", "Host", "localhost.evil.example", 403, "bad-host"),
@@ -302,6 +379,8 @@ async def test_refused(wire: Wire, bad: Bad) -> None:
     if bad.status == 200:
         return
     document = reply.document
+    assert document["errors"], document
+    assert len(reply.body) < _SHORT
     assert reply.headers["content-type"] == "application/problem+json"
     assert document["type"] == f"/problems/{bad.slug}"
     assert (document["code"], document["status"]) == (bad.slug, bad.status)
@@ -314,6 +393,28 @@ async def test_refused(wire: Wire, bad: Bad) -> None:
         assert document["errors"][0]["limit"] == bad.limit
     if bad.status == 405:
         assert reply.headers["allow"] == bad.limit
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "HEAD /v1/buckets HTTP/1.1\r\nContent-Length: 2",
+        "DELETE /v1/buckets/shop/set/k HTTP/1.1\r\nTransfer-Encoding: chunked",
+    ],
+)
+async def test_a_body_is_not_overlooked(wire: Wire, rest: str) -> None:
+    before = wire.state
+    body = "{}" if "Length" in rest else "2\r\n{}\r\n0\r\n\r\n"
+    raw = f"{rest}\r\nHost: localhost\r\nConnection: close\r\n\r\n{body}"
+    reply = await wire.send(raw.encode())
+    assert (reply.status, wire.state) == (400, before)
+    assert reply.headers["content-type"] == "application/problem+json"
+
+
+async def test_no_body_in_so_many_words(wire: Wire) -> None:
+    for method in ("GET", "DELETE"):
+        reply = await wire.request(method, _SET, headers=[("Content-Length", "0")])
+        assert reply.status == 200
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ async def test_a_wrong_read_refuses_the_updates_too(wire: Wire) -> None:
         "updates": [_at("counter", op="increment")],
     }
     refused = await wire.post(AT, request)
-    assert (refused.status, refused.document["errors"][0]["field"]) == (400, "after")
+    assert (refused.status, refused.document["errors"][0]["field"]) == (400, "reads[0].after")
     assert wire.state == before
 
 
@@ -105,7 +105,7 @@ async def test_an_answer_has_a_bound_too(wire: Wire, monkeypatch: pytest.MonkeyP
         ({"reads": [1]}, "reads[0]"),
         ({"reads": [{"bucket": "shop", "type": "set"}]}, "reads[0].key"),
         ({"reads": [_at("set", key=1)]}, "reads[0].key"),
-        ({"reads": [_at("set", limit=0)]}, "limit"),
+        ({"reads": [_at("set", limit=0)]}, "reads[0].limit"),
         ({"reads": [_at("set", limit="1")]}, "reads[0].limit"),
         ({"reads": [_at("set", limit=True)]}, "reads[0].limit"),
         ({"reads": [_at("set", colour=1)]}, "reads[0].colour"),

@@ -156,7 +156,7 @@ BAD_LINES: list[tuple[bytes, str, Any]] = [
     (b'{"bucket":"shop","type":"set","key":1,"value":[]}', "bad-request", "key"),
     (_line("set", "k", [1], "_system"), "bad-request", "bucket"),
     (_line("set", "..", [1]), "bad-request", "key"),
-    (_line("nope", "k", 1), "unknown-type", None),
+    (_line("nope", "k", 1), "unknown-type", "type"),
     (_line("counter", "k", "5"), "bad-request", "value"),
     (_line("counter", "k", 2**64), "bad-request", "$.value"),
     (_line("set", "k", ["x" * 5_000]), "too-large", "values[0]"),

@@ -12,6 +12,7 @@ import pytest
 from crdtdb import Database
 from crdtdb.address import ObjectName
 from crdtdb.errors import BadRequest, NoSpace, Overloaded, ReadOnly, StorageFailed
+from crdtdb.limits import Limits
 from crdtdb.store.base import Batch
 from crdtdb.store.memory import MemoryStore
 from crdtdb.transaction import Committed, Outcome, Transaction
@@ -270,6 +271,35 @@ async def test_too_much_at_once_is_refused(bench: Bench, monkeypatch: pytest.Mon
             await bench.writer.call(lambda: None)
     await asyncio.gather(*waiting)
     assert bench.value == 3
+
+
+async def test_few_large_writes_once_filled_the_memory(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """4,096 writes might wait, of 8 MiB each; now their bytes are bounded, too."""
+    monkeypatch.setattr(writer, "LIMITS", Limits(waiting_bytes=20))
+
+    async def commit() -> None:
+        await bench.writer.commit(bench.step(), body_bytes=8)
+
+    for _ in range(2):
+        async with Occupied(bench):
+            waiting = [asyncio.create_task(commit()) for _ in range(2)]
+            await _queued()
+            with pytest.raises(Overloaded, match="20 bytes"):
+                await commit()
+            waiting[0].cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+    assert bench.value == 2
+
+
+async def test_the_bytes_of_a_group_are_bounded(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "LIMITS", Limits(commit_bytes=10))
+    sizes = (4, 6, 1, 30, 5, 5)
+    await asyncio.gather(*(bench.writer.commit(bench.step(), body_bytes=n) for n in sizes))
+    assert bench.group_sizes == [2, 1, 1, 2]
 
 
 # -- cancellation ---------------------------------------------------------------------------------

@@ -118,14 +118,29 @@ def test_beyond_loopback_needs_a_word(run: Run, served: list[Settings]) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["peers = []", "[serve]\nreplica = 'x'", "ls = 5", "listen = 5", "x", "\0"]
+    ("text", "message"),
+    [
+        (b"peers = []", "Unknown key in {file}: peers. There are advertise, "),
+        (b"[serve]\nreplica = 'x'", "Unknown key in {file}: serve. There are "),
+        (b"listen = 5", "Invalid value for [listen]: '5' is not HOST:PORT"),
+        (b"peer = ['us']", "'us' is not the URL of a replica"),
+        (b"insecure = 'perhaps'", "Invalid value for [insecure] from {file}"),
+        (b"x", "{file} is not TOML: Expected '=' after a key"),
+        (b"\0", "{file} is not TOML: Invalid statement"),
+        (b"region = '\xff'", "{file} is not TOML: 'utf-8' codec can't decode byte 0xff"),
+    ],
 )
-def test_a_file_with_anything_else_in_it_is_refused(
-    run: Run, served: list[Settings], tmp_path: Path, text: str
+def test_a_file_with_anything_else_in_it_is_refused_in_one_line(
+    run: Run, served: list[Settings], tmp_path: Path, text: bytes, message: str
 ) -> None:
     file = tmp_path / "crdtdb.toml"
-    file.write_text(text)
-    assert (run("serve", "--data-dir", "d", "--config", str(file)).code, served) == (2, [])
+    file.write_bytes(text)
+    ran = run("serve", "--data-dir", "d", "--config", str(file))
+    assert (ran.code, ran.out, served) == (2, "", [])
+    assert ran.err.startswith("wrong usage: ")
+    assert ran.err.count("\n") == 1
+    assert message.format(file=file) in ran.err
+    assert str(file) in ran.err
 
 
 def test_a_misspelt_variable_is_refused(

@@ -23,8 +23,7 @@ from crdtdb.replication.donor import read_page
 from crdtdb.replication.messages import Claim, Page, Pull, Push
 from crdtdb.replication.peers import Peer
 from crdtdb.replication.repair import Repair
-from crdtdb.state import STATE_KEY, State
-from crdtdb.store.base import Batch, Store, Table
+from crdtdb.store.base import Batch
 from simulation.disk import Disk
 
 __all__ = ["BROKEN", "Broken", "session_that_moves_on"]
@@ -63,14 +62,10 @@ def claim_on_the_first_page() -> Iterator[None]:
     The puller stops there and believes to have what later pages would have brought.
     """
 
-    def claiming(store: Store, asked: Pull, seen: VersionVector, own_store_id: int) -> Page:
-        page = read_page(store, asked, seen, own_store_id)
-        with store.snapshot() as snapshot:
-            row = snapshot.get(Table.META, STATE_KEY)
-        assert row is not None
-        state = State.decode(row)
-        claim = Claim(state.seen.flat(), state.time)
-        return Page(page.session, page.since, page.store_id, page.next, page.records, claim)
+    def claiming(engine: Engine, asked: Pull, seen: VersionVector) -> Page:
+        page = read_page(engine, asked, seen)
+        claim = Claim(engine.state.seen.flat(), engine.state.time)
+        return Page(page.session, page.since, page.epoch, page.next, page.records, claim)
 
     with patch.object(repair, "read_page", claiming):
         yield

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from random import Random
+from types import MappingProxyType
 from typing import Protocol
 
 from crdtdb.causal import VersionVector
@@ -67,9 +68,10 @@ class WatchedEngine(Engine):
         time: int,
         *,
         served: bool = False,
+        rows: Mapping[bytes, bytes | None] = MappingProxyType({}),
     ) -> bool:
         records = list(records)
-        refused = super().merge(records, seen, time, served=served)
+        refused = super().merge(records, seen, time, served=served, rows=rows)
         self._watcher.merged(self._machine, [at for at, _ in records])
         return refused
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -138,8 +139,7 @@ def test_a_table_without_its_root(tmp_path: Path, table: Table) -> None:
     store = LmdbStore.open(path)
     store.commit({each: {b"k": b"value of " + each.value.encode()} for each in Table})
     store.close()
-    place = (path / "data.mdb").read_bytes().index(b"value of " + table.value.encode())
-    overwrite(path, place // PAGE * PAGE, bytes(PAGE))
+    overwrite(path, page_of(path, b"value of " + table.value.encode()) * PAGE, bytes(PAGE))
     with pytest.raises(DamagedStore, match="holds something else"):
         LmdbStore.open(path)
 
@@ -210,6 +210,84 @@ def test_no_noise_ends_the_process(sound: Path, tmp_path: Path) -> None:
     said = children.run(child_opens_noise, sound, tmp_path)
     assert len(said) == 150
     assert set(said) == {"opened", "refused"}
+
+
+def page_of(path: Path, place: bytes) -> int:
+    """The number of the page that holds some bytes."""
+    return (path / "data.mdb").read_bytes().index(place) // PAGE
+
+
+def flip(path: Path, offset: int, length: int) -> None:
+    held = (path / "data.mdb").read_bytes()[offset : offset + length]
+    overwrite(path, offset, bytes(byte ^ 0xFF for byte in held))
+
+
+@pytest.mark.parametrize("table", Table)
+def test_a_root_page_whose_entries_are_flipped_once_ended_the_process(
+    tmp_path: Path, table: Table
+) -> None:
+    """Its header was in order, so LMDB got it, followed offsets out of the map, and died."""
+    path = tmp_path / "data"
+    store = LmdbStore.open(path)
+    store.commit({each: {b"k": b"value of " + each.value.encode()} for each in Table})
+    store.close()
+    flip(path, page_of(path, b"value of " + table.value.encode()) * PAGE + 16, 64)
+    before = files(path)
+    with pytest.raises(DamagedStore, match="page"):
+        LmdbStore.open(path)
+    assert files(path) == before
+
+
+def child_flips_and_uses(sound: str, scratch: str) -> None:
+    """Flip some bytes of this page and that, then read and write everything."""
+    for number in range(80):
+        random = Random(number)
+        path = Path(shutil.copytree(sound, Path(scratch, str(number))))
+        page = random.randrange(size_of(path) // PAGE)
+        if random.random() < 0.5:
+            flip(path, page * PAGE + random.choice([8, 10, 12, 14, 16, 18]), random.choice([1, 64]))
+        else:
+            place = random.randrange(PAGE - 8)
+            flip(path, page * PAGE + place, random.choice([1, 8]))
+        try:
+            held = contents(path)
+            store = LmdbStore.open(path)
+            for table, entries in zip(Table, held, strict=True):
+                store.commit({table: dict.fromkeys(key for key, _ in entries)})
+            store.close()
+            print("worked")
+        except DamagedStore:
+            print("refused")
+        shutil.rmtree(path)
+
+
+def test_no_flipped_bytes_in_any_page_end_the_process(tmp_path: Path) -> None:
+    """What is opened can be read, and emptied."""
+    store = LmdbStore.open(tmp_path / "sound")
+    random = Random(3)
+    for _ in range(3):
+        for table in Table:
+            keys = (random.randbytes(random.choice([3, 30, 300, 600])) for _ in range(30))
+            store.commit({table: {key: random.randbytes(100) for key in keys}})
+    store.commit({Table.META: {b"large": bytes(9_000)}})
+    store.close()
+    said = children.run(child_flips_and_uses, tmp_path / "sound", tmp_path)
+    assert set(said) == {"worked", "refused"}
+
+
+def test_a_page_that_two_tables_share(tmp_path: Path) -> None:
+    """LMDB would write it twice, and give it back twice."""
+    path = tmp_path / "data"
+    store = LmdbStore.open(path)
+    store.commit({each: {b"k": b"value of " + each.value.encode()} for each in Table})
+    store.close()
+    data = (path / "data.mdb").read_bytes()
+    heads, meta = (page_of(path, b"value of " + name) for name in (b"heads", b"meta"))
+    roots = data.rindex(b"heads.long")
+    place = data.rindex(heads.to_bytes(8, sys.byteorder), 0, roots + PAGE // 2)
+    overwrite(path, place, meta.to_bytes(8, sys.byteorder))
+    with pytest.raises(DamagedStore, match=f"page {meta} is in two places"):
+        LmdbStore.open(path)
 
 
 if __name__ == "__main__":

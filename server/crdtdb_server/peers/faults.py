@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from random import Random
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias, TypedDict
 
 import msgspec
 from msgspec import Meta
 
-__all__ = ["Fault", "Faults", "LinkDown"]
+__all__ = ["BrokenDocument", "Fault", "Faults", "FaultsDocument", "LinkDown"]
 
 
 Direction: TypeAlias = Literal["in", "out"]
@@ -33,6 +33,23 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     latency_ms: Annotated[float, Meta(ge=0, le=60_000)] = 0
     jitter_ms: Annotated[float, Meta(ge=0, le=60_000)] = 0
     loss: Annotated[float, Meta(ge=0, le=1)] = 0
+
+
+class BrokenDocument(TypedDict):
+    """A link, and its fault."""
+
+    replica: str
+    drop: bool
+    direction: str
+    latency_ms: float
+    jitter_ms: float
+    loss: float
+
+
+class FaultsDocument(TypedDict):
+    """The broken links, by replica."""
+
+    links: dict[str, Fault]
 
 
 class Faults:

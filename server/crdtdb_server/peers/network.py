@@ -30,8 +30,7 @@ __all__ = ["Network"]
 _log = structlog.get_logger("crdtdb.peers")
 
 _TICK_S: Final = 0.1
-#: A merge of more than this runs in the commit thread, so that reads go on.
-_HEAVY_RECORDS: Final = 500
+#: More than this is taken in by the commit thread, so that reads go on.
 _HEAVY_BYTES: Final = 65_536
 #: How long the first write may wait for the members to confirm this replica's identity.
 _SETTLE_MS: Final = 500
@@ -95,9 +94,7 @@ class Network:
         Returns what goes back on the same way. Raises PeerError if a frame is refused.
         """
         await self._started.wait()
-        heavy = (
-            self.replication.staged_records > _HEAVY_RECORDS or sum(map(len, frames)) > _HEAVY_BYTES
-        )
+        heavy = sum(map(len, frames)) > _HEAVY_BYTES or any(map(self.replication.is_heavy, frames))
 
         def take_in() -> list[Send]:
             now_ms = monotonic_ms()

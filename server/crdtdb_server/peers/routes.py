@@ -7,8 +7,10 @@ from typing import Final
 import msgspec
 
 from crdtdb.errors import BadRequest, Field, IdentityConflict, PeerError
+from crdtdb.operations import refusal
 from crdtdb_server.documents import dump, read_json
 from crdtdb_server.exchange import Answer, Headers, Request
+from crdtdb_server.parameters import Text, parameters
 from crdtdb_server.peers.envelope import (
     BODY_BYTES,
     ENCODING_HEADER,
@@ -19,15 +21,20 @@ from crdtdb_server.peers.envelope import (
     seal_body,
     seal_sender,
 )
-from crdtdb_server.peers.faults import Fault, LinkDown
+from crdtdb_server.peers.faults import BrokenDocument, Fault, FaultsDocument, LinkDown
 from crdtdb_server.peers.network import Network
-from crdtdb_server.peers.status import cluster_document
-from crdtdb_server.routes import Access, Route
+from crdtdb_server.peers.status import ClusterDocument, cluster_document
+from crdtdb_server.routing import Access, Route
+from crdtdb_server.schemas import Content, DroppedDocument, content_of
 from crdtdb_server.service import Service
 
 __all__ = ["fault_routes", "peer_routes"]
 
-_FRAMES: Final = "application/octet-stream"
+_FRAMES: Final = Content(
+    {"type": "string", "format": "binary", "description": "Of this version of crdtdb only"},
+    "application/octet-stream",
+)
+_REPLICA: Final = parameters(Text("replica", "The name of another replica"))
 _FAULT: Final = "/v1/faults/links/{replica}"
 _FAULT_BYTES: Final = 4_096
 
@@ -39,6 +46,7 @@ def peer_routes(network: Network) -> tuple[Route, ...]:
     """How replicas talk, and how the cluster looks from here."""
 
     async def post_frames(service: Service, request: Request) -> Answer:
+        """What another replica sends, answered in frames. For replicas of one cluster only."""
         try:
             sender = open_sender(request.headers.get(SENDER_HEADER.lower(), ""))
             frames = open_body(request.body, request.headers.get(ENCODING_HEADER.lower()))
@@ -53,9 +61,10 @@ def peer_routes(network: Network) -> tuple[Route, ...]:
         headers: Headers = ((SENDER_HEADER, seal_sender(network.me)),)
         if encoding is not None:
             headers += ((ENCODING_HEADER, encoding),)
-        return Answer(body, service.seen, media_type=_FRAMES, headers=headers)
+        return Answer(body, service.seen, media_type=_FRAMES.media_type, headers=headers)
 
     async def get_cluster(service: Service, request: Request) -> Answer:
+        """The members as this replica sees them, and what keeps operations from being stable."""
         return Answer(dump(cluster_document(service, network)), service.seen)
 
     return (
@@ -65,10 +74,19 @@ def peer_routes(network: Network) -> tuple[Route, ...]:
             post_frames,
             Access.OPEN,
             "Frames of another replica",
-            frozenset(),
-            BODY_BYTES,
+            (_FRAMES,),
+            takes=_FRAMES,
+            body_bytes=BODY_BYTES,
+            problems=(IdentityConflict,),
         ),
-        Route("GET", "/v1/cluster", get_cluster, Access.OPEN, "Members, lag and stability"),
+        Route(
+            "GET",
+            "/v1/cluster",
+            get_cluster,
+            Access.OPEN,
+            "Members, lag and stability",
+            (content_of(ClusterDocument),),
+        ),
     )
 
 
@@ -76,6 +94,7 @@ def fault_routes(network: Network) -> tuple[Route, ...]:
     """Breaking links on purpose; only with `--allow-fault-injection`."""
 
     async def put_fault(service: Service, request: Request) -> Answer:
+        """Break this replica’s link to another, on purpose."""
         (replica,) = request.names
         if replica == service.database.replica:
             raise BadRequest(
@@ -84,15 +103,17 @@ def fault_routes(network: Network) -> tuple[Route, ...]:
         try:
             fault = msgspec.convert(await read_json(request), type=Fault, strict=True)
         except msgspec.ValidationError as error:
-            raise BadRequest(f"a link's fault: {error}", Field("", str(error))) from error
+            raise refusal(error) from error
         network.faults.put(replica, fault)
         return Answer(dump({"replica": replica, **msgspec.to_builtins(fault)}), service.seen)
 
     async def delete_fault(service: Service, request: Request) -> Answer:
+        """Let the link to a replica work again."""
         (replica,) = request.names
         return Answer(dump({"mended": network.faults.mend(replica)}), service.seen)
 
     async def get_faults(service: Service, request: Request) -> Answer:
+        """The faults in force."""
         links = {name: msgspec.to_builtins(fault) for name, fault in network.faults.all().items()}
         return Answer(dump({"links": links}), service.seen)
 
@@ -103,9 +124,26 @@ def fault_routes(network: Network) -> tuple[Route, ...]:
             put_fault,
             Access.ADMIN,
             "Break the link to a replica",
-            frozenset(),
-            _FAULT_BYTES,
+            (content_of(BrokenDocument),),
+            _REPLICA,
+            takes=content_of(Fault),
+            body_bytes=_FAULT_BYTES,
         ),
-        Route("DELETE", _FAULT, delete_fault, Access.ADMIN, "Mend the link to a replica"),
-        Route("GET", "/v1/faults/links", get_faults, Access.READ, "List broken links"),
+        Route(
+            "DELETE",
+            _FAULT,
+            delete_fault,
+            Access.ADMIN,
+            "Mend the link to a replica",
+            (content_of(DroppedDocument),),
+            _REPLICA,
+        ),
+        Route(
+            "GET",
+            "/v1/faults/links",
+            get_faults,
+            Access.READ,
+            "List broken links",
+            (content_of(FaultsDocument),),
+        ),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from crdtdb.causal import format_incarnation
 from crdtdb.replication import Phase
@@ -10,7 +10,59 @@ from crdtdb_server.peers.clock import monotonic_ms
 from crdtdb_server.peers.network import Network
 from crdtdb_server.service import Service, State
 
-__all__ = ["cluster_document", "state_of"]
+__all__ = ["ClusterDocument", "cluster_document", "state_of"]
+
+
+class SelfDocument(TypedDict):
+    """The replica that answers."""
+
+    replica: str
+    incarnation: str
+    region: str
+    state: State
+
+
+class MemberOfClusterDocument(TypedDict):
+    """A member, as it is seen from here."""
+
+    replica: str
+    incarnation: str
+    region: str
+    url: str
+    self: bool
+    reachable: bool
+    trouble: NotRequired[str | None]
+    last_contact_ms: NotRequired[int | None]
+    lag_events: int | None
+    missing_events: NotRequired[int | None]
+    lag_ms: int | None
+    clock_offset_ms: NotRequired[int | None]
+
+
+class BlockingDocument(TypedDict):
+    """Who keeps operations from being stable, and how many."""
+
+    replica: str
+    events: int
+
+
+class StabilityDocument(TypedDict):
+    """Which operations every member has, and what is in the way of more."""
+
+    stable: dict[str, int]
+    blocked_by: list[BlockingDocument]
+    unmet_peers: list[str]
+
+
+class ClusterDocument(TypedDict):
+    """The cluster, as it is seen from here."""
+
+    cluster: str
+    self: SelfDocument
+    members: list[MemberOfClusterDocument]
+    stability: StabilityDocument
+    refusals: dict[str, int]
+    bytes_sent: int
 
 
 def state_of(network: Network) -> State:
@@ -24,7 +76,7 @@ def state_of(network: Network) -> State:
             return "serving"
 
 
-def cluster_document(service: Service, network: Network) -> dict[str, Any]:
+def cluster_document(service: Service, network: Network) -> ClusterDocument:
     """Members with their lag, and what keeps operations from being stable.
 
     Ages are in milliseconds; `lag_events` counts operations known here that a member has not
@@ -61,21 +113,28 @@ def _name(network: Network, incarnation: int) -> str:
     return network.replication.members[incarnation].name
 
 
-def _member(service: Service, network: Network, incarnation: int) -> dict[str, Any]:
+def _member(service: Service, network: Network, incarnation: int) -> MemberOfClusterDocument:
     replication, now_ms = network.replication, monotonic_ms()
     member = replication.members[incarnation]
-    document: dict[str, Any] = {
+    if incarnation == replication.incarnation:
+        return {
+            "replica": member.name,
+            "incarnation": format_incarnation(incarnation),
+            "region": member.region,
+            "url": member.endpoint,
+            "self": True,
+            "reachable": True,
+            "lag_events": 0,
+            "lag_ms": 0,
+        }
+    peer = replication.peers.get(incarnation)
+    link = network.links.get(member.endpoint)
+    seen = service.seen
+    return {
         "replica": member.name,
         "incarnation": format_incarnation(incarnation),
         "region": member.region,
         "url": member.endpoint,
-    }
-    if incarnation == replication.incarnation:
-        return document | {"self": True, "reachable": True, "lag_events": 0, "lag_ms": 0}
-    peer = replication.peers.get(incarnation)
-    link = network.links.get(member.endpoint)
-    seen = service.seen
-    return document | {
         "self": False,
         "reachable": link is not None and link.trouble is None and link.replica is not None,
         "trouble": None if link is None else link.trouble,

@@ -11,13 +11,13 @@ import os
 import sys
 from collections.abc import Sequence
 
-from cyclopts import App
+from cyclopts import App, CycloptsError
 
 from crdtdb import __version__
 from crdtdb.errors import CrdtdbError
 from crdtdb_server.config import SOURCES
 from crdtdb_server.shell.demo import demo
-from crdtdb_server.shell.failures import report
+from crdtdb_server.shell.failures import report, report_usage
 from crdtdb_server.shell.objects import get, ls, put, update
 from crdtdb_server.shell.serve import serve
 from crdtdb_server.shell.status import status
@@ -42,8 +42,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     app.command(ls, sort_key=6)
     app.command(status, sort_key=7)
     try:
-        code: int = app(sys.argv[1:] if arguments is None else arguments)
+        code: int = app(
+            sys.argv[1:] if arguments is None else arguments,
+            print_error=False,
+            exit_on_error=False,
+        )
         sys.stdout.flush()
+    except CycloptsError as error:
+        report_usage(error)
+        return 2
     except CrdtdbError as error:
         report(error)
         return 1

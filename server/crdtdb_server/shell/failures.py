@@ -5,17 +5,24 @@ from __future__ import annotations
 import sys
 from urllib.parse import urlsplit
 
+from cyclopts import CycloptsError
+
 from crdtdb.errors import CrdtdbError, Problem
 from crdtdb_client import Unreachable
 from crdtdb_server.shell.printing import DEFAULT_URL, printable
 
-__all__ = ["report"]
+__all__ = ["report", "report_usage"]
 
 
 def report(error: CrdtdbError) -> None:
     """Print an error for people."""
     for line in _lines(error):
         print(line, file=sys.stderr)
+
+
+def report_usage(error: CycloptsError) -> None:
+    """Print, in one line, what was wrong with how a command was called."""
+    print(_marked("wrong usage"), printable(" ".join(str(error).split())), file=sys.stderr)
 
 
 def _lines(error: CrdtdbError) -> list[str]:
@@ -36,7 +43,10 @@ def _marked(word: str) -> str:
 def _hints(problem: Problem) -> list[str]:
     """What was wrong with which part of the request, where the detail does not say so already."""
     return [
-        printable(f"  {field}: {message}" + ("" if limit is None else f" (limit: {limit})"))
+        printable(
+            f"  {field}: {message}"
+            + ("" if limit is None or str(limit) in problem.detail else f" (limit: {limit})")
+        )
         for field, message, limit in problem.fields
         if message not in problem.detail or str(limit or "") not in problem.detail
     ]

@@ -1,0 +1,188 @@
+"""The handles of `AsyncClient`: the methods of `crdtdb.handles`, to be awaited.
+
+What can be written is defined once, in `crdtdb.handles`; here those operations are bound to a door
+that answers later. `in` and `len` cannot wait, so there are only `contains()` and `size()`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
+
+from crdtdb.address import ObjectName
+from crdtdb.answers import LEFT_OUT, Given, Plain, Read, Written
+from crdtdb.handles import (
+    CounterWrites,
+    FlagWrites,
+    GrowingCounterWrites,
+    GrowingSetWrites,
+    MultiValueWrites,
+    RegisterWrites,
+    SetWrites,
+    Writes,
+)
+from crdtdb.jsonvalue import JsonValue
+from crdtdb.limits import LIMITS
+
+__all__ = [
+    "AsyncCounter",
+    "AsyncFlag",
+    "AsyncGrowingCounter",
+    "AsyncGrowingSet",
+    "AsyncHandles",
+    "AsyncMembers",
+    "AsyncMultiValue",
+    "AsyncRegister",
+    "AsyncSet",
+    "AsyncValue",
+]
+
+V = TypeVar("V")
+
+_Later: TypeAlias = Coroutine[Any, Any, Written]
+
+
+class AsyncDoor(Protocol):
+    """What `crdtdb.handles.Door` is, asynchronously."""
+
+    async def read(
+        self,
+        name: ObjectName,
+        *,
+        limit: int = LIMITS.page_items_default,
+        after: str | None = None,
+        from_: Given = LEFT_OUT,
+        to: Given = LEFT_OUT,
+        reverse: bool = False,
+    ) -> Read[Any]: ...
+
+    async def contains(self, name: ObjectName, value: JsonValue) -> bool: ...
+
+    async def explain(self, name: ObjectName, member: Given = LEFT_OUT) -> dict[str, Any]: ...
+
+    async def update(self, name: ObjectName, operations: list[Plain]) -> Written: ...
+
+
+class AsyncValue(Writes[_Later], Generic[V]):
+    """An object that reads as one value."""
+
+    def __init__(self, door: AsyncDoor, name: ObjectName) -> None:
+        super().__init__(door.update, name)
+        self._door = door
+
+    async def get(self) -> Read[V]:
+        """Read the value."""
+        return await self._door.read(self.name)
+
+    async def explain(self) -> dict[str, Any]:
+        """Why it reads as it does: dots, writers, times, what wins and what loses."""
+        return await self._door.explain(self.name)
+
+
+class AsyncMembers(Writes[_Later]):
+    """An object that reads as members, in pages and in the order of JSON values."""
+
+    def __init__(self, door: AsyncDoor, name: ObjectName) -> None:
+        super().__init__(door.update, name)
+        self._door = door
+
+    async def get(self) -> Read[list[JsonValue]]:
+        """Read the first page."""
+        return await self._door.read(self.name)
+
+    async def page(
+        self,
+        after: str | None = None,
+        limit: int = LIMITS.page_items_default,
+        *,
+        from_: Given = LEFT_OUT,
+        to: Given = LEFT_OUT,
+        reverse: bool = False,
+    ) -> Read[list[JsonValue]]:
+        """Read the page after `after` (the `next` of the page before, of the same query).
+
+        A page has 1 to 1,000 members, those with `from_` ≤ member < `to`.
+        """
+        return await self._door.read(
+            self.name, limit=limit, after=after, from_=from_, to=to, reverse=reverse
+        )
+
+    async def contains(self, value: JsonValue) -> bool:
+        """Is the value a member? The cost does not depend on the size."""
+        return await self._door.contains(self.name, value)
+
+    async def size(self) -> int:
+        """The number of members. The cost does not depend on it."""
+        return (await self._door.read(self.name, limit=1)).size or 0
+
+    async def explain(self, member: Given = LEFT_OUT) -> dict[str, Any]:
+        """Why one member, or the first page of them, reads as it does."""
+        return await self._door.explain(self.name, member)
+
+    async def __aiter__(self) -> AsyncIterator[JsonValue]:
+        page = await self.page(limit=LIMITS.page_items)
+        for member in page.value:
+            yield member
+        while page.next is not None:
+            page = await self.page(page.next, LIMITS.page_items)
+            for member in page.value:
+                yield member
+
+
+class AsyncGrowingCounter(AsyncValue[int], GrowingCounterWrites[_Later]):
+    """A handle on a `gcounter`."""
+
+
+class AsyncCounter(AsyncValue[int], CounterWrites[_Later]):
+    """A handle on a `counter` or `opcounter`."""
+
+
+class AsyncRegister(AsyncValue[JsonValue], RegisterWrites[_Later]):
+    """A handle on a `register`."""
+
+
+class AsyncMultiValue(AsyncValue[list[JsonValue]], MultiValueWrites[_Later]):
+    """A handle on an `mvregister`."""
+
+
+class AsyncFlag(AsyncValue[bool], FlagWrites[_Later]):
+    """A handle on a `flag` or `dwflag`."""
+
+
+class AsyncGrowingSet(AsyncMembers, GrowingSetWrites[_Later]):
+    """A handle on a `gset`."""
+
+
+class AsyncSet(AsyncMembers, SetWrites[_Later]):
+    """A handle on a `set`."""
+
+
+class AsyncHandles:
+    """The handles of an asynchronous door; mixed into it."""
+
+    def counter(self: AsyncDoor, bucket: str, key: str) -> AsyncCounter:
+        return AsyncCounter(self, ObjectName(bucket, "counter", key))
+
+    def gcounter(self: AsyncDoor, bucket: str, key: str) -> AsyncGrowingCounter:
+        return AsyncGrowingCounter(self, ObjectName(bucket, "gcounter", key))
+
+    def opcounter(self: AsyncDoor, bucket: str, key: str) -> AsyncCounter:
+        return AsyncCounter(self, ObjectName(bucket, "opcounter", key))
+
+    def register(self: AsyncDoor, bucket: str, key: str) -> AsyncRegister:
+        return AsyncRegister(self, ObjectName(bucket, "register", key))
+
+    def mvregister(self: AsyncDoor, bucket: str, key: str) -> AsyncMultiValue:
+        return AsyncMultiValue(self, ObjectName(bucket, "mvregister", key))
+
+    def flag(self: AsyncDoor, bucket: str, key: str) -> AsyncFlag:
+        return AsyncFlag(self, ObjectName(bucket, "flag", key))
+
+    def dwflag(self: AsyncDoor, bucket: str, key: str) -> AsyncFlag:
+        return AsyncFlag(self, ObjectName(bucket, "dwflag", key))
+
+    def set(self: AsyncDoor, bucket: str, key: str) -> AsyncSet:
+        return AsyncSet(self, ObjectName(bucket, "set", key))
+
+    def gset(self: AsyncDoor, bucket: str, key: str) -> AsyncGrowingSet:
+        return AsyncGrowingSet(self, ObjectName(bucket, "gset", key))

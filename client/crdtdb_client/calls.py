@@ -1,0 +1,286 @@
+"""What each method of a client asks, and how it reads the answer. Nothing here acts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
+
+from crdtdb import jsonvalue
+from crdtdb.address import ObjectName
+from crdtdb.answers import LEFT_OUT, Event, Given, Plain, Read, Written
+from crdtdb.handles import Updates
+from crdtdb.jsonvalue import JsonValue
+from crdtdb.limits import LIMITS
+from crdtdb.operations import is_repeatable
+from crdtdb.reading import Digest
+from crdtdb_client.exchange import Answer, Request
+from crdtdb_client.targets import path, path_to
+
+__all__ = [
+    "Call",
+    "ChangePage",
+    "Collected",
+    "Page",
+    "Scope",
+    "buckets",
+    "change_page",
+    "contains",
+    "digest",
+    "document",
+    "explain",
+    "mend",
+    "objects",
+    "put_fault",
+    "read",
+    "read_together",
+    "readiness",
+    "transaction",
+    "types",
+    "update",
+]
+
+T = TypeVar("T")
+
+#: How long a replica holds back the answer when nothing has changed, in seconds.
+_FOLLOW_S = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """A request, and how to read its answer."""
+
+    request: Request
+    read: Callable[[Answer], T]
+
+
+class Page(NamedTuple, Generic[T]):
+    """Part of a listing, and where the next part begins."""
+
+    items: list[T]
+    next: str | None
+
+
+# -- objects --------------------------------------------------------------------------------------
+
+
+def read(
+    name: ObjectName, *, limit: int, after: str | None, from_: Given, to: Given, reverse: bool
+) -> Call[Read[Any]]:
+    target = path_to(
+        name,
+        limit=None if limit == LIMITS.page_items_default else limit,
+        after=after,
+        reverse="true" if reverse else None,
+        **{"from": _json_text(from_), "to": _json_text(to)},
+    )
+    return Call(Request("GET", target), lambda answer: _read(answer.document, answer.replica))
+
+
+def read_together(names: Sequence[ObjectName]) -> Call[list[Read[Any]]]:
+    body = _body({"reads": [name._asdict() for name in names]})
+    return Call(
+        Request("POST", path("transactions"), body),
+        lambda answer: [_read(one, answer.replica) for one in answer.document["reads"]],
+    )
+
+
+def contains(name: ObjectName, value: JsonValue) -> Call[bool]:
+    target = path_to(name, member=_json_text(value))
+    return Call(Request("GET", target), lambda answer: bool(answer.document["value"]))
+
+
+def explain(name: ObjectName, member: Given) -> Call[dict[str, Any]]:
+    target = path_to(name, explain="true", member=_json_text(member))
+    return Call(Request("GET", target), lambda answer: dict(answer.document["explain"]))
+
+
+def update(name: ObjectName, operations: list[Plain]) -> Call[Written]:
+    body = _body(operations[0] if len(operations) == 1 else operations)
+    repeatable = all(is_repeatable(name.type, plain) for plain in operations)
+    return Call(
+        Request("POST", path_to(name), body, writes=True, repeatable=repeatable),
+        lambda answer: _written(answer.document, answer),
+    )
+
+
+class Collected(Updates[None]):
+    """The writes of a transaction that is still being put together."""
+
+    def __init__(self) -> None:
+        self.updates: list[Plain] = []
+        #: What each of them did, in order, once the block has ended.
+        self.results: list[Written] = []
+
+    def _send(self, name: ObjectName, operations: list[Plain]) -> None:
+        self.updates += [{**name._asdict(), **plain} for plain in operations]
+
+
+def transaction(updates: list[Plain]) -> Call[list[Written]]:
+    names = frozenset(ObjectName._fields)
+    repeatable = all(
+        is_repeatable(one["type"], {field: one[field] for field in one.keys() - names})
+        for one in updates
+    )
+    body = _body({"updates": updates})
+    return Call(
+        Request("POST", path("transactions"), body, writes=True, repeatable=repeatable),
+        lambda answer: [_written(one, answer) for one in answer.document["results"]],
+    )
+
+
+def _read(shown: dict[str, Any], replica: str) -> Read[Any]:
+    return Read(
+        shown["value"],
+        shown["exists"],
+        shown.get("seen"),
+        replica,
+        size=shown.get("size"),
+        next=shown.get("next"),
+        also=tuple(shown.get("also", ())),
+    )
+
+
+def _written(done: dict[str, Any], answer: Answer) -> Written:
+    return Written(done["changed"], done.get("value"), done.get("size"), answer.acked)
+
+
+def _body(document: object) -> bytes:
+    return jsonvalue.dump(jsonvalue.normalise(document))
+
+
+def _json_text(value: Given) -> str | None:
+    """A value as it stands in a query. Raises BadRequest for what is not JSON."""
+    return None if value is LEFT_OUT else _body(value).decode()
+
+
+# -- what there is, and what changes --------------------------------------------------------------
+
+
+def buckets(after: str | None) -> Call[Page[str]]:
+    return Call(
+        Request("GET", path("buckets", after=after)),
+        lambda answer: Page(answer.document["buckets"], answer.document.get("next")),
+    )
+
+
+def types(bucket: str) -> Call[list[str]]:
+    return Call(
+        Request("GET", path("buckets", bucket)), lambda answer: list(answer.document["types"])
+    )
+
+
+def objects(
+    bucket: str, type_name: str, prefix: str, after: str | None
+) -> Call[Page[tuple[ObjectName, Read[Any]]]]:
+    target = path("buckets", bucket, type_name, prefix=prefix, values="true", after=after)
+
+    def listed(answer: Answer) -> Page[tuple[ObjectName, Read[Any]]]:
+        found = [
+            (ObjectName(bucket, type_name, shown["key"]), _read(shown, answer.replica))
+            for shown in answer.document["objects"]
+        ]
+        return Page(found, answer.document.get("next"))
+
+    return Call(Request("GET", target), listed)
+
+
+class Scope(NamedTuple):
+    """Which changes a reader wants; None: any."""
+
+    bucket: str | None
+    type: str | None
+    key: str | None
+    include_value: bool
+
+
+class ChangePage(NamedTuple):
+    """Some changes, where to go on, and whether there are more by now."""
+
+    events: list[Event]
+    cursor: str
+    more: bool
+
+
+def change_page(scope: Scope, since: str | None, *, wait: bool) -> Call[ChangePage]:
+    """The changes after a cursor. Where there are none yet, the replica may wait for some.
+
+    It does not wait for those after `now`: were that answer lost, and `now` asked for again, what
+    changed between the two would be lost with it.
+
+    Who waits may do so at a replica that is behind the session: the cursor sees to it that nothing
+    is left out, and what the replica lacks is shown when it comes.
+    """
+    waits = wait and since != "now"
+    target = path(
+        "changes",
+        since=since,
+        bucket=scope.bucket,
+        type=scope.type,
+        key=scope.key,
+        include="value" if scope.include_value else None,
+        limit=LIMITS.page_items,
+        feed="longpoll" if waits else None,
+        timeout=_FOLLOW_S if waits else None,
+    )
+    request = Request("GET", target, in_session=not waits, wait_s=_FOLLOW_S if waits else 0.0)
+    return Call(request, lambda answer: _change_page(answer.document))
+
+
+def _change_page(shown: dict[str, Any]) -> ChangePage:
+    events = [
+        Event(
+            ObjectName(one["bucket"], one["type"], one["key"]),
+            one["deleted"],
+            one["cursor"],
+            one.get("member", LEFT_OUT),
+            one.get("value", LEFT_OUT),
+        )
+        for one in shown["changes"]
+    ]
+    return ChangePage(events, shown["cursor"], shown["more"])
+
+
+# -- the replica and its cluster ------------------------------------------------------------------
+
+
+def document(target: str) -> Call[dict[str, Any]]:
+    return Call(Request("GET", target), lambda answer: dict(answer.document))
+
+
+def readiness() -> Call[str]:
+    return Call(Request("GET", "/readyz"), lambda answer: str(answer.document["state"]))
+
+
+def digest() -> Call[Digest]:
+    return Call(
+        Request("GET", path("digest")),
+        lambda answer: Digest(int(answer.document["digest"], 16), answer.document["objects"]),
+    )
+
+
+def put_fault(
+    replica: str,
+    *,
+    drop: bool,
+    direction: Literal["both", "in", "out"],
+    latency_ms: float,
+    jitter_ms: float,
+    loss: float,
+) -> Call[None]:
+    fault = {
+        "drop": drop,
+        "direction": direction,
+        "latency_ms": latency_ms,
+        "jitter_ms": jitter_ms,
+        "loss": loss,
+    }
+    return Call(Request("PUT", path("faults", "links", replica), _body(fault)), _nothing)
+
+
+def mend(replica: str) -> Call[None]:
+    return Call(Request("DELETE", path("faults", "links", replica)), _nothing)
+
+
+def _nothing(_: Answer) -> None:
+    return None

@@ -1,0 +1,224 @@
+"""The fast lane: plain requests for data, answered without aiohttp's objects in between.
+
+Every connection begins here. Plain requests (`crdtdb_server.plain`) go from the socket to the
+dispatcher and back, in order, one at a time; a request and response object, a stream and a task
+each would cost more than all the rest of a small answer. At the first request that is anything
+else, the connection is handed to aiohttp for good, with every byte from that request on. Routes,
+limits and problems are the dispatcher's, so they are the same on both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from typing import Final, cast
+
+import structlog
+
+from crdtdb_server.dispatch import Dispatcher
+from crdtdb_server.exchange import Incoming
+from crdtdb_server.plain import BODY_BYTES, HEAD_BYTES, Head, HeadReader, NotPlain, response_bytes
+
+__all__ = ["FastLane"]
+
+_log = structlog.get_logger("crdtdb.http")
+
+#: A connection that asks nothing is closed; longer than the proxies in front usually wait.
+KEEPALIVE_S: Final = 120.0
+#: For the rest of a request that has begun. aiohttp waits for what takes longer.
+PATIENCE_S: Final = 1.0
+#: For a reader to take an answer; a slower one is dropped.
+_TAKEN_S: Final = 30.0
+#: Bytes of later requests that wait while one is answered; then nothing more is read.
+_AHEAD_BYTES: Final = HEAD_BYTES + BODY_BYTES
+
+
+class FastLane:
+    """Makes the protocol of each connection, and ends those that are still its own."""
+
+    def __init__(self, dispatcher: Dispatcher, fallback: Callable[[], asyncio.Protocol]) -> None:
+        """`fallback` makes the protocol that takes over a connection."""
+        self.dispatcher = dispatcher
+        self.fallback = fallback
+        self.connections: set[_Connection] = set()
+        self.closing = False
+        self._loop = asyncio.get_running_loop()
+
+    def __call__(self) -> asyncio.Protocol:
+        return _Connection(self, self._loop)
+
+    async def close(self, patience_s: float) -> None:
+        """Answer what is under way, for so long at most; close every connection."""
+        self.closing = True
+        tasks = [connection.task for connection in self.connections if connection.task]
+        for connection in self.connections:
+            if connection.task is None:
+                connection.end()
+        if tasks:
+            await asyncio.wait(tasks, timeout=patience_s)
+        for connection in list(self.connections):
+            connection.abort()
+
+
+class _Connection(asyncio.Protocol):
+    """One client."""
+
+    _transport: asyncio.Transport
+
+    def __init__(self, lane: FastLane, loop: asyncio.AbstractEventLoop) -> None:
+        self._lane = lane
+        self._loop = loop
+        self._reader = HeadReader()
+        #: What has arrived and is not part of an answered request.
+        self._data = b""
+        #: The head that `_data` begins with, once it is whole.
+        self._head: Head | None = None
+        #: Answers what waits; None while nothing does.
+        self.task: asyncio.Task[None] | None = None
+        self._used_at = loop.time()
+        self._unused: asyncio.TimerHandle | None = None
+        #: Runs while a request is incomplete.
+        self._incomplete: asyncio.TimerHandle | None = None
+        self._reading = True
+        #: Done when the reader has taken what was written; None while it keeps up.
+        self._taken: asyncio.Future[None] | None = None
+
+    # -- the socket -----------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
+        self._lane.connections.add(self)
+        self._unused = self._loop.call_later(KEEPALIVE_S, self._end_if_unused)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._leave()
+        if self._taken is not None and not self._taken.done():
+            self._taken.set_result(None)
+        if self.task is not None:
+            self.task.cancel()  # a client that has gone away must not be waited for
+
+    def data_received(self, data: bytes) -> None:
+        self._data = self._data + data if self._data else data
+        if self.task is None:
+            request = self._next()
+            if request is not None:
+                self.task = self._loop.create_task(self._answer(*request))
+        elif len(self._data) >= _AHEAD_BYTES and self._reading:
+            self._reading = False
+            self._transport.pause_reading()
+
+    def pause_writing(self) -> None:
+        self._taken = self._loop.create_future()
+
+    def resume_writing(self) -> None:
+        if self._taken is not None and not self._taken.done():
+            self._taken.set_result(None)
+        self._taken = None
+
+    def end(self) -> None:
+        """Close the connection once everything has been sent."""
+        self._transport.close()
+
+    def abort(self) -> None:
+        """Close the connection now."""
+        self._transport.abort()
+
+    def _leave(self) -> None:
+        """This connection is no longer the lane's."""
+        self._lane.connections.discard(self)
+        for timer in (self._unused, self._incomplete):
+            if timer is not None:
+                timer.cancel()
+
+    def _end_if_unused(self) -> None:
+        unused_s = 0.0 if self.task is not None else self._loop.time() - self._used_at
+        if unused_s >= KEEPALIVE_S:
+            self.end()
+        else:
+            self._unused = self._loop.call_later(KEEPALIVE_S - unused_s, self._end_if_unused)
+
+    # -- requests -------------------------------------------------------------------------------
+
+    def _next(self) -> tuple[Head, bytes] | None:
+        """The next request and its body; None if it has not arrived, or is not for the lane."""
+        data = self._data
+        head = self._head
+        if head is None:
+            if not data:
+                return None
+            try:
+                head = self._head = self._reader.read(data)
+            except NotPlain:
+                self._hand_over()
+                return None
+        if head is None or len(data) < head.request_bytes:
+            if self._incomplete is None:
+                self._incomplete = self._loop.call_later(PATIENCE_S, self._hand_over)
+            return None
+        if self._incomplete is not None:
+            self._incomplete.cancel()
+            self._incomplete = None
+        body = data[head.head_bytes : head.request_bytes]
+        if body:
+            self._reader.skip(body)
+        self._data = data[head.request_bytes :]
+        self._head = None
+        return head, body
+
+    def _hand_over(self) -> None:
+        """Let aiohttp go on from the request that is next."""
+        self._leave()
+        self._resume_reading()
+        protocol = self._lane.fallback()
+        self._transport.set_protocol(protocol)
+        protocol.connection_made(self._transport)
+        protocol.data_received(self._data)
+
+    def _resume_reading(self) -> None:
+        if not self._reading:
+            self._reading = True
+            self._transport.resume_reading()
+
+    async def _answer(self, head: Head, body: bytes) -> None:
+        """Answer a request, and those that have come meanwhile."""
+        lane = self._lane
+        try:
+            while True:
+                incoming = Incoming(
+                    head.method,
+                    head.target,
+                    head.headers,
+                    partial(_whole, body),
+                    partial(_in_one_part, body),
+                )
+                response = await lane.dispatcher.answer(incoming)
+                assert response.stream is None, "a data route answers in one piece"
+                last = lane.closing or not head.keep_alive
+                self._transport.write(response_bytes(head.method, response, last=last))
+                if last:
+                    return self.end()
+                if self._taken is not None:
+                    async with asyncio.timeout(_TAKEN_S):
+                        await self._taken
+                self._used_at = self._loop.time()
+                self._resume_reading()
+                request = self._next()
+                if request is None:
+                    return None
+                head, body = request
+        except TimeoutError:  # nobody takes the answer
+            self.abort()
+        except Exception:
+            _log.exception("an answer broke off")
+            self.abort()
+        finally:
+            self.task = None
+
+
+async def _whole(body: bytes, limit: int) -> bytes:
+    return body
+
+
+async def _in_one_part(body: bytes) -> AsyncIterator[bytes]:
+    yield body

@@ -1,0 +1,371 @@
+"""What bodies hold: the documents of answers, as types, and the schemas of all bodies.
+
+Handlers fill the types in, so that the type checker holds them to what the OpenAPI document says.
+What requests hold is said by what validates them: the operations' structs and the parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Any, Final, Literal, NamedTuple, NotRequired, TypedDict
+
+import msgspec
+from msgspec import Meta
+
+from crdtdb.errors import PROBLEMS
+from crdtdb.limits import LIMITS
+from crdtdb.operations import operation_schema, operation_structs
+from crdtdb.types import CATALOGUE
+from crdtdb_server.exchange import JSON, NDJSON
+from crdtdb_server.parameters import BUCKET, KEY, TYPE, Parameter, Schema
+from crdtdb_server.parts import PART_PARAMETERS
+from crdtdb_server.service import State
+
+__all__ = [
+    "LINES",
+    "OPERATIONS",
+    "TRANSACTION",
+    "VALUE",
+    "AboutDocument",
+    "BucketDocument",
+    "BucketsDocument",
+    "ChangeDocument",
+    "ChangesDocument",
+    "Content",
+    "DigestDocument",
+    "DroppedDocument",
+    "ErasedDocument",
+    "HealthDocument",
+    "ImportDocument",
+    "KeysDocument",
+    "LineDocument",
+    "MemberDocument",
+    "ObjectDocument",
+    "ObjectsDocument",
+    "OperationDocument",
+    "ProblemDocument",
+    "ReadinessDocument",
+    "TransactionDocument",
+    "TypeDocument",
+    "WrittenDocument",
+    "WrongDocument",
+    "component_schemas",
+    "content_of",
+]
+
+_COMPONENTS: Final = "#/components/schemas/"
+
+
+class ObjectDocument(TypedDict):
+    """An object: its value, or a page of its members."""
+
+    bucket: str
+    type: str
+    key: str
+    value: Any
+    exists: bool
+    seen: NotRequired[Annotated[str, Meta(description="The read context of what is shown")]]
+    size: NotRequired[Annotated[int, Meta(description="Members in all", ge=0)]]
+    next: NotRequired[Annotated[str, Meta(description="`after` of the next page")]]
+    also: NotRequired[Annotated[list[str], Meta(description="Other types that have the key")]]
+    explain: NotRequired[dict[str, Any]]
+
+
+class MemberDocument(TypedDict):
+    """Is it a member?"""
+
+    value: bool
+    explain: NotRequired[dict[str, Any]]
+
+
+class WrittenDocument(TypedDict):
+    """What a write did: the value it left, of a collection the size."""
+
+    changed: Annotated[bool, Meta(description="Do users of this replica see a change?")]
+    value: NotRequired[Any]
+    size: NotRequired[int]
+
+
+class BucketsDocument(TypedDict):
+    """A page of the buckets in which something exists."""
+
+    buckets: list[str]
+    next: NotRequired[str]
+
+
+class BucketDocument(TypedDict):
+    """The types under which something exists in a bucket."""
+
+    bucket: str
+    types: list[str]
+
+
+class KeysDocument(TypedDict):
+    """A page of the keys of a type."""
+
+    bucket: str
+    type: str
+    keys: list[str]
+    next: NotRequired[str]
+
+
+class ObjectsDocument(TypedDict):
+    """A page of the objects of a type."""
+
+    bucket: str
+    type: str
+    objects: list[ObjectDocument]
+    next: NotRequired[str]
+
+
+class ErasedDocument(TypedDict):
+    """How many objects were removed, or would be."""
+
+    objects: int
+    changed: bool
+
+
+class TransactionDocument(TypedDict):
+    """What was read, in one snapshot before the updates, and what the updates did."""
+
+    reads: Annotated[
+        list[Any],
+        Meta(
+            extra_json_schema={
+                "items": {
+                    "anyOf": [
+                        {"$ref": f"{_COMPONENTS}ObjectDocument"},
+                        {"$ref": f"{_COMPONENTS}MemberDocument"},
+                    ]
+                }
+            }
+        ),
+    ]
+    results: list[WrittenDocument]
+
+
+class ChangeDocument(TypedDict):
+    """A record that changed, in its latest state."""
+
+    cursor: str
+    bucket: str
+    type: str
+    key: str
+    member: NotRequired[Any]
+    deleted: bool
+    value: NotRequired[Any]
+
+
+class ChangesDocument(TypedDict):
+    """A page of changes, and the cursor behind it."""
+
+    changes: list[ChangeDocument]
+    cursor: str
+    more: bool
+
+
+class LineDocument(TypedDict):
+    """A line that was not written, and why."""
+
+    line: int
+    code: str
+    detail: str
+    field: NotRequired[str]
+
+
+class ImportDocument(TypedDict):
+    """What has become of the lines of an import."""
+
+    lines: int
+    written: Annotated[dict[str, int], Meta(description="By type")]
+    repeated: Annotated[int, Meta(description="Written before, under the same Idempotency-Key")]
+    failed: int
+    errors: Annotated[list[LineDocument], Meta(description="Of the first that failed")]
+
+
+class OperationDocument(TypedDict):
+    """One operation of a type; `fields` holds a JSON Schema for each."""
+
+    summary: str
+    fields: dict[str, Any]
+    required: list[str]
+
+
+class TypeDocument(TypedDict):
+    """A data type."""
+
+    summary: str
+    collection: Annotated[bool, Meta(description="Does it read as members, in pages?")]
+    removable: Annotated[bool, Meta(description="Do its reads give a read context, `seen`?")]
+    operations: dict[str, OperationDocument]
+
+
+class AboutDocument(TypedDict):
+    """The server."""
+
+    version: str
+    replica: str
+    region: str | None
+    cluster: str
+    types: dict[str, TypeDocument]
+    limits: dict[str, int]
+    features: list[str]
+
+
+class DigestDocument(TypedDict):
+    """A hash over everything users see."""
+
+    digest: Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
+    objects: int
+    context: str
+
+
+class HealthDocument(TypedDict):
+    """The process is alive."""
+
+    status: Literal["ok"]
+
+
+class ReadinessDocument(TypedDict):
+    """What the replica is doing."""
+
+    state: State
+
+
+class WrongDocument(TypedDict):
+    """One part of a request that was wrong."""
+
+    field: Annotated[str, Meta(description="Where; empty: the request as a whole")]
+    message: str
+    limit: NotRequired[int | str]
+
+
+class ProblemDocument(TypedDict):
+    """What was wrong, whose fault it is, and what to do (RFC 9457)."""
+
+    type: Annotated[str, Meta(description="A page about this kind of problem")]
+    code: Annotated[str, Meta(extra_json_schema={"enum": list(PROBLEMS)})]
+    title: str
+    status: int
+    detail: str
+    errors: NotRequired[list[WrongDocument]]
+
+
+class DroppedDocument(TypedDict):
+    """A link whose fault was taken away, if it had one."""
+
+    mended: bool
+
+
+class Content(NamedTuple):
+    """What a body holds."""
+
+    schema: Schema
+    media_type: str = JSON
+    #: The types that the schema refers to.
+    kinds: tuple[type, ...] = ()
+    #: One that is taken.
+    example: Any = None
+
+
+def content_of(*kinds: type) -> Content:
+    """The JSON of one of these types."""
+    schemas = [{"$ref": _COMPONENTS + kind.__name__} for kind in kinds]
+    return Content(schemas[0] if len(schemas) == 1 else {"anyOf": schemas}, kinds=kinds)
+
+
+_TYPE: Final = next(iter(CATALOGUE))
+_OPERATION: Final = {"op": next(iter(operation_structs(_TYPE)))}
+
+#: Operations on one object.
+OPERATIONS: Final = Content(
+    {
+        "anyOf": [
+            {"$ref": f"{_COMPONENTS}Operation"},
+            {
+                "type": "array",
+                "items": {"$ref": f"{_COMPONENTS}Operation"},
+                "minItems": 1,
+                "maxItems": LIMITS.transaction_operations,
+            },
+        ]
+    },
+    example=_OPERATION,
+)
+VALUE: Final = Content({"$ref": f"{_COMPONENTS}JsonValue"})
+TRANSACTION: Final = Content(
+    {"$ref": f"{_COMPONENTS}Transaction"},
+    example={"updates": [{"bucket": "shop", "type": _TYPE, "key": "k", **_OPERATION}]},
+)
+LINES: Final = Content(
+    {"description": 'Lines of {"bucket","type","key","value"}; a bad one is only reported'}, NDJSON
+)
+
+
+def component_schemas(kinds: Iterable[type]) -> dict[str, Schema]:
+    """The schemas that contents refer to, by name: of these types, and of what requests hold."""
+    _, schemas = msgspec.json.schema_components(kinds, ref_template=_COMPONENTS + "{name}")
+    return {**schemas, **dict(_request_schemas())}
+
+
+def _request_schemas() -> Iterator[tuple[str, Schema]]:
+    yield "JsonValue", {"description": "Any JSON; integers from -2^63 to 2^64-1"}
+    names = _properties(BUCKET, TYPE, KEY)
+    for type_name in CATALOGUE:
+        structs = operation_structs(type_name)
+        title = type_name.capitalize()
+        for op, struct in structs.items():
+            schema = operation_schema(struct)
+            yield f"{title}{op.capitalize()}", schema
+        refs = [{"$ref": f"{_COMPONENTS}{title}{op.capitalize()}"} for op in structs]
+        yield f"{title}Operation", {"anyOf": refs}
+        yield (
+            f"{title}Update",
+            {
+                "anyOf": [
+                    _addressed(operation_schema(struct), {**names, "type": {"const": type_name}})
+                    for struct in structs.values()
+                ]
+            },
+        )
+    yield "Operation", _any_type("Operation")
+    yield (
+        "Transaction",
+        {
+            "type": "object",
+            "description": "Together 1 to 1,000 reads and updates",
+            "properties": {
+                "reads": _list(
+                    {
+                        "type": "object",
+                        "properties": {**names, **_properties(*PART_PARAMETERS.values())},
+                        "required": list(names),
+                        "additionalProperties": False,
+                    }
+                ),
+                "updates": _list(_any_type("Update")),
+            },
+            "additionalProperties": False,
+        },
+    )
+
+
+def _properties(*those: Parameter[Any]) -> dict[str, Schema]:
+    return {one.name: {"description": one.summary, **one.schema} for one in those}
+
+
+def _addressed(operation: Schema, names: dict[str, Schema]) -> Schema:
+    """An operation together with the object it is about."""
+    return {
+        **operation,
+        "properties": {**names, **operation["properties"]},
+        "required": [*names, *operation["required"]],
+    }
+
+
+def _any_type(what: str) -> Schema:
+    return {"anyOf": [{"$ref": f"{_COMPONENTS}{name.capitalize()}{what}"} for name in CATALOGUE]}
+
+
+def _list(items: Schema) -> Schema:
+    return {"type": "array", "items": items, "maxItems": LIMITS.transaction_operations}

@@ -1,0 +1,183 @@
+"""Objects have the same methods, values and read contexts at all doors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from crdtdb import Database
+from crdtdb.address import ObjectName
+from crdtdb.handles import Flag
+from crdtdb.limits import LIMITS
+from crdtdb_client import Client
+
+Door = Database | Client
+
+
+def test_counters(door: Door) -> None:
+    for counter in (door.counter("shop", "views"), door.opcounter("shop", "views")):
+        assert counter.increment(5).value == 5
+        assert counter.decrement(2).value == 3
+        assert (counter.get().value, counter.get().exists) == (3, True)
+        assert counter.reset().value == 0
+        assert not counter.reset().changed
+        counter.increment()
+        assert counter.delete().value == 0
+    assert door.gcounter("shop", "views").increment().value == 1
+
+
+def test_a_counter_knows_no_bound(door: Door) -> None:
+    most = {"op": "increment", "by": LIMITS.step}
+    name = ObjectName("shop", "counter", "huge")
+    for _ in range(3):
+        written = door.update(name, [most] * LIMITS.transaction_operations)
+    assert written.value == 3 * LIMITS.transaction_operations * LIMITS.step > 2**64
+    assert door.counter("shop", "huge").get().value == written.value
+
+
+@pytest.mark.parametrize("value", [None, True, -1.5, 2**64 - 1, "ü\0\u2028", [1, [2]], {"a": {}}])
+def test_registers_give_back_what_was_put_in(door: Door, value: Any) -> None:
+    title = door.register("shop", "title")
+    assert title.get().value is None
+    assert title.set(value).value == value
+    found = title.get()
+    assert (found.value, found.exists, found.replica) == (value, True, "eu-1")
+
+
+def test_flags(door: Door) -> None:
+    for flag in (door.flag("shop", "open"), door.dwflag("shop", "open")):
+        assert flag.enable().value is True
+        assert flag.disable().value is False
+        assert flag.get().value is False
+
+
+def test_sets(door: Door) -> None:
+    cart = door.set("shop", "cart")
+    assert cart.add("pear", 1, 1.0, True, None).size == 4
+    assert cart.get().value == [None, True, 1, "pear"]
+    assert cart.size() == 4
+    assert cart.contains(True)
+    assert not cart.contains("1")
+    assert cart.remove("pear", "plum").size == 3
+    assert cart.clear().size == 0
+    assert not cart.get().exists
+    assert door.gset("shop", "seen").add("ann").size == 1
+
+
+def test_collections_are_read_like_any_other(door: Door) -> None:
+    cart = door.set("shop", "cart")
+    cart.add(1, 2)
+    assert (list(cart), len(cart), 1 in cart, True in cart) == ([1, 2], 2, True, False)
+
+
+def test_pages_go_through_a_set_in_order_and_back(door: Door) -> None:
+    numbers = door.set("shop", "numbers")
+    for start in range(0, 2_500, 500):
+        numbers.add(*range(start, start + 500))
+    assert list(numbers) == list(range(2_500))
+    page = numbers.page(limit=2)
+    assert (page.value, page.size) == ([0, 1], 2_500)
+    assert numbers.page(page.next, 2).value == [2, 3]
+    assert numbers.page(limit=2, reverse=True).value == [2_499, 2_498]
+
+
+def test_a_page_can_be_bounded_by_values(door: Door) -> None:
+    members = door.set("shop", "members")
+    members.add(None, False, 1, 2, 3, "1", "2")
+    assert members.page(from_=2).value == [2, 3, "1", "2"]
+    assert members.page(from_=1, to="1").value == [1, 2, 3]
+    assert members.page(from_=None, to=False).value == [None]
+    first = members.page(limit=2, from_=1, to="2", reverse=True)
+    assert first.value == ["1", 3]
+    assert members.page(first.next, 2, from_=1, to="2", reverse=True).value == [2, 1]
+
+
+# -- read contexts --------------------------------------------------------------------------------
+
+
+def test_a_set_replaces_only_what_the_read_showed(door: Door) -> None:
+    price = door.mvregister("shop", "price")
+    price.set(1)
+    seen = price.get().seen
+    price.set(2)
+    assert price.set(3, seen=seen).value == [2, 3]
+
+
+def test_a_removal_takes_out_only_what_the_read_showed(door: Door) -> None:
+    cart = door.set("shop", "cart")
+    cart.add("apple", "pear", "plum")
+    seen = cart.get().seen
+    cart.add("apple", "quince")
+    assert cart.remove("apple", "pear", seen=seen).size == 3
+    assert list(cart) == ["apple", "plum", "quince"]
+    assert cart.clear(seen=seen).size == 2
+    assert cart.delete(seen=seen).size == 2
+    assert cart.delete().size == 0
+
+
+@pytest.mark.parametrize("type_name", ["flag", "dwflag"])
+def test_a_disable_clears_only_what_the_read_showed(door: Door, type_name: str) -> None:
+    flag: Flag = getattr(door, type_name)("shop", "open")
+    flag.enable()
+    seen = flag.get().seen
+    flag.disable()
+    flag.enable()
+    assert flag.disable(seen=seen).value is (type_name == "flag")
+
+
+# -- more than one object -------------------------------------------------------------------------
+
+
+def test_a_key_holds_one_object_per_type_and_a_read_says_so(door: Door) -> None:
+    door.set("shop", "cart").add("pear")
+    assert door.counter("shop", "cart").get().also == ("set",)
+
+
+def test_objects_are_read_together(door: Door) -> None:
+    sold, buyers = door.counter("shop", "sold"), door.set("shop", "buyers")
+    sold.increment(3)
+    buyers.add("ann")
+    reads = door.read_together([sold.name, buyers.name, sold.name])
+    assert [read.value for read in reads] == [3, ["ann"], 3]
+    assert (reads[1].size, reads[1].exists, reads[1].replica) == (1, True, "eu-1")
+    assert reads[1].seen is not None
+
+
+def test_what_there_is_can_be_listed(door: Door) -> None:
+    for start in range(0, 250, 125):
+        with door.transaction() as tx:
+            for number in range(start, start + 125):
+                tx.counter(f"b{number:03}", f"k{number:03}").increment()
+                tx.flag("flags", f"k{number:03}").enable()
+    assert list(door.buckets()) == [*(f"b{number:03}" for number in range(250)), "flags"]
+    assert door.types("flags") == ["flag"]
+    found = list(door.objects("flags", "flag"))
+    assert len(found) == 250
+    assert found[0][0] == ObjectName("flags", "flag", "k000")
+    assert found[0][1].value is True
+    assert [name.key for name, _ in door.objects("flags", "flag", "k12")] == [
+        f"k12{digit}" for digit in range(10)
+    ]
+    assert list(door.objects("flags", "counter")) == []
+    assert door.types("nothing") == []
+
+
+def test_why_an_object_reads_as_it_does(door: Door) -> None:
+    title = door.register("shop", "title")
+    title.set("Sale")
+    explained = title.explain()
+    (entry,) = explained["records"][0]["entries"]
+    assert (entry["value"], entry["state"]) == ("Sale", "wins")
+    assert list(explained["replicas"].values()) == ["eu-1"]
+    cart = door.set("shop", "cart")
+    cart.add("apple", "pear", 3)
+    assert [record["member"] for record in cart.explain()["records"]] == [3, "apple", "pear"]
+    assert [record["member"] for record in cart.explain("pear")["records"]] == ["pear"]
+    assert cart.explain("plum")["records"] == []
+
+
+def test_digests_are_equal_when_two_replicas_show_the_same(door: Door) -> None:
+    empty = door.digest()
+    door.flag("shop", "open").enable()
+    assert (door.digest().objects, door.digest() == empty) == (1, False)
