@@ -147,9 +147,12 @@ class _Connection(asyncio.Protocol):
         if head is None:
             if not data:
                 return None
+            is_plain = True
             try:
                 head = self._head = self._reader.read(data)
             except NotPlain:
+                is_plain = False
+            if not is_plain:  # not in the clause above: aiohttp's errors are not about ours
                 self._hand_over()
                 return None
         if head is None or len(data) < head.request_bytes:

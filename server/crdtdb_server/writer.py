@@ -35,8 +35,10 @@ QUEUE_ENTRIES: Final = 4_096
 #: One batch: enough to share an fsync well, few enough to keep the next one's wait short.
 BATCH_TRANSACTIONS: Final = 256
 BATCH_OPERATIONS: Final = 2_000
-#: A disk that makes a commit wait longer than this is not for the event loop …
+#: A disk that makes commits wait longer than this is not for the event loop …
 INLINE_WAIT_S: Final = 0.002
+#: … on average over so many of the latest: one hiccup says nothing of the next commit …
+_WAITS: Final = 4
 #: … until it gets another chance, after this long.
 SLOW_DISK_S: Final = 1.0
 
@@ -72,6 +74,8 @@ class Writer:
         self._waiting_bytes = 0
         #: A job is under way, or its beginning has been scheduled.
         self._busy = False
+        #: How long the event loop's commits have waited for the disk: a running mean.
+        self._wait_s = 0.0
         #: When the event loop may try again to commit by itself.
         self._inline_from = 0.0
         self._closed = False
@@ -219,7 +223,10 @@ class Writer:
         began, worked = perf_counter(), thread_time()
         job.run(self._database)
         ended = perf_counter()
-        if ended - began - (thread_time() - worked) > INLINE_WAIT_S:
+        waited_s = ended - began - (thread_time() - worked)
+        self._wait_s += (waited_s - self._wait_s) / _WAITS
+        if self._wait_s > INLINE_WAIT_S:
+            self._wait_s = 0.0
             self._inline_from = ended + SLOW_DISK_S
         self._settle(job)
 
