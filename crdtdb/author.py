@@ -26,7 +26,7 @@ from crdtdb.datatype import (
 from crdtdb.draft import Draft, type_of
 from crdtdb.errors import Field, InvalidOperation, TooLarge, UnknownType
 from crdtdb.limits import LIMITS
-from crdtdb.record import Live, Record, after
+from crdtdb.record import Live, Record, after, visible
 from crdtdb.transaction import Erase, Result, Transaction, Update
 from crdtdb.types import CATALOGUE
 
@@ -110,6 +110,7 @@ class Author:
     ) -> bool:
         """Join what one operation changes; does it change what users see?"""
         wrote = changed = False
+        after_it = draft.seen.with_dot(stamp.dot)
         for change in changes:
             if isinstance(change, Cut):
                 if not draft.has_standing(prefix):
@@ -117,14 +118,20 @@ class Author:
                 covers = draft.seen if seen is None else seen
                 changed |= self._cut_object(draft, prefix, kind, covers, stamp.dot)
             else:
-                changed |= self._change(draft, prefix, kind, change, stamp.dot)
+                changed |= self._change(draft, prefix, kind, change, stamp.dot, after_it)
             wrote = True
         if wrote:
             self._mint(draft, stamp)
         return changed
 
     def _change(
-        self, draft: Draft, prefix: bytes, kind: StateType, change: Change, dot: Dot
+        self,
+        draft: Draft,
+        prefix: bytes,
+        kind: StateType,
+        change: Change,
+        dot: Dot,
+        after_it: VersionVector,
     ) -> bool:
         at = prefix + change.tail
         before = draft.live(at, prefix)
@@ -134,8 +141,8 @@ class Author:
             if change.payload is NO_PAYLOAD
             else after(standing, dot, change.replaces, change.payload)
         )
-        draft.join(at, delta, draft.seen.with_dot(dot))
-        return bool(_shown(kind, before) != _shown(kind, draft.live(at, prefix)))
+        now = visible(draft.join(at, delta, after_it).live, draft.head(prefix).cut)
+        return bool(_shown(kind, before) != _shown(kind, now))
 
     def _cut_object(
         self, draft: Draft, prefix: bytes, kind: StateType, covers: VersionVector, dot: Dot

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from crdtdb.causal import VersionVector
@@ -35,10 +35,18 @@ class Reply(NamedTuple):
 class Wire:
     """One server; every request on a connection of its own."""
 
-    def __init__(self, service: Service, port: int, address: str = "127.0.0.1") -> None:
+    def __init__(
+        self,
+        service: Service,
+        port: int,
+        address: str = "127.0.0.1",
+        always: Mapping[str, str] | None = None,
+    ) -> None:
         self.service = service
         self.port = port
         self.address = address
+        #: Fields of every `request`.
+        self._always = dict(always or {})
 
     async def send(self, raw: bytes) -> Reply:
         """Send bytes; read until the server closes the connection."""
@@ -67,7 +75,7 @@ class Wire:
         if document is not _ABSENT:
             body = json.dumps(document).encode()
         given = dict(headers)
-        fields = {"Host": f"127.0.0.1:{self.port}", "Connection": "close"}
+        fields = {"Host": f"127.0.0.1:{self.port}", "Connection": "close"} | self._always
         if body:
             fields |= {"Content-Type": "application/json", "Content-Length": str(len(body))}
         lines = [f"{name}: {value}" for name, value in (fields | given).items()]

@@ -150,6 +150,11 @@ def is_spent(live: Live) -> bool:
 
 def accumulate(live: Live, dot: Dot, by: Sums) -> Step:
     """Add to this replica's accumulator; its payload repeats the baselines it has carried."""
+    if len(live) == 1:
+        ((own, (incarnation, counter, added, taken, lines)),) = live.items()
+        if own[0] == dot[0] and not lines:  # nobody else counts, and nothing was reset
+            sums = Sums(_unpack(added) + by.added, _unpack(taken) + by.taken)
+            return Step((own,), _write((incarnation, counter), sums, {}))
     mine, name = _own(live, dot)
     totals, baselines = _read(live)
     sums = totals.get(name, _NONE)

@@ -18,8 +18,20 @@ def database() -> Iterator[Database]:
         yield database
 
 
+#: The suites of the data routes, which two fronts answer.
+_BOTH_FRONTS = {"test_objects", "test_refusals", "test_transactions", "test_conditions"}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Each test of a data route runs over the fast lane and over aiohttp."""
+    if "wire" in metafunc.fixturenames and metafunc.module.__name__ in _BOTH_FRONTS:
+        metafunc.parametrize("wire", ["lane", "aiohttp"], indirect=True)
+
+
 @pytest.fixture
-async def wire(database: Database) -> AsyncIterator[Wire]:
+async def wire(request: pytest.FixtureRequest, database: Database) -> AsyncIterator[Wire]:
     service = Service(database, Options(port=0, advertise="http://eu.example:7460"))
+    # A request with this field is not plain, and changes nothing else.
+    always = {"TE": "trailers"} if getattr(request, "param", "lane") == "aiohttp" else {}
     async with serving(service) as url:
-        yield Wire(service, int(url.rpartition(":")[2]))
+        yield Wire(service, int(url.rpartition(":")[2]), always=always)
