@@ -57,7 +57,9 @@ class Witness(OperationType):
 def in_catalogue() -> Iterator[None]:
     """The type is known to every module while the block lasts."""
     extended = {**CATALOGUE, WITNESS: Witness()}
-    holders = [m for m in sys.modules.values() if getattr(m, "CATALOGUE", None) is CATALOGUE]
+    # Names are looked up in the dictionary: to ask a lazy module for one may import more modules.
+    modules = list(sys.modules.values())
+    holders = [m for m in modules if getattr(m, "__dict__", {}).get("CATALOGUE") is CATALOGUE]
     patches = [patch.object(module, "CATALOGUE", extended) for module in holders]
     for each in patches:
         each.start()
