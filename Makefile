@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TRACE ?=
 
-.PHONY: demo test lint laws bench-first clean help
+.PHONY: demo test lint laws bench-first bench-partition clean help
 
 help:            ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */ — /'
@@ -28,6 +28,13 @@ laws: $(VENV)/dev           ## every law with 2,000 examples
 bench-first: $(VENV)/dev    ## the ratios of the first slice
 	$(BIN)/python benchmarks/first_slice.py
 
+bench-partition: $(VENV)/bench   ## five broken networks, measured, checked and drawn (build/partition.png)
+	mkdir -p build
+	$(BIN)/python benchmarks/partition.py --json build/partition.json --picture build/partition.png
+
+sessions: $(VENV)/dev       ## 100,000 operations by sessions that hop under flapping links
+	$(BIN)/python tests/sessions --operations 100000
+
 $(VENV)/user: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
@@ -36,6 +43,10 @@ $(VENV)/user: pyproject.toml
 
 $(VENV)/dev: pyproject.toml $(VENV)/user
 	$(BIN)/python -m pip install --quiet --group dev
+	touch $@
+
+$(VENV)/bench: pyproject.toml $(VENV)/dev
+	$(BIN)/python -m pip install --quiet --group bench
 	touch $@
 
 clean:           ## remove what the targets made

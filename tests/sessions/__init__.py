@@ -1,0 +1,1 @@
+"""Session guarantees, on real replicas under flapping links."""
