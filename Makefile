@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TRACE ?=
 
-.PHONY: demo test lint laws bench-first bench-partition clean help
+.PHONY: demo test lint laws bench-first bench-partition sessions clean help
 
 help:            ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */ — /'

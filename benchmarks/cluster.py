@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from machine import pin
 from raw_http import Line, request
 
-__all__ = ["Replica", "replicas"]
+__all__ = ["Replica", "free_ports", "replicas"]
 
 _START_S: Final = 30.0
 _READY: Final = request("GET", "/readyz")
@@ -28,13 +28,24 @@ class Replica(NamedTuple):
 
 
 @contextmanager
-def replicas(directories: Sequence[Path], cores: frozenset[int]) -> Iterator[list[Replica]]:
-    """A replica for each directory, with all others as peers, while the block lasts."""
-    ports = _free_ports(len(directories))
+def replicas(
+    directories: Sequence[Path],
+    cores: frozenset[int],
+    *,
+    ports: Sequence[int] = (),
+    gateways: Sequence[int] = (),
+) -> Iterator[list[Replica]]:
+    """A replica for each directory, with all others as peers, while the block lasts.
+
+    They are named like their directories, and listen on these ports, or on free ones. With
+    `gateways`, these are the ports at which others reach each of them.
+    """
+    ports = ports or free_ports(len(directories))
+    outer = gateways or ports
     started: list[Replica] = []
     with ExitStack() as running:
-        for directory, port in zip(directories, ports, strict=True):
-            process = _start(directory, port, set(ports) - {port})
+        for directory, port, own in zip(directories, ports, outer, strict=True):
+            process = _start(directory, port, own, set(outer) - {own})
             running.callback(_stop, process)
             pin(process.pid, cores)
             started.append(Replica(port, process.pid))
@@ -43,9 +54,12 @@ def replicas(directories: Sequence[Path], cores: frozenset[int]) -> Iterator[lis
         yield started
 
 
-def _start(directory: Path, port: int, peers: Collection[int]) -> subprocess.Popen[bytes]:
+def _start(
+    directory: Path, port: int, outer: int, peers: Collection[int]
+) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "crdtdb_server", "serve", "--data-dir", str(directory)]
-    command += ["--listen", f"127.0.0.1:{port}"]
+    command += ["--replica", directory.name, "--listen", f"127.0.0.1:{port}"]
+    command += ["--advertise", f"http://127.0.0.1:{outer}"]
     for peer in peers:
         command += ["--peer", f"http://127.0.0.1:{peer}"]
     with directory.with_name(f"{directory.name}.log").open("wb") as log:
@@ -70,7 +84,8 @@ def _await_ready(port: int) -> None:
             sleep(0.05)
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on now."""
     with ExitStack() as held:
         sockets = [held.enter_context(socket.socket()) for _ in range(count)]
         for one in sockets:

@@ -53,6 +53,7 @@ from crdtdb.limits import LIMITS
 
 __all__ = [
     "JsonValue",
+    "checked",
     "decode",
     "dump",
     "encode",
@@ -199,6 +200,11 @@ def normalise(value: object) -> JsonValue:
     what an enumeration or a named tuple means beyond its value would silently be lost.
     """
     return _checked(value, _number)
+
+
+def checked(value: object) -> JsonValue:
+    """As `normalise`, but `1.0` stays a float: for documents, see `parse_as_written`."""
+    return _checked(value, _finite)
 
 
 #: What becomes of a float.

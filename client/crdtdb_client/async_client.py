@@ -161,6 +161,13 @@ class AsyncClient(Asking, AsyncHandles):
                 yield one
             since, more = page.cursor, page.more or follow
 
+    async def now(self) -> str:
+        """The cursor of the present: what changes from here on comes after it.
+
+        Unlike `since="now"` it stays the same moment, however often following is interrupted.
+        """
+        return await self._run(calls.present())
+
     # -- the replica and its cluster ------------------------------------------------------------
 
     async def about(self) -> dict[str, Any]:

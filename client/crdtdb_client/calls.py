@@ -31,6 +31,7 @@ __all__ = [
     "explain",
     "mend",
     "objects",
+    "present",
     "put_fault",
     "read",
     "read_together",
@@ -146,7 +147,7 @@ def _written(done: dict[str, Any], answer: Answer) -> Written:
 
 
 def _body(document: object) -> bytes:
-    return jsonvalue.dump(jsonvalue.normalise(document))
+    return jsonvalue.dump(jsonvalue.checked(document))
 
 
 def _json_text(value: Given) -> str | None:
@@ -225,6 +226,11 @@ def change_page(scope: Scope, since: str | None, *, wait: bool) -> Call[ChangePa
     )
     request = Request("GET", target, in_session=not waits, wait_s=_FOLLOW_S if waits else 0.0)
     return Call(request, lambda answer: _change_page(answer.document))
+
+
+def present() -> Call[str]:
+    target = path("changes", since="now")
+    return Call(Request("GET", target), lambda answer: str(answer.document["cursor"]))
 
 
 def _change_page(shown: dict[str, Any]) -> ChangePage:

@@ -158,6 +158,13 @@ class Client(Asking, Handles):
             yield from page.events
             since, more = page.cursor, page.more or follow
 
+    def now(self) -> str:
+        """The cursor of the present: what changes from here on comes after it.
+
+        Unlike `since="now"` it stays the same moment, however often following is interrupted.
+        """
+        return self._run(calls.present())
+
     # -- the replica and its cluster ------------------------------------------------------------
 
     def about(self) -> dict[str, Any]:

@@ -48,7 +48,7 @@ async def serving(service: Service, routes: Iterable[Route] = ROUTES) -> AsyncIt
     try:
         listener = await _listen(lane, options)
         try:
-            yield _url(listener)
+            yield _url(listener, "http" if options.tls is None else "https")
         finally:
             listener.close()
             service.sessions.close()
@@ -60,20 +60,23 @@ async def serving(service: Service, routes: Iterable[Route] = ROUTES) -> AsyncIt
 
 async def _listen(lane: FastLane, options: Options) -> asyncio.Server:
     try:
-        return await asyncio.get_running_loop().create_server(lane, options.host, options.port)
+        return await asyncio.get_running_loop().create_server(
+            lane, options.host, options.port, ssl=options.tls
+        )
     except OSError as error:
         raise StartError(f"cannot listen on {options.host}:{options.port}: {error}") from error
 
 
-def _url(listener: asyncio.Server) -> str:
+def _url(listener: asyncio.Server, scheme: str) -> str:
     host, port, *_ = listener.sockets[0].getsockname()
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def _check_exposure(options: Options) -> None:
     """Refuse to let strangers write. Raises StartError."""
-    if not (is_loopback(options.host) or options.insecure):
+    if not (is_loopback(options.host) or options.keyring or options.insecure):
         raise StartError(
             f"{options.host} can be reached from other machines, and nobody has to authenticate; "
-            "listen on 127.0.0.1, or allow it on a test network with --insecure"
+            "listen on 127.0.0.1, name who may ask with --token-file, "
+            "or allow it on a test network with --insecure"
         )

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final
+from urllib.parse import urlsplit
 
 from cyclopts import App, ArgumentCollection, CycloptsError, Parameter, Token
 from cyclopts.config import Env, Toml
@@ -27,7 +28,7 @@ _PREFIX: Final = "CRDTDB_"
 #: Variables for other commands, for building images and for tests, and those that Kubernetes sets
 #: for a service "crdtdb".
 _NOT_OURS: Final = re.compile(
-    r"CRDTDB_(URL|BASE_IMAGE|TEST_\w+|SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_\w+)?)"
+    r"CRDTDB_(URL|TOKEN|BEARER_FILE|BASE_IMAGE|TEST_\w+|SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_\w+)?)"
 )
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
@@ -110,8 +111,18 @@ class Settings:
     """URL by which others reach this replica, if it is not the one it listens on."""
     allow_hosts: Annotated[tuple[str, ...], _several("--allow-host", _host)] = ()
     """Further name by which clients may call this server. May be repeated."""
+    token_file: Path | None = None
+    """File of who may ask: sha256:HEX NAME read|write|admin [bucket,…] a line."""
+    cluster_secret_file: Path | None = None
+    """File with the secret by which the replicas of this cluster know each other."""
+    tls_cert: Path | None = None
+    """Certificate chain of this replica (PEM): serve https."""
+    tls_key: Path | None = None
+    """Private key of that certificate (PEM)."""
+    tls_ca: Path | None = None
+    """Authorities to believe at https URLs of peers (PEM), instead of the system's."""
     insecure: Annotated[bool, _FLAG] = False
-    """Listen beyond this machine although nobody has to authenticate (test networks only)."""
+    """Reach beyond this machine without credentials (test networks only)."""
     allow_fault_injection: Annotated[bool, _FLAG] = False
     """Let clients break the links to other replicas (demonstrations and tests only)."""
 
@@ -125,12 +136,32 @@ class Settings:
 
     def check(self) -> None:
         """Refuse settings that do not go together. Raises ValueError, which says what to do."""
-        if not is_loopback(self.host) and not self.insecure:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("--tls-cert and --tls-key go together.")
+        if self.insecure:
+            return
+        if not is_loopback(self.host) and self.token_file is None:
             raise ValueError(
                 f"--listen {self.listen} would let everyone who reaches this machine read and "
-                "write, because no credentials are asked for. Listen on 127.0.0.1, or add "
-                "--insecure if this is a test network."
+                "write, because no credentials are asked for. Listen on 127.0.0.1, name who may "
+                "ask with --token-file, or add --insecure if this is a test network."
             )
+        if self.cluster_secret_file is None:
+            self._check_replication()
+
+    def _check_replication(self) -> None:
+        """Without a secret, replicas believe whoever speaks their language."""
+        hosts = (urlsplit(peer).hostname or "" for peer in self.peers)
+        if not is_loopback(self.host):
+            place = f"--listen {self.listen} would let everyone who reaches this machine replicate"
+        elif far := next((host for host in hosts if not is_loopback(host)), None):
+            place = f"Whoever answers as {far} could replicate with this machine"
+        else:
+            return
+        raise ValueError(
+            f"{place}. Give all replicas one secret with --cluster-secret-file, or add --insecure "
+            "if this is a test network."
+        )
 
 
 # -- where they come from -------------------------------------------------------------------------

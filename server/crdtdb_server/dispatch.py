@@ -12,12 +12,23 @@ from typing import Final
 import structlog
 
 from crdtdb.causal import NOTHING, VersionVector
-from crdtdb.errors import BadRequest, Bootstrapping, Field, Internal, Overloaded, Problem
-from crdtdb_server.exchange import Answer, Incoming, Request, Response, split_target
+from crdtdb.errors import (
+    BadRequest,
+    Bootstrapping,
+    Field,
+    Internal,
+    Overloaded,
+    Problem,
+    Unauthorized,
+)
+from crdtdb_server.access import EVERYBODY, Access
+from crdtdb_server.authorisation import authorise
+from crdtdb_server.credentials import CHALLENGE
+from crdtdb_server.exchange import Answer, Headers, Incoming, Request, Response, split_target
 from crdtdb_server.hosts import Hosts
 from crdtdb_server.parameters import read_query
 from crdtdb_server.problems import problem_answer
-from crdtdb_server.routing import Access, Route, Router, WrongMethod
+from crdtdb_server.routing import Route, Router, WrongMethod
 from crdtdb_server.service import Service
 from crdtdb_server.session import CONTEXT, wait_of
 
@@ -35,6 +46,8 @@ _ID_MASK: Final = (1 << 64) - 1
 #: The label of requests for which no route was found.
 _NO_ROUTE: Final = "none"
 _OTHER_METHOD: Final = "other"
+#: For anybody, or for callers that prove themselves otherwise.
+_WITHOUT_TOKEN: Final = frozenset({Access.OPEN, Access.PEER})
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE"})
 
 
@@ -45,6 +58,7 @@ class Dispatcher:
         options = service.options
         self._service = service
         self._router = Router(routes)
+        self._keyring = options.keyring
         self._hosts = Hosts(options.host, options.advertise, options.allow_hosts)
         #: Of the bodies of all requests under way.
         self._body_bytes = 0
@@ -64,7 +78,7 @@ class Dispatcher:
             route, request = self._find(incoming, began)
             label = route.path
             carried = self._service.sessions.carried(incoming.headers)
-            if route.access is not Access.OPEN:
+            if route.access.is_of_data:
                 await self._admit(incoming, carried)
             if route.body_bytes:
                 answer = await self._handle_body(route, request, incoming)
@@ -86,8 +100,16 @@ class Dispatcher:
         authority, raw_path, raw_query = split_target(incoming.target)
         self._hosts.check(authority, incoming.headers)
         route, names = self._router.find(incoming.method, raw_path)
+        keyring = self._keyring
+        principal = EVERYBODY
+        if keyring is not None and route.access not in _WITHOUT_TOKEN:
+            principal = keyring.principal(incoming.headers)
         query = read_query(raw_query, route.query) if raw_query else {}
-        return route, Request(incoming.method, route.path, names, query, incoming.headers, began)
+        if principal is not EVERYBODY:
+            authorise(principal, route, names, query)
+        return route, Request(
+            incoming.method, route.path, names, query, incoming.headers, began, principal
+        )
 
     async def _admit(self, incoming: Incoming, carried: VersionVector) -> None:
         """Let a request in once this replica can answer it. Raises Bootstrapping or Behind."""
@@ -115,7 +137,11 @@ class Dispatcher:
             self._body_bytes -= room
 
     def _refusal(self, error: Problem) -> Answer:
-        headers = (("Allow", error.allow),) if isinstance(error, WrongMethod) else ()
+        headers: Headers = ()
+        if isinstance(error, WrongMethod):
+            headers = (("Allow", error.allow),)
+        elif isinstance(error, Unauthorized):
+            headers = (CHALLENGE,)
         return problem_answer(error, self._service.seen, headers)
 
     def _completed(self, answer: Answer, carried: VersionVector, request_id: str) -> Response:

@@ -16,6 +16,7 @@ from urllib.parse import unquote_to_bytes
 
 from crdtdb.causal import VersionVector
 from crdtdb.errors import BadRequest, Field, shortened
+from crdtdb_server.access import Principal
 
 __all__ = [
     "JSON",
@@ -73,6 +74,8 @@ class Request(NamedTuple):
     headers: Mapping[str, str]
     #: When it arrived, as `time.perf_counter` counts.
     began: float
+    #: Who sent it.
+    principal: Principal
     body: bytes = b""
     #: The body of a route that takes one of any length.
     parts: AsyncIterator[bytes] | None = None

@@ -33,6 +33,7 @@ from crdtdb.errors import (
 from crdtdb.limits import LIMITS
 from crdtdb.operations import read_operation, type_named
 from crdtdb.transaction import IdempotencyKey, Transaction, Update
+from crdtdb_server.access import Principal
 from crdtdb_server.documents import dump
 from crdtdb_server.exchange import NDJSON, Answer, Request
 from crdtdb_server.idempotency import key_of
@@ -74,7 +75,7 @@ async def post_import(service: Service, request: Request) -> Answer:
         if header.lower() in request.headers:
             raise BadHeader(f"{header} is not for imports", Field(header, "not here"))
     assert request.parts is not None
-    progress = _Import(service, key_of(request))
+    progress = _Import(service, request.principal, key_of(request))
     try:
         async for line in split_lines(request.parts, LIMITS.body_bytes):
             await progress.take(line)
@@ -87,8 +88,9 @@ async def post_import(service: Service, request: Request) -> Answer:
 class _Import:
     """One import under way."""
 
-    def __init__(self, service: Service, key: IdempotencyKey | None) -> None:
+    def __init__(self, service: Service, principal: Principal, key: IdempotencyKey | None) -> None:
         self._service = service
+        self._principal = principal
         self._key = key
         #: The lines of the next commit, with their numbers.
         self._waiting: list[tuple[int, bytes]] = []
@@ -139,6 +141,7 @@ class _Import:
         for number, text in waiting:
             try:
                 name, updates = _parsed(text)
+                self._principal.check_bucket(name.bucket, "bucket")
             except CallerError as error:
                 wrong.append((number, error))
             else:

@@ -39,10 +39,15 @@ KEYS_PARAMETERS: Final = parameters(LIMIT, AFTER, PREFIX, _VALUES)
 
 
 async def get_buckets(service: Service, request: Request) -> Answer:
-    """The buckets in which something exists."""
+    """The buckets in which something exists, of those that the caller may read."""
     limit, after = _page(request.query, "buckets")
     with service.database.reading() as reading:
-        buckets, more = reading.buckets(after, limit)
+        if request.principal.buckets is None:
+            buckets, more = reading.buckets(after, limit)
+        else:
+            allowed = sorted(b for b in request.principal.buckets if after is None or b > after)
+            existing = [bucket for bucket in allowed if reading.types(bucket)]
+            buckets, more = existing[:limit], len(existing) > limit
         seen = reading.seen
     document: dict[str, Any] = {"buckets": buckets}
     if more:

@@ -20,6 +20,7 @@ from crdtdb.errors import (
     BadToken,
     Behind,
     Bootstrapping,
+    Forbidden,
     IdempotencyMismatch,
     InvalidOperation,
     NoSpace,
@@ -29,16 +30,19 @@ from crdtdb.errors import (
     ReadOnly,
     StorageFailed,
     TooLarge,
+    Unauthorized,
     Unavailable,
     UnknownType,
     UnsupportedMediaType,
 )
+from crdtdb_server.access import Access
 from crdtdb_server.acks import ACK
 from crdtdb_server.conditions import IF_MATCH, IF_NONE_MATCH
 from crdtdb_server.exchange import PROBLEM_JSON
 from crdtdb_server.idempotency import KEY_HEADER
 from crdtdb_server.parameters import TYPE, Header, Json, Parameter
-from crdtdb_server.routing import Access, Route
+from crdtdb_server.peers.secret import PROOF_HEADER
+from crdtdb_server.routing import Route
 from crdtdb_server.schemas import Content, ProblemDocument, component_schemas, content_of
 from crdtdb_server.session import CONTEXT, CONTEXT_HEADER, PREFER
 
@@ -59,6 +63,7 @@ _SEGMENT: Final = re.compile(r"\{(\w+)\}")
 
 #: What any request may meet.
 _ALWAYS: Final = (BadRequest, BadToken, BadHeader, BadHost)
+_OF_CALLERS: Final = (Unauthorized, Forbidden)
 _OF_DATA: Final = (Bootstrapping, Behind, StorageFailed)
 _OF_WRITES: Final = (InvalidOperation, TooLarge, Overloaded, ReadOnly, NoSpace)
 _OF_BODIES: Final = (TooLarge, UnsupportedMediaType, Overloaded)
@@ -82,6 +87,20 @@ _WRITE_ANSWERS: Final = {
     "Idempotency-Replayed": "true: this is the first answer, given again",
 }
 _REQUEST_ID: Final = Header("X-Request-Id", "A name for the request, for logs")
+
+_SCHEMES: Final = {
+    "token": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "A token of the server’s token file, if it was started with one",
+    },
+    "cluster": {
+        "type": "apiKey",
+        "in": "header",
+        "name": PROOF_HEADER,
+        "description": "An HMAC by the cluster’s secret, if the replica was started with one",
+    },
+}
 
 
 def openapi_document(routes: Iterable[Route]) -> dict[str, Any]:
@@ -109,6 +128,7 @@ def openapi_document(routes: Iterable[Route]) -> dict[str, Any]:
         "paths": dict(paths),
         "components": {
             "schemas": component_schemas(kinds.values()),
+            "securitySchemes": _SCHEMES,
             "headers": {**_described(_EVERY_ANSWER, required=True), **_described(_SOME_ANSWERS)},
         },
     }
@@ -137,12 +157,24 @@ def _operation(route: Route) -> dict[str, Any]:
         "summary": route.summary,
         "description": " ".join((route.handler.__doc__ or "").split()),
         "tags": [_tag(route)],
+        "security": _security(route),
         "parameters": list(_parameters(route)),
         "responses": _responses(route),
     }
     if route.takes is not None:
         operation["requestBody"] = {"required": True, "content": _content(route.takes)}
     return operation
+
+
+def _security(route: Route) -> list[dict[str, list[str]]]:
+    """What proves who asks. The empty alternative: a server can be started without credentials."""
+    match route.access:
+        case Access.OPEN:
+            return []
+        case Access.PEER:
+            return [{"cluster": []}, {}]
+        case _:
+            return [{"token": []}, {}]
 
 
 def _content(content: Content) -> dict[str, Any]:
@@ -157,7 +189,7 @@ def _parameters(route: Route) -> Iterator[dict[str, Any]]:
         yield _parameter("path", route.names[name]) | {"required": True}
     for parameter in route.query.values():
         yield _parameter("query", parameter)
-    session = () if route.access is Access.OPEN else (PREFER,)
+    session = (PREFER,) if route.access.is_of_data else ()
     for header in (*route.headers, CONTEXT_HEADER, *session, _REQUEST_ID):
         yield {
             "name": header.name,
@@ -199,7 +231,9 @@ def _problems(route: Route) -> Iterator[type[Problem]]:
     yield from _ALWAYS
     if TYPE.name in route.names or TYPE.name in route.query:
         yield UnknownType
-    if route.access is not Access.OPEN:
+    if route.access not in (Access.OPEN, Access.PEER):
+        yield from _OF_CALLERS
+    if route.access.is_of_data:
         yield from _OF_DATA
     if route.access in (Access.WRITE, Access.ADMIN):
         yield from _OF_WRITES

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Final
 
-from crdtdb.errors import CursorExpired, InvalidOperation, TooLarge, UnknownRoute, UnknownType
+from crdtdb.errors import (
+    CursorExpired,
+    InvalidOperation,
+    NoSpace,
+    Overloaded,
+    ReadOnly,
+    TooLarge,
+    UnknownRoute,
+    UnknownType,
+)
 from crdtdb.limits import LIMITS
 from crdtdb_server import (
     about,
@@ -16,6 +25,7 @@ from crdtdb_server import (
     problems,
     transactions,
 )
+from crdtdb_server.access import Access
 from crdtdb_server.acks import ACK
 from crdtdb_server.conditions import IF_MATCH, IF_NONE_MATCH
 from crdtdb_server.exchange import TEXT
@@ -29,7 +39,7 @@ from crdtdb_server.parameters import (
     TYPE,
     parameters,
 )
-from crdtdb_server.routing import Access, Route
+from crdtdb_server.routing import Route
 from crdtdb_server.schemas import (
     LINES,
     OPERATIONS,
@@ -123,6 +133,7 @@ ROUTES: Final = (
         "List buckets",
         (content_of(BucketsDocument),),
         query=listing.PAGE_PARAMETERS,
+        by_bucket=True,
     ),
     Route(
         "GET",
@@ -169,13 +180,14 @@ ROUTES: Final = (
         "POST",
         "/v1/transactions",
         transactions.post_transaction,
-        Access.WRITE,
+        Access.READ,  # updates need more, which the handler sees to
         "Read one snapshot and change several objects atomically",
         (content_of(TransactionDocument),),
         headers=_OF_WRITES,
         takes=TRANSACTION,
         body_bytes=_BODY,
-        problems=(UnknownType,),
+        by_bucket=True,
+        problems=(UnknownType, InvalidOperation, TooLarge, Overloaded, ReadOnly, NoSpace),
     ),
     Route(
         "GET",
@@ -199,6 +211,7 @@ ROUTES: Final = (
         takes=LINES,
         body_bytes=2 * _BODY,
         streamed=True,
+        by_bucket=True,
     ),
     Route(
         "GET",
@@ -247,7 +260,7 @@ ROUTES: Final = (
         "GET",
         "/metrics",
         about.get_metrics,
-        Access.OPEN,
+        Access.STATUS,
         "Metrics for Prometheus",
         (Content({"type": "string"}, TEXT),),
     ),

@@ -3,29 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
-from enum import Enum
 from typing import Final, NamedTuple, TypeAlias
 
 from crdtdb.errors import Field, MethodNotAllowed, Problem, UnknownRoute, shortened
+from crdtdb_server.access import Access
 from crdtdb_server.exchange import Answer, Request, decode_segment
 from crdtdb_server.parameters import Header, Parameters, parameters
 from crdtdb_server.schemas import Content
 from crdtdb_server.service import Service
 
-__all__ = ["Access", "Handler", "Route", "Router", "WrongMethod"]
+__all__ = ["Handler", "Route", "Router", "WrongMethod"]
 
 Handler: TypeAlias = Callable[[Service, Request], Awaitable[Answer]]
-
-
-class Access(Enum):
-    """What a route does to data, hence what its callers must be allowed to do."""
-
-    #: About the server, not its data: no session, answered in every state.
-    OPEN = "open"
-    READ = "read"
-    WRITE = "write"
-    #: Removes or changes more than one object, or the cluster.
-    ADMIN = "admin"
 
 
 _NO_PARAMETERS: Final = parameters()
@@ -54,6 +43,8 @@ class Route(NamedTuple):
     body_bytes: int = 0
     #: Does it take a body of any length, part by part? `body_bytes` is then what it may hold.
     streamed: bool = False
+    #: Does its handler itself hold every bucket it touches against the caller's?
+    by_bucket: bool = False
     #: The statuses of answers that are no problems.
     statuses: tuple[int, ...] = (200,)
     #: What can be wrong with a request to it, besides what can be with any of its kind.

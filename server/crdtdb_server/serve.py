@@ -9,6 +9,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from random import SystemRandom
+from ssl import SSLContext
 from typing import NamedTuple
 
 import structlog
@@ -18,12 +19,15 @@ from crdtdb.database import Database
 from crdtdb.replication import Replication
 from crdtdb_server.app import serving
 from crdtdb_server.config import Settings
+from crdtdb_server.credentials import Keyring
 from crdtdb_server.peers.network import Network
 from crdtdb_server.peers.routes import fault_routes, peer_routes
+from crdtdb_server.peers.secret import ClusterSecret
 from crdtdb_server.peers.staleness import Staleness
 from crdtdb_server.peers.status import state_of
 from crdtdb_server.routes import ROUTES
 from crdtdb_server.service import Options, Service
+from crdtdb_server.tls import calling_context, listening_context
 
 __all__ = ["LiveReplica", "live", "serve"]
 
@@ -83,10 +87,16 @@ async def _until_told(database: Database, settings: Settings) -> None:
 async def live(database: Database, settings: Settings) -> AsyncIterator[LiveReplica]:
     """A database as a live replica, while the block lasts."""
     random = SystemRandom()
+    keyring = None if settings.token_file is None else Keyring.read(settings.token_file)
+    secret_file = settings.cluster_secret_file
+    secret = None if secret_file is None else ClusterSecret.read(secret_file)
+    listening = _listening_tls(settings)
+    calling = None if settings.tls_ca is None else calling_context(settings.tls_ca)
+    scheme = "http" if listening is None else "https"
     host, port = settings.host, settings.port or _free_port(settings.host)
     everywhere = host in ("0.0.0.0", "::")  # noqa: S104 - no address that others can use
     endpoint = settings.advertise or (
-        "" if everywhere else f"http://{settings.listen.rpartition(':')[0]}:{port}"
+        "" if everywhere else f"{scheme}://{settings.listen.rpartition(':')[0]}:{port}"
     )
     replication = Replication(
         database.engine,
@@ -97,14 +107,22 @@ async def live(database: Database, settings: Settings) -> AsyncIterator[LiveRepl
         peers=settings.peers,
         random=random,
     )
-    options = Options(host, port, settings.advertise, settings.allow_hosts, settings.insecure)
+    options = Options(
+        host,
+        port,
+        settings.advertise,
+        settings.allow_hosts,
+        settings.insecure,
+        keyring,
+        listening,
+    )
     service = Service(database, options)
-    network = Network(replication, service.writer, random)
+    network = Network(replication, service.writer, random, secret, calling)
     service.state = lambda: state_of(network)
     service.witnesses = network
     service.staleness = Staleness(replication).text
     service.writer.on_commit = network.committed
-    routes = ROUTES + peer_routes(network)
+    routes = ROUTES + peer_routes(network, secret)
     if settings.allow_fault_injection:
         routes += fault_routes(network)
     async with serving(service, routes) as url:
@@ -113,6 +131,12 @@ async def live(database: Database, settings: Settings) -> AsyncIterator[LiveRepl
             yield LiveReplica(url, service, network)
         finally:
             await network.close()
+
+
+def _listening_tls(settings: Settings) -> SSLContext | None:
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    return listening_context(settings.tls_cert, settings.tls_key)
 
 
 def _free_port(host: str) -> int:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from ssl import SSLContext
 from typing import Final, Literal, TypeAlias
 
 from crdtdb.causal import VersionVector
 from crdtdb.database import Database
 from crdtdb.transaction import Outcome, Transaction, Update
 from crdtdb_server.acks import Alone, Witnesses
+from crdtdb_server.credentials import Keyring
 from crdtdb_server.metrics import Metrics
 from crdtdb_server.session import Sessions
 from crdtdb_server.writer import Writer
@@ -37,6 +39,10 @@ class Options:
     allow_hosts: tuple[str, ...] = ()
     #: Listen beyond loopback although nobody has to authenticate.
     insecure: bool = False
+    #: Who may ask; None: everybody may do everything.
+    keyring: Keyring | None = None
+    #: The certificate to answer with; None: in the clear.
+    tls: SSLContext | None = None
 
 
 def _serving() -> State:

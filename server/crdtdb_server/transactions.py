@@ -12,6 +12,7 @@ from crdtdb.errors import BadRequest, Field, Problem, shortened
 from crdtdb.limits import LIMITS
 from crdtdb.reading import Reading
 from crdtdb.transaction import Result, Update
+from crdtdb_server.access import Access, Principal
 from crdtdb_server.data import object_document, result_document
 from crdtdb_server.documents import array, dump, read_json
 from crdtdb_server.exchange import Answer, Request
@@ -54,6 +55,7 @@ async def post_transaction(service: Service, request: Request) -> Answer:
     """
     document = await read_json(request)
     wanted, updates = _parsed(service.database, document)
+    _check_rights(request.principal, wanted, updates)
     reads = _Reads(service, wanted)
     if not updates:
         reads.carry_out()
@@ -74,6 +76,18 @@ async def post_transaction(service: Service, request: Request) -> Answer:
 
     before = reads.carry_out if wanted else None
     return await answer_write(service, request, updates, shown, before=before)
+
+
+def _check_rights(
+    principal: Principal, wanted: Sequence[tuple[ObjectName, Part]], updates: Sequence[Update]
+) -> None:
+    """Raises Forbidden, naming the part that the caller may not touch."""
+    if updates:
+        principal.check_scope(Access.WRITE)
+    for i, (name, _) in enumerate(wanted):
+        principal.check_bucket(name.bucket, f"reads[{i}].bucket")
+    for i, update in enumerate(updates):
+        principal.check_bucket(update.name.bucket, f"updates[{i}].bucket")
 
 
 def _parsed(

@@ -14,6 +14,7 @@ from crdtdb.errors import PROBLEMS
 from crdtdb.limits import LIMITS
 from crdtdb.operations import operation_names
 from crdtdb.types import CATALOGUE
+from crdtdb_server.access import Access
 from crdtdb_server.docs import described
 from crdtdb_server.openapi import openapi_document
 from crdtdb_server.peers.routes import fault_routes, peer_routes
@@ -42,6 +43,14 @@ def test_it_has_every_route_and_no_other(document: dict[str, Any]) -> None:
     assert shown == {(route.method, route.path) for route in _TABLE}
     ids = [one["operationId"] for methods in document["paths"].values() for one in methods.values()]
     assert len(set(ids)) == len(ids)
+
+
+def test_it_says_who_may_ask(document: dict[str, Any]) -> None:
+    kinds: dict[Access, list[Any]] = {Access.OPEN: [], Access.PEER: [{"cluster": []}, {}]}
+    for route in _TABLE:
+        operation = document["paths"][route.path][route.method.lower()]
+        assert operation["security"] == kinds.get(route.access, [{"token": []}, {}])
+        assert ("401" in operation["responses"]) == (route.access not in kinds)
 
 
 def test_it_has_what_validates_requests(document: dict[str, Any]) -> None:

@@ -61,7 +61,7 @@ def test_a_listing_has_no_holes(text: str) -> None:
     [
         ("5", 5),
         ("-5", -5),
-        ("1.0", 1),
+        ("1.0", 1.0),
         ("1.5", 1.5),
         ("true", True),
         ("null", None),

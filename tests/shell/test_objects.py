@@ -1,10 +1,11 @@
-"""`get`, `put`, `update` and `ls` against a live replica."""
+"""`get`, `put`, `update`, `delete`, `ls` and `explain` against a live replica."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -33,6 +34,40 @@ def test_what_does_not_exist_has_a_value_and_a_note(crdtdb: Run) -> None:
     assert (got.code, got.out) == (0, "0\n")
     assert got.err == "(does not exist; the key exists as set)\n"
     assert crdtdb("update", "shop/set/views", "remove", "value=y").err == "(nothing changed)\n"
+
+
+def test_what_is_written_is_what_is_sent(crdtdb: Run) -> None:
+    refused = crdtdb("update", "shop/counter/views", "increment", "by=1.0")
+    assert (refused.code, refused.out) == (1, "")
+    assert refused.err.startswith("bad-request: by: ")
+    assert crdtdb("put", "shop/register/title", "1.0").out == "1\n"
+
+
+def test_deleting_removes_what_is_there_or_what_a_read_showed(crdtdb: Run) -> None:
+    crdtdb("update", "shop/set/cart", "add", "value=pear")
+    (read,) = crdtdb("get", "shop/set/cart", "--json").json
+    crdtdb("update", "shop/set/cart", "add", "value=apple")
+    assert crdtdb("delete", "shop/set/cart", "--seen", read["seen"]).out == "1 member\n"
+    assert crdtdb("get", "shop/set/cart").out == '"apple"\n'
+    assert crdtdb("delete", "shop/set/cart", "--json").json == [{"size": 0, "changed": True}]
+    assert crdtdb("delete", "shop/set/cart").err == "(nothing changed)\n"
+    assert crdtdb("delete", "shop/set/cart", "--seen", "x").err.startswith("bad-token: ")
+
+
+def test_explaining_names_what_wins_and_who_wrote_it(crdtdb: Run) -> None:
+    crdtdb("put", "shop/register/title", "Sale")
+    explained = crdtdb("explain", "shop/register/title")
+    part, state, held, writer, time, dot = explained.out.rstrip("\n").split("\t")
+    assert (part, state, held, writer) == ("own", "wins", '"Sale"', "eu-1")
+    assert time[:4].isdecimal()
+    assert explained.err == f"(seen up to eu-1:{dot.partition(':')[2]})\n"
+    (document,) = crdtdb("explain", "shop/register/title", "--json").json
+    assert document["records"][0]["entries"][0]["dot"] == dot
+    crdtdb("update", "shop/set/cart", "add", 'values:=["pear", 1]')
+    assert crdtdb("explain", "shop/set/cart", "--member", "pear").out.startswith('"pear"\twins\t')
+    crdtdb("delete", "shop/set/cart")
+    assert crdtdb("explain", "shop/set/cart", "--member", "1").out.startswith("1\tcut\t")
+    assert "(nothing is in force)" in crdtdb("explain", "shop/set/never").err
 
 
 def test_pages(crdtdb: Run) -> None:
@@ -146,8 +181,18 @@ def test_status_shows_the_members(crdtdb: Run, url: str) -> None:
     assert document["self"]["replica"] == "eu-1"
 
 
+def test_completion_knows_the_commands(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    ran = run("--install-completion", "--shell", "bash", "--output", str(tmp_path / "crdtdb"))
+    assert ran.code == 0
+    assert "watch" in (tmp_path / "crdtdb").read_text()
+
+
 def test_help_has_examples(run: Run) -> None:
-    for command in ("get", "put", "update", "ls", "serve", "demo"):
+    commands = "get put update delete ls watch explain export import serve demo"
+    for command in commands.split():
         ran = run(command, "--help")
         assert ran.code == 0
         assert f"crdtdb {command}" in ran.out.split("For example:")[1]

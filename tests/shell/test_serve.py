@@ -70,7 +70,7 @@ def test_lists_in_the_environment(
     run: Run, served: list[Settings], several: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CRDTDB_PEER", several)
-    assert run("serve", "--data-dir", "d").code == 0
+    assert run("serve", "--data-dir", "d", "--insecure").code == 0
     assert served[0].peers == ("http://us", "http://ap")
 
 
@@ -101,6 +101,10 @@ def test_lists_and_flags_in_a_file(run: Run, served: list[Settings], tmp_path: P
         ("--data-dir d --allow-host eu:7460", "is not a host name"),
         ("--data-dir d --listen 0.0.0.0:7460", "add --insecure"),
         ("--data-dir d --listen eu.example:7460", "add --insecure"),
+        ("--data-dir d --listen 0.0.0.0:7460 --token-file t", "--cluster-secret-file"),
+        ("--data-dir d --listen 0.0.0.0:7460 --cluster-secret-file s", "--token-file"),
+        ("--data-dir d --peer https://us", "Whoever answers as us could replicate"),
+        ("--data-dir d --tls-cert c", "--tls-cert and --tls-key go together"),
         ("--data-dir d --config nowhere.toml", "there is no file"),
     ],
 )
@@ -115,6 +119,19 @@ def test_wrong_settings_are_wrong_usage(
 def test_beyond_loopback_needs_a_word(run: Run, served: list[Settings]) -> None:
     assert run("serve", "--data-dir", "d", "--listen", "0.0.0.0:7460", "--insecure").code == 0
     assert served[0].host == "0.0.0.0"
+
+
+def test_beyond_loopback_with_credentials(run: Run, served: list[Settings]) -> None:
+    credentials = "--token-file t --cluster-secret-file s --tls-cert c --tls-key k --tls-ca a"
+    place = "--data-dir d --listen 0.0.0.0:7460 --peer https://us"
+    assert run("serve", *place.split(), *credentials.split()).code == 0
+    (settings,) = served
+    assert (settings.token_file, settings.cluster_secret_file) == (Path("t"), Path("s"))
+    assert (settings.tls_cert, settings.tls_key, settings.tls_ca) == (
+        Path("c"),
+        Path("k"),
+        Path("a"),
+    )
 
 
 @pytest.mark.parametrize(
@@ -155,7 +172,7 @@ def test_a_misspelt_variable_is_refused(
 def test_variables_of_others_are_let_be(
     run: Run, served: list[Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("URL", "SERVICE_HOST", "SERVICE_PORT_HTTP", "PORT", "PORT_7460_TCP_ADDR"):
+    for name in ("URL", "TOKEN", "SERVICE_HOST", "SERVICE_PORT_HTTP", "PORT", "PORT_7460_TCP_ADDR"):
         monkeypatch.setenv(f"CRDTDB_{name}", "http://10.0.0.1:7460")
     assert run("serve", "--data-dir", "d").code == 0
     assert len(served) == 1

@@ -13,11 +13,12 @@ from importlib.resources import files
 from typing import Final
 
 from crdtdb.errors import Field, UnknownRoute, shortened
+from crdtdb_server.access import Access
 from crdtdb_server.documents import dump
 from crdtdb_server.exchange import JSON, Answer, Headers, Request
 from crdtdb_server.openapi import openapi_document
 from crdtdb_server.parameters import Text, parameters
-from crdtdb_server.routing import Access, Route
+from crdtdb_server.routing import Route
 from crdtdb_server.schemas import Content
 from crdtdb_server.service import Service
 

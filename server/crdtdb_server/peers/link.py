@@ -20,6 +20,7 @@ import structlog
 
 from crdtdb.errors import CrdtdbError, PeerError
 from crdtdb.replication.messages import Sender
+from crdtdb_server.peers.clock import now_s
 from crdtdb_server.peers.envelope import (
     BODY_BYTES,
     ENCODING_HEADER,
@@ -31,6 +32,7 @@ from crdtdb_server.peers.envelope import (
     seal_sender,
 )
 from crdtdb_server.peers.faults import Faults, LinkDown
+from crdtdb_server.peers.secret import PROOF_HEADER, ClusterSecret, Unproven
 
 __all__ = ["Hub", "Link"]
 
@@ -43,6 +45,15 @@ _WAITING_BYTES: Final = 16 * 1_048_576
 _EXCHANGE_BYTES: Final = 4 * 1_048_576
 _BACKOFF_FIRST_S: Final = 0.1
 _BACKOFF_MOST_S: Final = 2.0
+#: What keeps an exchange from happening, and is no bug here.
+_TROUBLES: Final = (
+    TimeoutError,
+    aiohttp.ClientError,
+    OSError,
+    LinkDown,
+    Unproven,
+    CrdtdbError,
+)
 
 
 class Hub(Protocol):
@@ -76,6 +87,7 @@ class Link:
         faults: Faults,
         random: Random,
         on_bytes: Callable[[int], None],
+        secret: ClusterSecret | None,
     ) -> None:
         self.endpoint = endpoint
         #: The replica that answered there last.
@@ -89,6 +101,7 @@ class Link:
         self._faults = faults
         self._random = random
         self._on_bytes = on_bytes
+        self._secret = secret
         self._waiting: deque[bytes] = deque()
         self._waiting_bytes = 0
         self._wake = asyncio.Event()
@@ -138,7 +151,7 @@ class Link:
                 frames = [self._hub.probe()]
             try:
                 answer = await self._exchange(frames)
-            except (TimeoutError, aiohttp.ClientError, OSError, LinkDown, CrdtdbError) as error:
+            except _TROUBLES as error:
                 backoff_s = min(backoff_s * 2, _BACKOFF_MOST_S)
                 self._note_trouble(_described(error))
                 continue
@@ -164,9 +177,13 @@ class Link:
         """Post frames, take in what comes back; returns what that calls for."""
         await self._faults.cross(self.replica, "out")
         body, encoding = seal_body(frames)
-        headers = {SENDER_HEADER: seal_sender(self._hub.me)}
+        me = seal_sender(self._hub.me)
+        headers = {SENDER_HEADER: me}
         if encoding is not None:
             headers[ENCODING_HEADER] = encoding
+        secret, proof = self._secret, ""
+        if secret is not None:
+            proof = headers[PROOF_HEADER] = secret.prove_request(now_s(), me, encoding, body)
         self._on_bytes(len(body))
         async with self._session.post(
             self.endpoint + PATH, data=body, headers=headers, allow_redirects=False
@@ -176,10 +193,15 @@ class Link:
                 if _names_self(answer):
                     self._hub.is_self(self.endpoint)
                 raise PeerError("refused", f"answered {response.status}: {_detail(answer)}")
-            sender = open_sender(response.headers.get(SENDER_HEADER, ""))
+            sealed_sender = response.headers.get(SENDER_HEADER, "")
+            encoding = response.headers.get(ENCODING_HEADER)
+            if secret is not None:
+                answered = response.headers.get(PROOF_HEADER, "")
+                secret.check_answer(answered, proof, sealed_sender, encoding, answer)
+            sender = open_sender(sealed_sender)
             self.replica = sender.name
             await self._faults.cross(sender.name, "in")
-            returned = open_body(answer, response.headers.get(ENCODING_HEADER))
+            returned = open_body(answer, encoding)
         if not returned:
             return []
         try:
@@ -237,4 +259,6 @@ def _described(error: BaseException) -> str:
         return "no answer in time"
     if isinstance(error, aiohttp.ClientConnectorError) and error.os_error.strerror:
         return f"cannot connect: {error.os_error.strerror}"
+    if isinstance(error, Unproven):
+        return f"not believed: {error}"
     return f"{error}" or type(error).__name__

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from random import Random
+from ssl import SSLContext
 from typing import Final
 
 import aiohttp
@@ -22,6 +23,7 @@ from crdtdb_server.acks import Holders
 from crdtdb_server.peers.clock import monotonic_ms
 from crdtdb_server.peers.faults import Faults
 from crdtdb_server.peers.link import Link
+from crdtdb_server.peers.secret import ClusterSecret
 from crdtdb_server.signals import Signal
 from crdtdb_server.writer import Writer
 
@@ -40,13 +42,23 @@ _TIMEOUT: Final = aiohttp.ClientTimeout(total=10, sock_connect=2)
 class Network:
     """Links to all endpoints, and the machine between them."""
 
-    def __init__(self, replication: Replication, writer: Writer, random: Random) -> None:
+    def __init__(
+        self,
+        replication: Replication,
+        writer: Writer,
+        random: Random,
+        secret: ClusterSecret | None = None,
+        tls: SSLContext | None = None,
+    ) -> None:
+        """`secret` proves who speaks; `tls` says whom to believe at https URLs (None: as usual)."""
         self.replication = replication
         self.faults = Faults(random)
         #: Bytes of bodies sent to peers since the start.
         self.bytes_sent = 0
         self._writer = writer
         self._random = random
+        self._secret = secret
+        self._tls = tls
         self._links: dict[str, Link] = {}
         self._session: aiohttp.ClientSession | None = None
         self._ticking: asyncio.Task[None] | None = None
@@ -58,7 +70,10 @@ class Network:
 
     async def start(self) -> None:
         """Take up the conversation; the listening socket is open already."""
-        self._session = aiohttp.ClientSession(timeout=_TIMEOUT, auto_decompress=False)
+        connector = aiohttp.TCPConnector(ssl=self._tls or True)
+        self._session = aiohttp.ClientSession(
+            connector=connector, timeout=_TIMEOUT, auto_decompress=False
+        )
         self._dispatch(await self._writer.call(lambda: self.replication.start(monotonic_ms())))
         self._started.set()
         self._ticking = asyncio.create_task(self._tick(), name="replication tick")
@@ -195,7 +210,13 @@ class Network:
             if link is None:
                 assert self._session is not None, "sent before the start"
                 link = self._links[endpoint] = Link(
-                    endpoint, self, self._session, self.faults, self._random, self._count_bytes
+                    endpoint,
+                    self,
+                    self._session,
+                    self.faults,
+                    self._random,
+                    self._count_bytes,
+                    self._secret,
                 )
             link.send(frame)
 

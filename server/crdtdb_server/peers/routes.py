@@ -6,11 +6,13 @@ from typing import Final
 
 import msgspec
 
-from crdtdb.errors import BadRequest, Field, IdentityConflict, PeerError
+from crdtdb.errors import BadRequest, Field, Forbidden, IdentityConflict, PeerError
 from crdtdb.operations import refusal
+from crdtdb_server.access import Access
 from crdtdb_server.documents import dump, read_json
 from crdtdb_server.exchange import Answer, Headers, Request
 from crdtdb_server.parameters import Text, parameters
+from crdtdb_server.peers.clock import now_s
 from crdtdb_server.peers.envelope import (
     BODY_BYTES,
     ENCODING_HEADER,
@@ -23,8 +25,9 @@ from crdtdb_server.peers.envelope import (
 )
 from crdtdb_server.peers.faults import BrokenDocument, Fault, FaultsDocument, LinkDown
 from crdtdb_server.peers.network import Network
+from crdtdb_server.peers.secret import PROOF_HEADER, ClusterSecret, Unproven
 from crdtdb_server.peers.status import ClusterDocument, cluster_document
-from crdtdb_server.routing import Access, Route
+from crdtdb_server.routing import Route
 from crdtdb_server.schemas import Content, DroppedDocument, content_of
 from crdtdb_server.service import Service
 
@@ -42,15 +45,28 @@ _FAULT_BYTES: Final = 4_096
 _IDENTITY: Final = frozenset({"wrong-cluster", "self"})
 
 
-def peer_routes(network: Network) -> tuple[Route, ...]:
-    """How replicas talk, and how the cluster looks from here."""
+def peer_routes(network: Network, secret: ClusterSecret | None = None) -> tuple[Route, ...]:
+    """How replicas talk, and how the cluster looks from here.
+
+    With a secret, frames are taken only from those who know it.
+    """
 
     async def post_frames(service: Service, request: Request) -> Answer:
         """What another replica sends, answered in frames. For replicas of one cluster only."""
+        sealed_sender = request.headers.get(SENDER_HEADER.lower(), "")
+        encoding = request.headers.get(ENCODING_HEADER.lower())
+        proof = request.headers.get(PROOF_HEADER.lower(), "")
         try:
-            sender = open_sender(request.headers.get(SENDER_HEADER.lower(), ""))
-            frames = open_body(request.body, request.headers.get(ENCODING_HEADER.lower()))
+            if secret is not None:
+                secret.check_request(proof, now_s(), sealed_sender, encoding, request.body)
+            sender = open_sender(sealed_sender)
+            frames = open_body(request.body, encoding)
             answers = await network.receive(sender, frames)
+        except Unproven as error:
+            raise Forbidden(
+                f"replication is refused: {error}; give all replicas one --cluster-secret-file",
+                Field(PROOF_HEADER, str(error)),
+            ) from error
         except LinkDown:
             return Answer(b"", service.seen, 503)
         except PeerError as error:
@@ -58,9 +74,12 @@ def peer_routes(network: Network) -> tuple[Route, ...]:
                 raise IdentityConflict(str(error), Field("", error.reason)) from error
             raise BadRequest(f"{error.reason}: {error}", Field("", error.reason)) from error
         body, encoding = seal_body(answers)
-        headers: Headers = ((SENDER_HEADER, seal_sender(network.me)),)
+        me = seal_sender(network.me)
+        headers: Headers = ((SENDER_HEADER, me),)
         if encoding is not None:
             headers += ((ENCODING_HEADER, encoding),)
+        if secret is not None:
+            headers += ((PROOF_HEADER, secret.prove_answer(proof, me, encoding, body)),)
         return Answer(body, service.seen, media_type=_FRAMES.media_type, headers=headers)
 
     async def get_cluster(service: Service, request: Request) -> Answer:
@@ -72,18 +91,18 @@ def peer_routes(network: Network) -> tuple[Route, ...]:
             "POST",
             PATH,
             post_frames,
-            Access.OPEN,
+            Access.PEER,
             "Frames of another replica",
             (_FRAMES,),
             takes=_FRAMES,
             body_bytes=BODY_BYTES,
-            problems=(IdentityConflict,),
+            problems=(Forbidden, IdentityConflict),
         ),
         Route(
             "GET",
             "/v1/cluster",
             get_cluster,
-            Access.OPEN,
+            Access.STATUS,
             "Members, lag and stability",
             (content_of(ClusterDocument),),
         ),
@@ -142,7 +161,7 @@ def fault_routes(network: Network) -> tuple[Route, ...]:
             "GET",
             "/v1/faults/links",
             get_faults,
-            Access.READ,
+            Access.ADMIN,
             "List broken links",
             (content_of(FaultsDocument),),
         ),

@@ -61,6 +61,7 @@ class ClusterDocument(TypedDict):
     self: SelfDocument
     members: list[MemberOfClusterDocument]
     stability: StabilityDocument
+    troubles: dict[str, str]
     refusals: dict[str, int]
     bytes_sent: int
 
@@ -81,7 +82,8 @@ def cluster_document(service: Service, network: Network) -> ClusterDocument:
 
     Ages are in milliseconds; `lag_events` counts operations known here that a member has not
     reported, `missing_events` operations it reported that are not here; null: never heard (of
-    `lag_ms`: never level with it since the start).
+    `lag_ms`: never level with it since the start). `troubles`: URLs that cannot be replicated with
+    now, members or not yet, and why.
     """
     replication, database = network.replication, service.database
     return {
@@ -103,6 +105,9 @@ def cluster_document(service: Service, network: Network) -> ClusterDocument:
                 for incarnation, events in replication.blocking().items()
             ],
             "unmet_peers": replication.unmet(),
+        },
+        "troubles": {
+            url: link.trouble for url, link in network.links.items() if link.trouble is not None
         },
         "refusals": dict(replication.refusals),
         "bytes_sent": network.bytes_sent,

@@ -17,10 +17,13 @@ from crdtdb import __version__
 from crdtdb.errors import CrdtdbError
 from crdtdb_server.config import SOURCES
 from crdtdb_server.shell.demo import demo
+from crdtdb_server.shell.explain import explain
 from crdtdb_server.shell.failures import report, report_usage
-from crdtdb_server.shell.objects import get, ls, put, update
+from crdtdb_server.shell.objects import delete, get, ls, put, update
 from crdtdb_server.shell.serve import serve
 from crdtdb_server.shell.status import status
+from crdtdb_server.shell.transfer import export, import_
+from crdtdb_server.shell.watch import watch
 
 __all__ = ["main"]
 
@@ -39,8 +42,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     app.command(get, sort_key=3)
     app.command(put, sort_key=4)
     app.command(update, sort_key=5)
-    app.command(ls, sort_key=6)
-    app.command(status, sort_key=7)
+    app.command(delete, sort_key=6)
+    app.command(ls, sort_key=7)
+    app.command(watch, sort_key=8)
+    app.command(explain, sort_key=9)
+    app.command(export, sort_key=10)
+    app.command(import_, name="import", sort_key=11)
+    app.command(status, sort_key=12)
+    app.register_install_completion_command(
+        add_to_startup=False, help="Set up completion for the shell you are in."
+    )
     try:
         code: int = app(
             sys.argv[1:] if arguments is None else arguments,

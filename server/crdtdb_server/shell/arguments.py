@@ -87,7 +87,8 @@ def _no_constant(name: str) -> NoReturn:
 
 def _strict(text: str) -> JsonValue:
     try:
-        return jsonvalue.parse(text)
+        # What is a value, and what an argument that must be an integer, the server knows.
+        return jsonvalue.parse_as_written(text)
     except BadRequest as error:
         raise ValueError(error.detail) from None
 
@@ -116,6 +117,19 @@ Value = Annotated[
         read_value,
         allow_leading_hyphen=True,
         help="JSON; what is not JSON is a string. @FILE reads it from a file.",
+    ),
+]
+Scope = Annotated[
+    Where,
+    _read_by(read_where, help="BUCKET, BUCKET/TYPE or BUCKET/TYPE/KEY.", show_default=False),
+]
+Member = Annotated[
+    Any,
+    _read_by(
+        read_value,
+        allow_leading_hyphen=True,
+        show_default=False,
+        help="Of a collection only this member: JSON; what is not JSON is a string.",
     ),
 ]
 Fields = Annotated[

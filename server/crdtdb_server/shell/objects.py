@@ -1,4 +1,4 @@
-"""`crdtdb get | put | update | ls`: objects, and what there is."""
+"""`crdtdb get | put | update | delete | ls`: objects, and what there is."""
 
 from __future__ import annotations
 
@@ -11,10 +11,8 @@ from cyclopts import Parameter
 from crdtdb.address import ObjectName
 from crdtdb.handles import Read, Written
 from crdtdb.limits import LIMITS
-from crdtdb_client import Client
-from crdtdb_server.shell.arguments import Address, AsJson, Fields, Place, Url, Value, Where
+from crdtdb_server.shell.arguments import Address, AsJson, Fields, Place, Value, Where
 from crdtdb_server.shell.printing import (
-    DEFAULT_URL,
     json_text,
     note,
     on_terminal,
@@ -22,8 +20,9 @@ from crdtdb_server.shell.printing import (
     print_table,
     printable,
 )
+from crdtdb_server.shell.server import DEFAULT_SERVER, Server
 
-__all__ = ["get", "ls", "put", "update"]
+__all__ = ["delete", "get", "ls", "put", "update"]
 
 #: Nobody reads a longer table on a terminal.
 _ROWS_SHOWN: Final = 1_000
@@ -41,7 +40,7 @@ def get(
     after: Annotated[
         str | None, Parameter(help="The members after these: the `next` of the page before.")
     ] = None,
-    url: Url = DEFAULT_URL,
+    server: Server = DEFAULT_SERVER,
     json: AsJson = False,
 ) -> None:
     """Show the value of an object, or the members of a collection, one a line.
@@ -51,7 +50,7 @@ def get(
         crdtdb get shop/counter/views
         crdtdb get shop/set/cart:42 --limit 10
     """
-    with Client(url) as client:
+    with server.client() as client:
         read = client.read(address, limit=limit, after=after)
     if json:
         print_json(_document(address, read))
@@ -69,7 +68,7 @@ def put(
     value: Value,
     /,
     *,
-    url: Url = DEFAULT_URL,
+    server: Server = DEFAULT_SERVER,
     json: AsJson = False,
 ) -> None:
     """Set the value of a register.
@@ -80,7 +79,7 @@ def put(
         crdtdb put shop/register/theme '{"colour": "red"}'
         crdtdb put shop/register/terms @terms.txt
     """
-    with Client(url) as client:
+    with server.client() as client:
         written = client.update(address, [{"op": "set", "value": value}])
     _print_written(written, as_json=json)
 
@@ -90,7 +89,7 @@ def update(
     op: Annotated[str, Parameter(help="The operation: increment, add, enable, …")],
     /,
     *fields: Fields,
-    url: Url = DEFAULT_URL,
+    server: Server = DEFAULT_SERVER,
     json: AsJson = False,
 ) -> None:
     """Carry out one operation, and show the value or the size it left.
@@ -102,8 +101,33 @@ def update(
         crdtdb update shop/set/cart:42 remove values:='["apple", "pear"]'
         crdtdb update shop/flag/open enable
     """
-    with Client(url) as client:
+    with server.client() as client:
         written = client.update(address, [{"op": op, **dict(fields)}])
+    _print_written(written, as_json=json)
+
+
+def delete(
+    address: Address,
+    /,
+    *,
+    seen: Annotated[
+        str | None, Parameter(help="Only what a read showed: its `seen` (get --json).")
+    ] = None,
+    server: Server = DEFAULT_SERVER,
+    json: AsJson = False,
+) -> None:
+    """Remove an object, as far as the server has seen it, or as a read showed it.
+
+    What is written at another replica at the same time stays. Deleting what does not exist is no
+    error.
+
+    For example:
+
+        crdtdb delete shop/set/cart:42
+    """
+    operation = {"op": "delete"} if seen is None else {"op": "delete", "seen": seen}
+    with server.client() as client:
+        written = client.update(address, [operation])
     _print_written(written, as_json=json)
 
 
@@ -111,7 +135,7 @@ def ls(
     where: Place = Where(),  # noqa: B008 (an immutable value)
     /,
     *,
-    url: Url = DEFAULT_URL,
+    server: Server = DEFAULT_SERVER,
     json: AsJson = False,
 ) -> None:
     """List buckets, the types in a bucket, or the objects of a type.
@@ -122,7 +146,7 @@ def ls(
         crdtdb ls shop
         crdtdb ls shop/set/cart:
     """
-    with Client(url) as client:
+    with server.client() as client:
         if where.bucket is None:
             _print_names("bucket", ({"bucket": bucket} for bucket in client.buckets()), json)
         elif where.type is None:

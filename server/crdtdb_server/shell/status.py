@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from crdtdb_client import Client
-from crdtdb_server.shell.arguments import AsJson, Url
-from crdtdb_server.shell.printing import DEFAULT_URL, note, print_json, print_table
+from crdtdb_server.shell.arguments import AsJson
+from crdtdb_server.shell.printing import note, print_json, print_table
+from crdtdb_server.shell.server import DEFAULT_SERVER, Server
 
 __all__ = ["status"]
 
 
-def status(*, url: Url = DEFAULT_URL, json: AsJson = False) -> None:
+def status(*, server: Server = DEFAULT_SERVER, json: AsJson = False) -> None:
     """Show the cluster as a replica sees it: who is there, and who lags.
 
     For each member: when it was heard last; when this replica had last all that the member had;
     how many operations it has not reported yet; how far its clock is off.
     """
-    with Client(url) as client:
+    with server.client() as client:
         cluster = client.cluster()
     if json:
         print_json(cluster)
@@ -27,6 +27,8 @@ def status(*, url: Url = DEFAULT_URL, json: AsJson = False) -> None:
     print(f"{me['replica']}{region}, cluster {cluster['cluster']}: {me['state']}")
     columns = ("replica", "region", "url", "link", "heard", "level", "lacks", "clock")
     print_table(columns, (_row(member) for member in cluster["members"]))
+    for peer_url in cluster["stability"]["unmet_peers"]:
+        note(f"not met yet: {peer_url}: {cluster['troubles'].get(peer_url, 'no answer yet')}")
     for blocker in cluster["stability"]["blocked_by"]:
         note(
             f"not stable yet: {blocker['replica']} has not reported {blocker['events']} operations"

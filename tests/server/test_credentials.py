@@ -1,0 +1,216 @@
+"""Every route for every kind of caller, and the buckets that only a body names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from crdtdb import Database
+from crdtdb.errors import StartError
+from crdtdb_server.access import Access
+from crdtdb_server.app import serving
+from crdtdb_server.config import Settings
+from crdtdb_server.credentials import Keyring
+from crdtdb_server.docs import described
+from crdtdb_server.peers.routes import fault_routes, peer_routes
+from crdtdb_server.routes import ROUTES
+from crdtdb_server.routing import Route
+from crdtdb_server.serve import live
+from crdtdb_server.service import Options, Service
+from livecluster import LiveWire, eventually
+from processes import free_ports
+from wireclient import Wire
+
+_NETWORK: Any = None
+_TABLE: Final = described((*ROUTES, *peer_routes(_NETWORK), *fault_routes(_NETWORK)))
+_VALUES: Final = {
+    "{bucket}": "shop",
+    "{type}": "register",
+    "{key}": "k",
+    "{replica}": "us-1",
+    "{slug}": "forbidden",
+    "{file}": "start.js",
+}
+#: Token → what its line says of it.
+_TOKENS: Final = {
+    "read": "reader read",
+    "write": "writer write",
+    "admin": "chief admin",
+    "shop": "clerk admin shop",
+    "other": "stranger admin depot,other",
+}
+_MAY: Final = {
+    "read": {Access.STATUS, Access.READ},
+    "write": {Access.STATUS, Access.READ, Access.WRITE},
+    "admin": {Access.STATUS, Access.READ, Access.WRITE, Access.ADMIN},
+}
+_UPDATE: Final = {"bucket": "shop", "type": "counter", "key": "k", "op": "increment"}
+
+
+def _hash(token: str) -> str:
+    return f"sha256:{sha256(token.encode()).hexdigest()}"
+
+
+def _bearer(token: str) -> list[tuple[str, str]]:
+    return [("Authorization", f"Bearer {token}")]
+
+
+@pytest.fixture
+def token_file(tmp_path: Path) -> Path:
+    file = tmp_path / "tokens"
+    lines = [f"{_hash(token)} {rest}" for token, rest in _TOKENS.items()]
+    file.write_text("\n".join(["# who may ask", "", *lines]))
+    return file
+
+
+@pytest.fixture
+async def guarded(token_file: Path) -> AsyncIterator[LiveWire]:
+    """A live replica that asks for tokens, with every route there is."""
+    settings = Settings(
+        data_dir=Path("unused"),
+        listen=f"127.0.0.1:{free_ports(1)[0]}",
+        token_file=token_file,
+        allow_fault_injection=True,
+    )
+    with Database.in_memory(replica="eu-1") as database:
+        async with live(database, settings) as replica:
+            wire = LiveWire(replica)
+            await eventually("serving", lambda: replica.service.state() == "serving")
+            yield wire
+
+
+def _target(route: Route) -> str:
+    path = "/".join(_VALUES.get(part, part) for part in route.path.split("/"))
+    return f"{path}?bucket=shop" if "bucket" in route.query else path
+
+
+def _name(route: Route) -> str:
+    return f"{route.method} {route.path}"
+
+
+async def _ask(wire: Wire, route: Route, token: str | None) -> Any:
+    headers = [] if token is None else _bearer(token)
+    body = b"[]" if route.body_bytes else b""
+    return await wire.request(route.method, _target(route), body=body, headers=headers)
+
+
+@pytest.mark.parametrize("route", _TABLE, ids=_name)
+async def test_each_route_for_each_caller(guarded: LiveWire, route: Route) -> None:
+    is_guarded = route.access not in (Access.OPEN, Access.PEER)
+    for token in (None, "unknown"):
+        reply = await _ask(guarded, route, token)
+        assert (reply.status == 401) == is_guarded, token
+        if is_guarded:
+            assert reply.headers["www-authenticate"] == 'Bearer realm="crdtdb"'
+            assert reply.document["code"] == "unauthorized"
+            assert reply.document["errors"][0]["field"] == "Authorization"
+    for token, allowed in _MAY.items():
+        reply = await _ask(guarded, route, token)
+        assert (reply.status == 403) == (is_guarded and route.access not in allowed), token
+        if reply.status == 403:
+            assert reply.document["errors"][0]["limit"] == route.access.value
+        assert reply.status != 401
+    reply = await _ask(guarded, route, "other")
+    assert (reply.status == 403) == (route.access.is_of_data and not route.by_bucket)
+
+
+@pytest.mark.parametrize("target", ["/v1/changes", "/v1/export", "/v1/digest"])
+async def test_what_touches_all_buckets_is_not_for_a_token_of_some(
+    guarded: LiveWire, target: str
+) -> None:
+    reply = await guarded.request("GET", target, headers=_bearer("shop"))
+    assert (reply.status, reply.document["errors"][0]["field"]) == (403, "bucket")
+    assert (await guarded.request("GET", target, headers=_bearer("read"))).status == 200
+
+
+async def test_only_buckets_of_the_token_are_listed(guarded: LiveWire) -> None:
+    for bucket in ("depot", "hidden", "other", "shop"):
+        target = f"/v1/buckets/{bucket}/counter/k"
+        await guarded.request("POST", target, {"op": "increment"}, headers=_bearer("write"))
+    target = "/v1/buckets?limit=1"
+    first = await guarded.request("GET", target, headers=_bearer("other"))
+    assert first.document["buckets"] == ["depot"]
+    following = f"{target}&after={first.document['next']}"
+    second = await guarded.request("GET", following, headers=_bearer("other"))
+    assert second.document == {"buckets": ["other"]}
+
+
+async def test_each_part_of_a_transaction_is_checked(guarded: LiveWire) -> None:
+    read = {name: _UPDATE[name] for name in ("bucket", "type", "key")}
+    foreign = _UPDATE | {"bucket": "hidden"}
+
+    async def status(token: str, **parts: Any) -> tuple[int, str | None]:
+        reply = await guarded.request("POST", "/v1/transactions", parts, headers=_bearer(token))
+        errors = reply.document.get("errors")
+        return reply.status, errors and errors[0]["field"]
+
+    assert await status("read", reads=[read]) == (200, None)
+    assert await status("read", updates=[_UPDATE]) == (403, "Authorization")
+    assert await status("shop", updates=[_UPDATE, foreign]) == (403, "updates[1].bucket")
+    assert await status("other", reads=[read]) == (403, "reads[0].bucket")
+    assert await status("shop", reads=[read], updates=[_UPDATE]) == (200, None)
+    shown = await guarded.request("GET", "/v1/buckets", headers=_bearer("read"))
+    assert shown.document["buckets"] == ["shop"]
+
+
+async def test_each_line_of_an_import_is_checked(guarded: LiveWire) -> None:
+    lines = [
+        {"bucket": bucket, "type": "counter", "key": "k", "value": 1} for bucket in ("shop", "x")
+    ]
+    body = b"\n".join(json.dumps(line).encode() for line in lines)
+    headers = [*_bearer("shop"), ("Content-Type", "application/x-ndjson")]
+    reply = await guarded.request("POST", "/v1/import", body=body, headers=headers)
+    assert reply.document["written"] == {"counter": 1}
+    (error,) = reply.document["errors"]
+    assert (error["line"], error["code"], error["field"]) == (2, "forbidden", "bucket")
+
+
+@pytest.mark.parametrize("given", ["hush", "Basic read", "Bearer", "Bearer read, Bearer hush"])
+async def test_other_credentials_are_none(guarded: LiveWire, given: str) -> None:
+    reply = await guarded.request("GET", "/v1/buckets", headers=[("Authorization", given)])
+    assert reply.status == 401
+    assert b"hush" not in reply.body
+
+
+async def test_the_scheme_is_written_in_any_case(guarded: LiveWire) -> None:
+    headers = [("Authorization", "bEARER read")]
+    assert (await guarded.request("GET", "/v1/buckets", headers=headers)).status == 200
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "holds no token"),
+        ("secret reader read", "line 1: not `sha256:HEX NAME"),
+        (f"{_hash('a')} reader", "line 1: not `sha256:HEX NAME"),
+        (f"{_hash('a')} reader root", "line 1: not `sha256:HEX NAME"),
+        (f"# a\n{_hash('a')} reader read Shop", "line 2: "),
+        (f"{_hash('a')} one read\n{_hash('a')} two read", "line 2: it repeats the token of 'one'"),
+    ],
+)
+def test_a_token_file_with_anything_else_in_it_is_refused(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    file = tmp_path / "tokens"
+    file.write_text(text)
+    with pytest.raises(StartError) as caught:
+        Keyring.read(file)
+    assert message in str(caught.value)
+    assert str(file) in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+async def test_beyond_loopback_only_with_tokens(token_file: Path) -> None:
+    anywhere = "0.0.0.0"
+    with Database.in_memory() as database:
+        with pytest.raises(StartError, match="--token-file"):
+            async with serving(Service(database, Options(anywhere, 0))):
+                pass
+        options = Options(anywhere, 0, keyring=Keyring.read(token_file))
+        async with serving(Service(database, options)) as url:
+            assert url.startswith(f"http://{anywhere}:")
