@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TRACE ?=
 
-.PHONY: demo test lint laws bench-first bench-partition sessions clean help
+.PHONY: demo test lint laws bench-first bench-partition bench-feed sessions clean help
 
 help:            ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */ — /'
@@ -31,6 +31,9 @@ bench-first: $(VENV)/dev    ## the ratios of the first slice
 bench-partition: $(VENV)/bench   ## five broken networks, measured, checked and drawn (build/partition.png)
 	mkdir -p build
 	$(BIN)/python benchmarks/partition.py --json build/partition.json --picture build/partition.png
+
+bench-feed: $(VENV)/dev     ## 50,000 records through one stream, 500 idle readers
+	$(BIN)/python benchmarks/feed.py
 
 sessions: $(VENV)/dev       ## 100,000 operations by sessions that hop under flapping links
 	$(BIN)/python tests/sessions --operations 100000

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-__all__ = ["BOTH", "CLIENT", "SERVER", "cpu_seconds", "facts", "pin"]
+__all__ = ["BOTH", "CLIENT", "SERVER", "cpu_seconds", "facts", "pin", "resident_bytes"]
 
 
 def _cores() -> frozenset[int]:
@@ -38,6 +38,12 @@ def cpu_seconds(pid: int) -> float:
     stat = Path(f"/proc/{pid}/stat").read_text()
     after_name = stat.rpartition(")")[2].split()
     return (int(after_name[11]) + int(after_name[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def resident_bytes(pid: int) -> int:
+    """The memory of a process that is in use right now."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def facts() -> dict[str, str | int]:

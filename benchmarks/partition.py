@@ -23,6 +23,7 @@ import secrets
 import sys
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -339,6 +340,8 @@ def _arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if unknown := set(arguments.scenarios) - SCENARIOS.keys():
         parser.error(f"no scenario {', '.join(sorted(unknown))}; there are {', '.join(SCENARIOS)}")
+    if arguments.picture is not None and find_spec("matplotlib") is None:
+        parser.error("--picture needs matplotlib: python -m pip install --group bench")
     if arguments.replicas < 2:
         parser.error("a network needs 2 replicas or more")
     return arguments

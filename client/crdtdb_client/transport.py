@@ -13,7 +13,7 @@ import httpx2
 
 from crdtdb_client.exchange import Answer, Failed, Pause, Plan, Received, Reply, Send
 
-__all__ = ["AsyncTransport", "Transport", "trust"]
+__all__ = ["AsyncTransport", "Transport", "failed", "trust"]
 
 #: A replica that cannot be reached in this time counts as away.
 _CONNECT_S: Final = 2.0
@@ -75,7 +75,7 @@ class Transport:
                 timeout=_timeout(send),
             )
         except httpx2.RequestError as error:
-            return _failed(error)
+            return failed(error)
         return Received(response.status_code, response.headers, response.content)
 
 
@@ -117,7 +117,7 @@ class AsyncTransport:
                 timeout=_timeout(send),
             )
         except httpx2.RequestError as error:
-            return _failed(error)
+            return failed(error)
         return Received(response.status_code, response.headers, response.content)
 
 
@@ -125,7 +125,8 @@ def _timeout(send: Send) -> httpx2.Timeout:
     return httpx2.Timeout(send.timeout_s, connect=_CONNECT_S)
 
 
-def _failed(error: httpx2.RequestError) -> Failed:
+def failed(error: httpx2.RequestError) -> Failed:
+    """What an error of the HTTP library means, in words for people."""
     sent = not isinstance(error, _BEFORE_SENDING)
     if isinstance(error, httpx2.TimeoutException):
         return Failed("no answer in time", sent)

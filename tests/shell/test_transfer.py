@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -64,6 +66,25 @@ def test_repeated_under_its_key_an_import_counts_once(crdtdb: Run, tmp_path: Pat
     again = crdtdb("import", str(file), "--key", "i-1")
     assert again.out == "3 lines: 0 written, 3 written before, 0 wrong\n"
     assert crdtdb("get", "shop/counter/k").out == "3\n"
+
+
+def test_an_import_that_breaks_off_says_how_to_go_on(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "lines"
+    file.write_text(_line("counter", "k", 1))
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def leave() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(1)
+
+        leaving = Thread(target=leave)
+        leaving.start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        ran = run("import", str(file), "--url", url, "--key", "i-1")
+        leaving.join()
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err.startswith("(to go on, repeat it with --key i-1)\nfailed: " + url)
 
 
 def test_somebody_at_a_terminal_sees_how_far_it_is(

@@ -9,6 +9,7 @@ from typing import Any, Final
 from crdtdb.answers import LEFT_OUT
 from crdtdb_server.shell.arguments import Address, AsJson, Member
 from crdtdb_server.shell.printing import (
+    cell,
     json_text,
     note,
     print_json,
@@ -60,14 +61,14 @@ def explain(
 
 def _rows(explanation: dict[str, Any]) -> Iterator[tuple[str, ...]]:
     for record in explanation["records"]:
-        part = json_text(record["member"]) if "member" in record else record["kind"]
+        part = cell(json_text(record["member"])) if "member" in record else record["kind"]
         for entry in record["entries"]:
             dot = entry["dot"]
             incarnation = dot.partition(":")[0]
             yield (
                 part,
                 entry["state"],
-                _held(entry),
+                cell(_held(entry)),
                 _called(incarnation, explanation["replicas"]),
                 _time(entry),
                 dot,

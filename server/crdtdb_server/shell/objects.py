@@ -13,6 +13,7 @@ from crdtdb.handles import Read, Written
 from crdtdb.limits import LIMITS
 from crdtdb_server.shell.arguments import Address, AsJson, Fields, Place, Value, Where
 from crdtdb_server.shell.printing import (
+    cell,
     json_text,
     note,
     on_terminal,
@@ -26,8 +27,6 @@ __all__ = ["delete", "get", "ls", "put", "update"]
 
 #: Nobody reads a longer table on a terminal.
 _ROWS_SHOWN: Final = 1_000
-#: A value in a table.
-_VALUE_SHOWN: Final = 60
 
 
 def get(
@@ -210,9 +209,5 @@ def _print_objects(objects: Iterable[tuple[ObjectName, Read[Any]]], as_json: boo
 
 
 def _cells(read: Read[Any]) -> tuple[str, ...]:
-    text = json_text(read.value)
-    if not on_terminal():
-        return (text,)
-    if len(text) > _VALUE_SHOWN:
-        text = text[: _VALUE_SHOWN - 1] + "…"
-    return (text,) if read.size is None else (text, str(read.size))
+    text = cell(json_text(read.value))
+    return (text,) if read.size is None or not on_terminal() else (text, str(read.size))

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 __all__ = [
     "DEFAULT_URL",
+    "cell",
     "json_text",
     "note",
     "on_terminal",
@@ -19,6 +20,9 @@ __all__ = [
 
 #: The server that commands talk to unless they are told otherwise.
 DEFAULT_URL: Final = "http://127.0.0.1:7460"
+
+#: A value in a table.
+_VALUE_SHOWN: Final = 60
 
 
 def on_terminal() -> bool:
@@ -35,6 +39,13 @@ def json_text(value: Any) -> str:
 def printable(text: str) -> str:
     """A name as it is, or quoted if it holds something that a terminal would obey."""
     return text if text.isprintable() else json.dumps(text)
+
+
+def cell(text: str) -> str:
+    """A value as it stands in a table: on a terminal only the beginning of a long one."""
+    if not on_terminal() or len(text) <= _VALUE_SHOWN:
+        return text
+    return text[: _VALUE_SHOWN - 1] + "…"
 
 
 def print_json(document: Any) -> None:

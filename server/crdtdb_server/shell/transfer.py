@@ -17,6 +17,7 @@ from cyclopts import Parameter
 from crdtdb.errors import CrdtdbError, Unavailable
 from crdtdb_client import UnexpectedAnswer, Unreachable
 from crdtdb_client.errors import problem_from
+from crdtdb_client.transport import failed
 from crdtdb_server.shell.arguments import AsJson
 from crdtdb_server.shell.printing import note, print_json, printable
 from crdtdb_server.shell.server import DEFAULT_SERVER, Server
@@ -152,11 +153,11 @@ def _asking(server: Server) -> Iterator[httpx2.Client]:
     try:
         with server.http() as http:
             yield http
-    except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
-        raise Unreachable([(server.url, str(error) or type(error).__name__)]) from error
-    except httpx2.TransportError as error:
-        reason = str(error) or type(error).__name__
-        raise TransferStopped(f"{server.url} broke off: {reason}") from error
+    except httpx2.RequestError as error:
+        reason, sent = failed(error)
+        if sent:
+            raise TransferStopped(f"{server.url} broke off: {reason}") from error
+        raise Unreachable([(server.url, reason)]) from error
 
 
 def _is_ours(response: httpx2.Response) -> bool:
