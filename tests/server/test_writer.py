@@ -221,6 +221,23 @@ async def test_a_slow_disk_moves_the_work_to_the_thread(
     await other.writer.close()
 
 
+async def test_one_hiccup_of_the_disk_moves_nothing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = [0.0]
+    monkeypatch.setattr(writer, "perf_counter", lambda: now_s[0])
+    monkeypatch.setattr(writer, "thread_time", lambda: 0.0)
+
+    def wait() -> None:
+        now_s[0] += 2 * writer.INLINE_WAIT_S
+
+    await bench.writer.call(wait)
+    assert await bench.writer.call(current_thread) is main_thread()
+    for _ in range(4):
+        await bench.writer.call(wait)
+    assert await bench.writer.call(current_thread) is not main_thread(), "the disk is slow"
+
+
 async def test_much_work_goes_to_the_thread(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs, "SMALL_OPERATIONS", 2)
     threads: list[Any] = []
