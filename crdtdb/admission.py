@@ -7,6 +7,7 @@ sender has not seen.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -15,14 +16,15 @@ from crdtdb import address, codec
 from crdtdb.address import CutAddress, RecordAddress
 from crdtdb.causal import VersionVector
 from crdtdb.cuts import check_cut, is_wide_or_object
-from crdtdb.datatype import OperationType
+from crdtdb.datatype import OperationType, ScalarType
+from crdtdb.draft import Draft, type_of
 from crdtdb.errors import PeerError
 from crdtdb.limits import LIMITS
 from crdtdb.record import Record
 from crdtdb.store.base import KEY_BYTES
 from crdtdb.types import CATALOGUE
 
-__all__ = ["admit"]
+__all__ = ["admit", "admit_together"]
 
 
 def admit(at: bytes, data: bytes, seen: VersionVector) -> Record:
@@ -46,6 +48,22 @@ def admit(at: bytes, data: bytes, seen: VersionVector) -> Record:
     except (ValueError, msgspec.ValidationError) as error:
         raise PeerError("bad-record", str(error)) from error
     return record
+
+
+def admit_together(draft: Draft, addresses: Iterable[bytes]) -> None:
+    """Check what records from a peer, once joined, amount to. One lookup per scalar object.
+
+    Raises PeerError for what no honest replicas can have done together: `bad-record`.
+    """
+    for at in addresses:
+        if at.endswith(address.OWN) and not address.is_cut(at):
+            prefix, tail = address.split_object(at)
+            kind = type_of(prefix)
+            if tail == address.OWN and isinstance(kind, ScalarType):
+                try:
+                    kind.check_together(draft.live(at, prefix))
+                except ValueError as error:
+                    raise PeerError("bad-record", str(error)) from error
 
 
 def _check_cut(cut: CutAddress, record: Record, seen: VersionVector) -> None:

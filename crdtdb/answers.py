@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Final, Generic, TypeAlias, TypeVar
+from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar
 
 from crdtdb.address import ObjectName
 from crdtdb.jsonvalue import JsonValue
 
-__all__ = ["LEFT_OUT", "Event", "Given", "LeftOut", "Plain", "Read", "Written"]
+__all__ = [
+    "LEFT_OUT",
+    "WRONG_LINES_TOLD",
+    "Conflict",
+    "Event",
+    "Given",
+    "Imported",
+    "LeftOut",
+    "Lost",
+    "Order",
+    "Plain",
+    "Read",
+    "Standing",
+    "Written",
+    "WrongLine",
+]
 
 V = TypeVar("V")
 
@@ -31,6 +48,8 @@ class LeftOut(Enum):
 LEFT_OUT: Final = LeftOut.LEFT_OUT
 #: A JSON value that may be left out.
 Given: TypeAlias = JsonValue | LeftOut
+#: How the members of a collection are read; all but the first only where they have scores.
+Order: TypeAlias = Literal["member", "score", "rank"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +68,15 @@ class Read(Generic[V]):
     next: str | None = None
     #: Other types under which the key exists, when it does not exist under this one.
     also: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a member with a score stands."""
+
+    score: int | float
+    #: How many members come before it, by score and among equal ones by member.
+    rank: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,3 +107,67 @@ class Event:
     member: Given = LEFT_OUT
     #: The value now, if that was asked for and the object reads as one value.
     value: Given = LEFT_OUT
+
+
+#: Wrong lines of an import that are told of one by one; the others are only counted.
+WRONG_LINES_TOLD: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class WrongLine:
+    """A line of an import that was not written, and why."""
+
+    line: int
+    #: The slug of the problem.
+    code: str
+    detail: str
+    field: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What has become of the lines of an import, or of those so far."""
+
+    lines: int = 0
+    #: Lines written, by type.
+    written: Mapping[str, int] = field(default_factory=dict)
+    #: Lines that an earlier import under the same key had written.
+    repeated: int = 0
+    failed: int = 0
+    #: Of the first that failed.
+    errors: tuple[WrongLine, ...] = ()
+
+    def plus(self, more: Imported) -> Imported:
+        """With the lines that came after these."""
+        written = Counter(self.written)
+        written.update(more.written)
+        return Imported(
+            self.lines + more.lines,
+            dict(sorted(written.items())),
+            self.repeated + more.repeated,
+            self.failed + more.failed,
+            (self.errors + more.errors)[:WRONG_LINES_TOLD],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A value that was written, and lost to a concurrent one."""
+
+    value: JsonValue
+    #: The replica that wrote it: its name, or its incarnation where no name is known.
+    replica: str
+    #: When it was written, by that replica's clock.
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """Values of an object that lost, as the replica that answers saw it happen."""
+
+    name: ObjectName
+    #: When that was, by this replica's clock.
+    at_ms: int
+    #: The value that they lost to.
+    kept: JsonValue
+    lost: tuple[Lost, ...]

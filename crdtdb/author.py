@@ -6,8 +6,8 @@ delta. An operation that changes nothing mints nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeAlias
 
 from crdtdb import address, hlc
 from crdtdb.causal import NOTHING, Dot, VersionVector
@@ -30,16 +30,22 @@ from crdtdb.record import Live, Record, after, visible
 from crdtdb.transaction import Erase, Result, Transaction, Update
 from crdtdb.types import CATALOGUE
 
-__all__ = ["Author"]
+__all__ = ["Author", "Replicas"]
+
+#: Gives the names of the members, and of this replica, by incarnation.
+Replicas: TypeAlias = Callable[[], Mapping[int, str]]
 
 
 class Author:
     """Writes under one incarnation; `time` is its hybrid logical clock."""
 
-    def __init__(self, incarnation: int, time: int, clock: Callable[[], int]) -> None:
+    def __init__(
+        self, incarnation: int, time: int, clock: Callable[[], int], replicas: Replicas
+    ) -> None:
         self.time = time
         self._incarnation = incarnation
         self._clock = clock
+        self._replicas = replicas
 
     def carry_out(self, draft: Draft, transaction: Transaction) -> tuple[Result, ...]:
         """Carry out all updates. Raises a Problem at the first that cannot be."""
@@ -87,7 +93,7 @@ class Author:
         prefix = name.prefix
         if isinstance(kind, OperationType):
             return self._update_log(draft, prefix, kind, operation)
-        view = _View(draft, prefix, seen)
+        view = _View(draft, prefix, seen, self._replicas)
         stamp = self._next(draft)
         changes = (
             kind.delete(view, stamp)
@@ -142,17 +148,24 @@ class Author:
             else after(standing, dot, change.replaces, change.payload)
         )
         now = visible(draft.join(at, delta, after_it).live, draft.head(prefix).cut)
-        return bool(_shown(kind, before) != _shown(kind, now))
+        return bool(kind.shows(before) != kind.shows(now))
 
     def _cut_object(
         self, draft: Draft, prefix: bytes, kind: StateType, covers: VersionVector, dot: Dot
     ) -> bool:
         own = prefix + address.OWN
-        size, before = draft.head(prefix).size, draft.live(own, prefix)
+        head, before = draft.head(prefix), draft.live(own, prefix)
         self._cut(draft, prefix, covers, dot)
-        if draft.head(prefix).size != size:
+        now = draft.head(prefix)
+        if now.size != head.size:
             return True
-        return bool(_shown(kind, before) != _shown(kind, draft.live(own, prefix)))
+        if kind.collection:
+            # As many as before may be others: a cut takes out marks, too.
+            return now.digest != head.digest and any(
+                kind.alive(visible(live, head.cut)) != kind.alive(visible(live, now.cut))
+                for _, live in draft.members(prefix)
+            )
+        return bool(kind.shows(before) != kind.shows(draft.live(own, prefix)))
 
     def _update_log(
         self, draft: Draft, prefix: bytes, kind: OperationType, operation: Operation
@@ -201,7 +214,7 @@ class Author:
             kind = type_of(object_prefix)
             if isinstance(kind, StateType) and kind.totals:
                 stamp = self._next(draft)
-                view = _View(draft, object_prefix, None)
+                view = _View(draft, object_prefix, None, self._replicas)
                 self._apply(draft, object_prefix, kind, kind.delete(view, stamp), None, stamp)
             else:
                 to_cut = True
@@ -215,21 +228,31 @@ class Author:
 class _View:
     """What a type sees of an object while one operation is carried out."""
 
-    __slots__ = ("_draft", "_prefix", "_seen")
+    __slots__ = ("_draft", "_prefix", "_replicas", "_seen")
 
-    def __init__(self, draft: Draft, prefix: bytes, seen: VersionVector | None) -> None:
+    def __init__(
+        self, draft: Draft, prefix: bytes, seen: VersionVector | None, replicas: Replicas
+    ) -> None:
         self._draft = draft
         self._prefix = prefix
         self._seen = seen
+        self._replicas = replicas
 
     def live(self, tail: bytes) -> Live:
         return self._draft.live(self._prefix + tail, self._prefix)
+
+    def size(self) -> int:
+        return self._draft.head(self._prefix).size
+
+    def members(self) -> Iterator[tuple[bytes, Live]]:
+        cut = self._draft.head(self._prefix).cut
+        for tail, live in self._draft.members(self._prefix):
+            if standing := visible(live, cut):
+                yield tail, standing
 
     def observed(self, live: Live) -> list[Dot]:
         seen = self._seen
         return list(live) if seen is None else [dot for dot in live if seen.covers(dot)]
 
-
-def _shown(kind: StateType, live: Live) -> Any:
-    """Something that differs exactly when what users see of a record differs."""
-    return kind.shows(live) if isinstance(kind, ScalarType) else kind.alive(live)
+    def replicas(self) -> Mapping[int, str]:
+        return self._replicas()

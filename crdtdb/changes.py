@@ -4,7 +4,7 @@ One event per changed record, with its latest state only: a counter incremented 
 one event. A cursor is valid at any replica: it names a place in one store's sequence, and the VV
 that everything before that place adds up to. At the same store reading goes on from the place; at
 another it starts over and skips what that VV covers. So every change is shown at least once, and
-never is one left out.
+never is one left out: a reader for whom a delete was reclaimed before it was shown is told so.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from crdtdb.address import ObjectName
 from crdtdb.causal import NOTHING, VersionVector
 from crdtdb.cuts import is_object_prefix
 from crdtdb.datatype import StateType
-from crdtdb.errors import BadToken, Field
+from crdtdb.errors import BadToken, CursorExpired, Field
 from crdtdb.head import FRESH
 from crdtdb.jsonvalue import JsonValue
 from crdtdb.limits import LIMITS
 from crdtdb.opaque import from_opaque, to_opaque
+from crdtdb.reclaimed import Reclaimed, read_reclaimed
 from crdtdb.record import Record, visible
 from crdtdb.rows import read_head, read_row, scan_heads
 from crdtdb.state import STATE_KEY, State, read_state
@@ -140,9 +141,18 @@ def changes_head(snapshot: Snapshot) -> ChangeCursor:
 
 
 def read_changes(snapshot: Snapshot, cursor: ChangeCursor, scope: Scope, limit: int) -> ChangePage:
-    """The next changes after a cursor. O(places looked at), which is bounded."""
+    """The next changes after a cursor. O(places looked at), which is bounded.
+
+    Raises CursorExpired when a delete that comes after the cursor is not there any more.
+    """
     state = _state(snapshot)
     sequence = cursor.sequence if cursor.store_id == state.store_id else 0
+    if _has_missed(cursor, sequence, read_reclaimed(snapshot)):
+        raise CursorExpired(
+            "deletes that come after this cursor have been reclaimed here; read all data, then "
+            "follow changes from the cursor `now` of before",
+            Field("since", "too old"),
+        )
     scan = snapshot.scan(Table.SEQUENCE, (sequence + 1).to_bytes(8, "big"))
     shown: dict[tuple[ObjectName, bytes | None], Change] = {}
     places = list(islice(scan, _PAGE_ENTRIES))
@@ -165,6 +175,17 @@ def read_changes(snapshot: Snapshot, cursor: ChangeCursor, scope: Scope, limit: 
     return ChangePage(list(shown.values()), here, False)
 
 
+def _has_missed(cursor: ChangeCursor, sequence: int, reclaimed: Reclaimed) -> bool:
+    """May something that this reader was shown have been deleted without a trace since?
+
+    Not if nothing was shown yet, if it has passed the last place of a delete that is gone, or if
+    what it was shown covers every such delete.
+    """
+    begins = cursor.sequence == 0 and not len(cursor.base)
+    passed = sequence >= reclaimed.place
+    return not (begins or passed or cursor.base.includes(reclaimed.vector))
+
+
 def _state(snapshot: Snapshot) -> State:
     row = snapshot.get(Table.META, STATE_KEY)
     return State(0, 0, NOTHING, 0, 0, False, b"") if row is None else read_state(row)
@@ -180,7 +201,7 @@ def _changes_at(
     prefix, tail = address.split_object(at)
     name = address.name_of(prefix)
     kind = CATALOGUE.get(name.type)
-    if name.bucket.startswith("_") or kind is None or tail == address.BASE:
+    if name.bucket.startswith("_") or kind is None:
         return
     head = read_head(snapshot, prefix) or FRESH
     if tail.startswith(address.MEMBER):

@@ -82,6 +82,10 @@ class WideCuts:
         raised = self._cuts.get(prefix, NOTHING).join(vector)
         return WideCuts({**self._cuts, prefix: raised}.items())
 
+    def without(self, prefix: bytes) -> WideCuts:
+        """The same without the cut at one prefix."""
+        return WideCuts(entry for entry in self._cuts.items() if entry[0] != prefix)
+
     def applying(self, prefix: bytes) -> VersionVector | None:
         """What is cut of an object. O(distinct lengths of cut prefixes)."""
         vector: VersionVector | None = None
@@ -94,6 +98,10 @@ class WideCuts:
     def raised_over(self, old: WideCuts) -> Iterator[tuple[bytes, VersionVector]]:
         """The (prefix, vector) pairs that `old` does not have."""
         return (entry for entry in self._cuts.items() if old._cuts.get(entry[0]) != entry[1])
+
+    def gone_since(self, old: WideCuts) -> Iterator[bytes]:
+        """The prefixes that only `old` has a cut at."""
+        return iter(old._cuts.keys() - self._cuts.keys())
 
 
 NO_WIDE_CUTS: Final = WideCuts()

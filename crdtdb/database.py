@@ -13,42 +13,58 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from os import PathLike
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 from crdtdb import address
 from crdtdb.address import ObjectName
-from crdtdb.answers import LEFT_OUT, Event, Given, Plain, Read, Written
-from crdtdb.causal import VersionVector
+from crdtdb.answers import (
+    LEFT_OUT,
+    Conflict,
+    Event,
+    Given,
+    Imported,
+    Lost,
+    Plain,
+    Read,
+    Written,
+)
+from crdtdb.causal import VersionVector, format_incarnation
 from crdtdb.changes import Scope
-from crdtdb.cursor import write_cursor
+from crdtdb.conflicts import Noted
+from crdtdb.cursor import read_cursor, write_cursor
 from crdtdb.engine import Engine, Entropy, WallClock
-from crdtdb.errors import BadRequest, BadToken, Field, joined
+from crdtdb.errors import BadToken, Problem, StartError, joined
 from crdtdb.explain import explain
+from crdtdb.exporting import Export
 from crdtdb.following import Following
 from crdtdb.handles import Handles, Updates
 from crdtdb.head import Head
+from crdtdb.importing import Import, Portions
 from crdtdb.jsonvalue import JsonValue
 from crdtdb.limits import LIMITS
 from crdtdb.names import readable_name
-from crdtdb.operations import read_operation, type_named
+from crdtdb.operations import check_name, read_operation, too_many, type_named
 from crdtdb.query import WHOLE, Query, check_key_start, encode_bound, only_member
 from crdtdb.reading import Digest, PageQuery, Reading
 from crdtdb.replication.members import read_members
 from crdtdb.store.base import Store, Table
 from crdtdb.store.memory import MemoryStore
 from crdtdb.token import TokenKind, read_token, write_token
-from crdtdb.transaction import Committed, Erase, Result, Transaction, Update
+from crdtdb.transaction import Erase, Outcome, Result, Transaction, Update
 
-__all__ = ["Collected", "Database", "check_name", "summary", "too_many"]
+__all__ = ["Collected", "Database", "summary"]
 
 _NAME_ROW = b"replica"
+
+#: Hands transactions to whoever carries them out, and gives a way to wait for what became of them.
+Submit: TypeAlias = Callable[[Sequence[Transaction]], Callable[[], tuple[Outcome, ...] | None]]
 
 
 def _wall_clock_ms() -> int:
@@ -80,8 +96,11 @@ class Database(Handles):
         self.engine = Engine(store, clock, entropy)
         self._store = store
         self._writing = Lock()
+        self._submit: Submit | None = None
+        self._stop: Callable[[], None] | None = None
         self._following = Following(self.engine, cluster)
         self.replica = self._named(replica, entropy)
+        self.engine.replicas = self._members
 
     @classmethod
     def open(
@@ -96,9 +115,9 @@ class Database(Handles):
 
         Raises DirectoryInUse, NewerFormat or DamagedStore, with the files as they were.
         """
-        from crdtdb.store.lmdb import LmdbStore
+        from crdtdb.store.logged import LoggedStore
 
-        store = LmdbStore.open(Path(path))
+        store = LoggedStore.open(Path(path))
         try:
             return cls(store, replica=replica, region=region, cluster=cluster)
         except BaseException:
@@ -111,7 +130,9 @@ class Database(Handles):
         return cls(MemoryStore(), replica=replica, cluster=cluster)
 
     def close(self) -> None:
-        """Release the directory, and end the iterators over changes. Idempotent."""
+        """End what serves it, end the iterators over changes, release the directory. Idempotent."""
+        if self._stop is not None:
+            self._stop()
         self._following.close()
         self._store.close()
 
@@ -225,9 +246,54 @@ class Database(Handles):
 
     def explanation(self, reading: Reading, name: ObjectName, query: PageQuery) -> dict[str, Any]:
         """Explain a part of an object, whose name has been checked, as of a reading."""
+        return explain(reading, name, self._replicas(reading), query)
+
+    def _replicas(self, reading: Reading) -> dict[int, str]:
+        """The names of replicas by incarnation, as far as they are known."""
         names = {member.incarnation: member.name for member in read_members(reading).values()}
         names[self.engine.state.incarnation] = self.replica
-        return explain(reading, name, names, query)
+        return names
+
+    def _members(self) -> Mapping[int, str]:
+        with self.reading() as reading:
+            return self._replicas(reading)
+
+    def conflicts(
+        self, bucket: str | None = None, type_name: str | None = None, key: str | None = None
+    ) -> Iterator[Conflict]:
+        """Values that lost to a concurrent one, as this replica saw it happen: the latest first.
+
+        Each value is told once, when it began to lose; the journal is bounded, and forgets the
+        oldest. To get a value back, write it again.
+
+            >>> db = Database.in_memory()
+            >>> _ = db.register("shop", "title").set("Sale")
+            >>> for conflict in db.conflicts("shop"):
+            ...     title = conflict.lost[0].value
+            ...     _ = db.register("shop", conflict.name.key).set(title)
+        """
+        scope = Scope(bucket, type_name, key)
+        after, more = None, True
+        while more:
+            with self.reading() as reading:
+                page, after = self.conflict_page(reading, scope, after, LIMITS.page_items)
+            yield from page
+            more = after is not None
+
+    def conflict_page(
+        self, reading: Reading, scope: Scope, after: str | None, limit: int
+    ) -> tuple[list[Conflict], str | None]:
+        """Some conflicts, the latest first, and the cursor after them if there are more.
+
+        A cursor is of this replica only, for the journal is. Raises BadRequest for another.
+        """
+        _check_scope(scope)
+        journal = f"conflicts {self.engine.state.store_id} {'/'.join(name or '' for name in scope)}"
+        position = None if after is None else read_cursor(journal, after)
+        page = reading.losses(scope.admits, position, limit)
+        names = self._replicas(reading)
+        following = None if page.position is None else write_cursor(journal, page.position)
+        return [_told(noted, names) for noted in page.items], following
 
     # -- what there is --------------------------------------------------------------------------
 
@@ -291,12 +357,62 @@ class Database(Handles):
             Scope(bucket, type_name, key), since, include_value=include_value, follow=follow
         )
 
+    def now(self) -> str:
+        """The cursor of the present: what changes from here on comes after it.
+
+        Unlike `since="now"` it stays the same moment, however often following is interrupted.
+        """
+        return self._following.present()
+
+    def export(self, bucket: str | None = None, prefix: str = "") -> Iterator[bytes]:
+        """Objects as lines of JSON, `{"bucket","type","key","value"}`, as much as there is.
+
+        All, or those of a bucket, or those whose keys begin with `prefix`. What exists all the
+        while is in it, each member once; an object's line shows one state of it.
+
+            >>> db = Database.in_memory()
+            >>> _ = db.set("shop", "cart:42").add("apple", "pear")
+            >>> list(db.export("shop"))
+            [b'{"bucket":"shop","type":"set","key":"cart:42","value":["apple","pear"]}\\n']
+        """
+        export = Export(bucket, prefix)
+        more = True
+        while more:
+            with self.reading() as reading:
+                lines = export.part(reading)
+            for line in lines:
+                yield line + b"\n"
+            more = export.next is not None
+
     # -- writing --------------------------------------------------------------------------------
 
-    def commit(self, transactions: Sequence[Transaction]) -> Committed:
-        """Carry out transactions, in one durable commit."""
+    def commit(self, transactions: Sequence[Transaction]) -> tuple[Outcome, ...]:
+        """Carry out transactions, in one durable commit; says what became of each."""
+        while True:
+            with self._writing:
+                if self._submit is None:
+                    return self.engine.commit(transactions).outcomes
+                result = self._submit(transactions)
+            outcomes = result()
+            if outcomes is not None:
+                return outcomes
+
+    def hand_over(self, submit: Submit, stop: Callable[[], None]) -> None:
+        """Let a server, of which this database is now a part, carry out the commits.
+
+        `submit` hands it transactions, and what that returns waits for what became of them: None if
+        the server did not take them and has ended. `close` calls `stop` first. Raises StartError if
+        another server has it.
+        """
         with self._writing:
-            return self.engine.commit(transactions)
+            if self._submit is not None:
+                raise StartError("this database is being served already")
+            self._submit, self._stop = submit, stop
+
+    def take_back(self) -> None:
+        """Carry out the commits here again."""
+        with self._writing:
+            self._submit = self._stop = None
 
     def update(self, name: ObjectName, operations: list[Plain]) -> Written:
         """Carry out operations on one object, all or none."""
@@ -337,6 +453,48 @@ class Database(Handles):
         if collected.updates:
             collected.results = [summary([result]) for result in self._carry_out(collected.updates)]
 
+    def import_(
+        self,
+        lines: Iterable[bytes | str],
+        *,
+        key: str | None = None,
+        progress: Callable[[Imported], object] | None = None,
+    ) -> Imported:
+        """Write the values of lines of JSON, as `export` gives them, as new operations.
+
+        They add to what is there: counters count on, sets grow, registers are set anew. A thousand
+        lines are a commit, after which `progress` is told how far it is. A wrong line is reported
+        by its number and the others go on. Under a `key` (random text) each line is written once:
+        an import that was stopped can be run again from the start, at this replica, for 24 hours.
+
+            >>> with Database.in_memory() as here, Database.in_memory() as there:
+            ...     _ = here.counter("shop", "views").increment(5)
+            ...     there.import_(here.export()).written, there.counter("shop", "views").get().value
+            ({'counter': 1}, 5)
+
+        Raises, with how far it came, when this replica cannot write.
+        """
+        under_way = Import(key)
+        portions = Portions()
+
+        def commit() -> None:
+            portion = under_way.read(portions.take())
+            outcomes: tuple[Outcome, ...] = ()
+            try:
+                if portion.transactions:
+                    outcomes = self.commit(portion.transactions)
+            except Problem as error:
+                raise under_way.stopped(error) from error
+            under_way.settle(portion, outcomes)
+            if progress is not None:
+                progress(under_way.done)
+
+        for line in lines:
+            if portions.add(line):
+                commit()
+        commit()
+        return under_way.done
+
     def erase(self, prefix: bytes) -> Result:
         """Remove every object below an address prefix (`crdtdb.address.bucket_prefix`, …)."""
         return self._carry_out([Erase(prefix)])[0]
@@ -344,7 +502,7 @@ class Database(Handles):
     def _carry_out(self, updates: Sequence[Update | Erase]) -> tuple[Result, ...]:
         if len(updates) > LIMITS.transaction_operations:
             raise too_many(len(updates))
-        (outcome,) = self.commit([Transaction(tuple(updates))]).outcomes
+        (outcome,) = self.commit([Transaction(tuple(updates))])
         if outcome.error is not None:
             raise outcome.error
         return outcome.results
@@ -373,17 +531,23 @@ def summary(results: Sequence[Result]) -> Written:
     return Written(any(result.changed for result in results), last.value, last.size)
 
 
-def too_many(count: int) -> BadRequest:
-    """The problem of a transaction with too many operations."""
-    limit = LIMITS.transaction_operations
-    return BadRequest(
-        f"{count} operations in one transaction; give 1 to {limit}",
-        Field("updates", "wrong number of operations", limit),
-    )
+def _check_scope(scope: Scope) -> None:
+    """Refuse names that no object has. Raises BadRequest or UnknownType."""
+    if scope.bucket is not None:
+        address.check_bucket(scope.bucket)
+    if scope.type is not None:
+        type_named(scope.type)
+    if scope.key is not None:
+        address.check_key(scope.key)
 
 
-def check_name(name: ObjectName) -> None:
-    """Refuse what a user may not address. Raises BadRequest or UnknownType."""
-    address.check_bucket(name.bucket)
-    type_named(name.type)
-    address.check_key(name.key)
+def _told(noted: Noted, names: Mapping[int, str]) -> Conflict:
+    """A conflict as users read of it."""
+    name = address.name_of(address.split_object(noted.loss.at)[0])
+    describe = type_named(name.type).describe
+    lost: list[Lost] = []
+    for (incarnation, _), payload in noted.loss.lost:
+        written = describe(payload)
+        replica = names.get(incarnation) or format_incarnation(incarnation)
+        lost.append(Lost(written["value"], replica, written["at_ms"]))
+    return Conflict(name, noted.at_ms, describe(noted.loss.kept[1])["value"], tuple(lost))

@@ -39,6 +39,7 @@ __all__ = [
     "ReadContext",
     "Restored",
     "ScalarType",
+    "ScoredType",
     "Stamp",
     "StateType",
     "View",
@@ -115,8 +116,18 @@ class View(Protocol):
     def live(self, tail: bytes) -> Live:
         """The visible live dots of one record of the object. One store get."""
 
+    def size(self) -> int:
+        """The number of members that users see. One store get."""
+
+    def members(self) -> Iterator[tuple[bytes, Live]]:
+        """Tail and visible live dots of each member with any. O(records of the object): bound it
+        by `size` first."""
+
     def observed(self, live: Live) -> Collection[Dot]:
         """Those dots that the operation may remove: all, or what its read context shows."""
+
+    def replicas(self) -> Mapping[int, str]:
+        """The names of the members, and of this replica, by incarnation. O(members)."""
 
 
 class DataType:
@@ -130,6 +141,8 @@ class DataType:
     collection: ClassVar[bool] = False
     #: Can less than everything be removed, so that reads hand out a read context?
     removable: ClassVar[bool] = True
+    #: Is there an operation `delete`?
+    deletable: ClassVar[bool] = True
     #: The msgspec type of a payload.
     payload: ClassVar[Any]
 
@@ -142,10 +155,11 @@ class DataType:
 
         What a peer sends is checked so before it is merged.
         """
-        msgspec.convert(payload, type=self.payload, strict=True)
+        # Bytes are bytes: text that could be read as base64 is not what any replica writes.
+        msgspec.convert(payload, type=self.payload, strict=True, builtin_types=(bytes,))
 
     def portions(self, value: JsonValue) -> Iterator[JsonValue]:
-        """What users read, as `restore` takes it: whole, unless that could be too much."""
+        """What an export holds, as `restore` takes it: whole, unless that could be too much."""
         yield value
 
     @abstractmethod
@@ -166,6 +180,10 @@ class StateType(DataType):
     #: Do payloads hold running totals? A cut cannot remove exactly what it saw of those, so cuts
     #: do not apply to such objects: what removes them is `delete`.
     totals: ClassVar[bool] = False
+    #: Is one of several concurrent values read, and the others are lost to users? The journal of
+    #: conflicts then keeps them: exactly one live dot is `decisive`, `describe` tells of each
+    #: payload its `value` and `at_ms`, when it was written, and an operation replaces all it finds.
+    has_losers: ClassVar[bool] = False
 
     @abstractmethod
     def mutate(self, operation: Operation, view: View, stamp: Stamp) -> Iterator[Change | Cut]:
@@ -179,6 +197,10 @@ class StateType(DataType):
         """Do these live dots show something to users?"""
         return bool(live)
 
+    def shows(self, live: Live) -> Any:
+        """Something that differs exactly when what users read differs."""
+        return self.alive(live)
+
     def decisive(self, live: Live) -> Collection[Dot]:
         """The live dots that make what users read; the others are in force, but lose."""
         return live.keys()
@@ -191,8 +213,18 @@ class ScalarType(StateType):
         return tail == address.OWN
 
     def shows(self, live: Live) -> Any:
-        """Something that differs exactly when what users read differs."""
         return self.alive(live), self.value(live)
+
+    def check_together(self, live: Live) -> None:  # noqa: B027 - most types have no such rule
+        """Raises ValueError for what no honest replicas' operations, all together, can lead to."""
+
+    def overview(self, live: Live) -> dict[str, Any]:
+        """What all that is in force says together, for people who ask why it reads as it does."""
+        return {}
+
+    def exported(self, live: Live) -> JsonValue:
+        """What an export holds, and `restore` takes: what users read, if that is enough."""
+        return self.value(live)
 
     @abstractmethod
     def value(self, live: Live) -> JsonValue:
@@ -217,6 +249,20 @@ class CollectionType(StateType):
     def entry(self, tail: bytes, live: Live) -> JsonValue:
         """What a page shows of one member that is alive."""
         return address.member_value(tail)
+
+
+class ScoredType(CollectionType):
+    """A collection whose members have scores, by which it can be read in order, too."""
+
+    @abstractmethod
+    def score(self, live: Live) -> int | float:
+        """The score of a member that is alive."""
+
+    def shows(self, live: Live) -> Any:
+        return self.score(live) if self.alive(live) else None
+
+    def entry(self, tail: bytes, live: Live) -> JsonValue:
+        return {"member": address.member_value(tail), "score": self.score(live)}
 
 
 class OperationType(DataType):

@@ -15,6 +15,7 @@ import msgspec
 
 from crdtdb import address, codec
 from crdtdb.causal import NOTHING, VersionVector
+from crdtdb.conflicts import Loss, loss_between
 from crdtdb.cuts import WideCuts, covered, is_object_prefix
 from crdtdb.datatype import OperationType, StateType
 from crdtdb.errors import PeerError
@@ -45,6 +46,10 @@ class Draft:
         self.wide = wide
         #: Address → changed record, in the order of the changes; None: dropped.
         self._records: dict[bytes, Record | None] = {}
+        #: Of these, the ones that stay in their place of the sequence: to others nothing is new.
+        self._in_place: set[bytes] = set()
+        #: Objects of which nothing is left, not even a head.
+        self._vacated: set[bytes] = set()
         self._heads: dict[bytes, Head] = {}
         #: Object prefix → materialised value; None: none left.
         self._folded: dict[bytes, Any] = {}
@@ -52,6 +57,8 @@ class Draft:
         self._latest: dict[bytes, bytes] = {}
         #: Object prefix → what the base that this draft adopted stands for.
         self._adopted: dict[bytes, VersionVector] = {}
+        #: Address → object prefix, of records that came to hold a value that loses.
+        self._contended: dict[bytes, bytes] = {}
         #: As found in the snapshot: address → (record, sequence number), prefix → head.
         self._found: dict[bytes, tuple[Record, int]] = {}
         self._found_heads: dict[bytes, Head | None] = {}
@@ -123,6 +130,11 @@ class Draft:
         """The visible live dots at an address."""
         return visible(self.record(at).live, self.head(prefix).cut)
 
+    def members(self, prefix: bytes) -> Iterator[tuple[bytes, Live]]:
+        """Tail and live dots, cut or not, of each member's record. O(records of the object)."""
+        for at, record in self._records_under(prefix + address.MEMBER):
+            yield at[len(prefix) :], record.live
+
     def has_changed(self, prefix: bytes) -> bool:
         """Has this draft, or one below it, changed the object?"""
         layer: Draft | None = self
@@ -176,13 +188,14 @@ class Draft:
             return old
         self._put(at, new)
         if is_cut:
-            self._install_cut(at, new)
+            self._install_cut(at, old, new)
         else:
             self._install(at, prefix, tail, old, new)
         return new
 
     def _put(self, at: bytes, record: Record | None) -> None:
         self._records.pop(at, None)
+        self._in_place.discard(at)
         self._records[at] = record
 
     def _install(
@@ -204,6 +217,8 @@ class Draft:
                 self._heads[prefix] = msgspec.structs.replace(head, context=context)
             return
         before, now = visible(old.live, head.cut), visible(new.live, head.cut)
+        if len(now) > 1 and kind is not None and kind.has_losers:
+            self._contended[at] = prefix
         was_alive, is_alive = _alive(kind, before), _alive(kind, now)
         digest = head.digest
         if was_alive:
@@ -237,15 +252,32 @@ class Draft:
             digest=codec.live_digest(prefix, {(0, 0): folded}) if alive else 0,
         )
 
-    def _install_cut(self, at: bytes, new: Record) -> None:
+    def _install_cut(self, at: bytes, old: Record, new: Record) -> None:
         prefix = address.cut_prefix(at)
-        vector = covered(new.live)
+        vector, before = covered(new.live), covered(old.live)
         if is_object_prefix(prefix):
             self._cut_object(prefix, vector, at)
-            return
-        self.wide = self.wide.with_cut(prefix, vector)
-        for object_prefix in self.heads_under(prefix):
-            self._cut_object(object_prefix, vector, at)
+        else:
+            self.wide = self.wide.with_cut(prefix, vector)
+            for object_prefix in self.heads_under(prefix):
+                self._cut_object(object_prefix, vector, at)
+        if not vector.includes(before):
+            self._sweep(prefix, before)
+
+    def _sweep(self, prefix: bytes, vector: VersionVector) -> None:
+        """Take out what a cut covered that is replaced by one that covers less. O(records).
+
+        Whoever made the later one had reclaimed the earlier. The records get new places, for a
+        pull under way may have passed them.
+        """
+        for at, record in list(self._records_under(prefix)):
+            live = visible(record.live, vector)
+            below, _ = address.split_object(at)
+            kind = type_of(below)
+            if len(live) < len(record.live) and kind is not None and not _has_totals(kind):
+                self._put(at, Record(live, record.context))
+                self._latest[below] = at
+                self._heads[below] = self.head(below)
 
     def _cut_object(self, prefix: bytes, vector: VersionVector, at: bytes) -> None:
         head = self.head(prefix)
@@ -275,6 +307,56 @@ class Draft:
                 size += 1
                 digest ^= codec.live_digest(at, live)
         self._heads[prefix] = msgspec.structs.replace(head, size=size, digest=digest)
+
+    # -- all that somebody holds --------------------------------------------------------------
+
+    def join_whole(self, incoming: list[tuple[bytes, Record]], seen: VersionVector) -> None:
+        """Join all records of a replica that has seen `seen`; what it lacks, it has removed.
+
+        Cuts that it lacks stay: they cover nothing that is left. Raises PeerError.
+        """
+        logs: dict[bytes, list[tuple[bytes, Record]]] = {}
+        for at, record in incoming:
+            if prefix := _log_of(at):
+                logs.setdefault(prefix, []).append((at, record))
+            else:
+                self.join(at, record, seen)
+        sent = {at for at, _ in incoming}
+        lacking = [
+            at for at, _ in self._snapshot.scan(Table.RECORDS, address.DATA) if at not in sent
+        ]
+        for at in lacking:
+            prefix = address.split_object(at)[0]
+            if _log_of(at):
+                logs.setdefault(prefix, [])
+            elif self.join(at, EMPTY, seen) == EMPTY:
+                self.drop(at)
+                self.vacate_if_bare(prefix)
+        for prefix, records in logs.items():
+            self._replace_log(prefix, records, seen)
+
+    def _replace_log(
+        self, prefix: bytes, incoming: list[tuple[bytes, Record]], seen: VersionVector
+    ) -> None:
+        """Take over an op-based object, with one's own operations that `seen` lacks on top."""
+        kind = type_of(prefix)
+        assert isinstance(kind, OperationType)
+        if not seen.includes(self.record(prefix + address.BASE).context):
+            raise _separate_histories()
+        own = sorted((self.found(at)[1], at) for at, _ in self._records_under(prefix))
+        later = [
+            (at, record) for _, at in own if not seen.includes((record := self.record(at)).context)
+        ]
+        for _, at in own:
+            self._put(at, None)
+        context = NOTHING
+        for at, record in (*incoming, *later):
+            self._put(at, record)
+            self._latest[prefix] = at
+            context = context.join(record.context)
+        head = msgspec.structs.replace(self.head(prefix), context=context)
+        self._refold(prefix, head, kind)
+        self.vacate_if_bare(prefix)
 
     # -- the op-based family ------------------------------------------------------------------
 
@@ -314,12 +396,8 @@ class Draft:
         standing = self.record(at)
         if self.seen.includes(incoming.context):
             return standing
-        if not incoming.context.includes(standing.context):
-            raise PeerError(
-                "separate-histories",
-                "both sides have reclaimed operations that the other never saw; start one of them "
-                "again with an empty directory",
-            )
+        if not incoming.context.includes(standing.context) and self.live(at, prefix):
+            raise _separate_histories()
         kind = type_of(prefix)
         self._put(at, incoming)
         self._latest[prefix] = at
@@ -355,7 +433,65 @@ class Draft:
             self._put(at, None)
         self._put(base_at, Record(live, context))
 
+    # -- reclaiming ---------------------------------------------------------------------------
+
+    def changes(self, at: bytes) -> bool:
+        """Does this draft change the record at an address?"""
+        return at in self._records
+
+    def found(self, at: bytes) -> tuple[Record, int]:
+        """The record at an address, as of this draft, and its place before it; 0: it had none."""
+        if at not in self._found:
+            self._found[at] = read_record(self._snapshot, at)
+        return self.record(at), self._found[at][1]
+
+    def drop(self, at: bytes) -> None:
+        """Let a record go that says nothing that this replica's VV does not say."""
+        self._put(at, None)
+
+    def rewrite(self, at: bytes, record: Record) -> None:
+        """Put a record that is the same to everybody else in the place of the one that is there."""
+        self._put(at, record)
+        self._in_place.add(at)
+
+    def uncover(self, prefix: bytes, swept: VersionVector, left: VersionVector | None) -> None:
+        """Take a cut out of a head: nothing it covers is there any more. `left`: the other cuts."""
+        head = self.head(prefix)
+        standing = {i: n for i, n in head.context.items() if n > swept.get(i)}
+        self._heads[prefix] = msgspec.structs.replace(
+            head, context=VersionVector(standing), cut=left
+        )
+
+    def vacate_if_bare(self, prefix: bytes) -> None:
+        """Let the head of an object go if neither a record of it nor a cut of its own is left."""
+        if self.head(prefix).exists or self.record(address.cut(prefix)).live:
+            return
+        stored = self._snapshot.scan(Table.RECORDS, prefix, address.after(prefix))
+        changed = self._records
+        if any(changed.get(at, EMPTY) is not None for at, _ in stored) or any(
+            record is not None and at.startswith(prefix) for at, record in changed.items()
+        ):
+            return
+        self._vacated.add(prefix)
+
     # -- writing ------------------------------------------------------------------------------
+
+    def losses(self) -> list[Loss]:
+        """Users' values that lose once this draft is written, and do not in the snapshot.
+
+        Only merged records can make values lose: a write made here replaces what is in force here.
+        """
+        losses: list[Loss] = []
+        for at, prefix in self._contended.items():
+            if prefix[1:2] == b"_":
+                continue
+            kind, head = type_of(prefix), self._found_heads[prefix]
+            assert isinstance(kind, StateType)
+            before = visible(self._found[at][0].live, head.cut if head else None)
+            loss = loss_between(kind, at, before, self.live(at, prefix))
+            if loss is not None:
+                losses.append(loss)
+        return losses
 
     def batch(self, sequence: int) -> tuple[Batch, list[tuple[bytes, bytes]], int]:
         """What to write: the store batch, the changed records as they travel, the last sequence.
@@ -371,6 +507,9 @@ class Draft:
             if at not in self._found:
                 self._found[at] = read_record(self._snapshot, at)
             old = self._found[at][1]
+            if record is not None and at in self._in_place:
+                records[at] = codec.pack_row(old, at, codec.encode_record(at, record))
+                continue
             if old:
                 entries[old.to_bytes(8, "big")] = None
             if record is None:
@@ -382,11 +521,16 @@ class Draft:
             records[at] = codec.pack_row(sequence, at, encoded)
             entries[sequence.to_bytes(8, "big")] = at
             travelling.append((at, encoded))
+        if any(at not in numbers for at in self._latest.values()):
+            sequence += 1  # the latest change of some object is that a record went
+        nobodys = sequence
         heads: dict[bytes, bytes | None] = {}
         for prefix, head in self._heads.items():
-            number = numbers.get(self._latest.get(prefix, b""), head.sequence)
+            latest = self._latest.get(prefix)
+            number = head.sequence if latest is None else numbers.get(latest, nobodys)
             self._heads[prefix] = numbered = msgspec.structs.replace(head, sequence=number)
             heads[prefix] = numbered.encode()
+        heads.update(dict.fromkeys(self._vacated))
         batch: Batch = {Table.RECORDS: records, Table.SEQUENCE: entries, Table.HEADS: heads}
         if self._folded:
             batch[Table.FOLDED] = {
@@ -394,6 +538,22 @@ class Draft:
                 for prefix, value in self._folded.items()
             }
         return batch, travelling, sequence
+
+
+def _log_of(at: bytes) -> bytes:
+    """The prefix of the op-based object that a record belongs to; empty if it does not."""
+    if address.is_cut(at):
+        return b""
+    prefix = address.split_object(at)[0]
+    return prefix if isinstance(type_of(prefix), OperationType) else b""
+
+
+def _separate_histories() -> PeerError:
+    return PeerError(
+        "separate-histories",
+        "both sides have reclaimed operations that the other never saw; start one of them again "
+        "with an empty directory",
+    )
 
 
 def _alive(kind: StateType | OperationType | None, live: Live) -> bool:

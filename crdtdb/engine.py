@@ -11,7 +11,6 @@ time; reads take snapshots of their own and need no care.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import islice
 from types import MappingProxyType
 from typing import Final
 
@@ -19,9 +18,10 @@ import msgspec
 
 from crdtdb import address, codec, hlc
 from crdtdb.address import ObjectName
-from crdtdb.admission import admit
-from crdtdb.author import Author
+from crdtdb.admission import admit, admit_together
+from crdtdb.author import Author, Replicas
 from crdtdb.causal import NOTHING, VersionVector
+from crdtdb.conflicts import journal_rows
 from crdtdb.cuts import WideCuts
 from crdtdb.draft import Draft
 from crdtdb.epochs import EPOCHS_KEY, Epochs
@@ -35,7 +35,9 @@ from crdtdb.errors import (
 )
 from crdtdb.idempotency import KeptAnswers
 from crdtdb.limits import LIMITS
-from crdtdb.rows import WIDE_CUT_ROWS, pack_cut_row, read_cut_row, read_record
+from crdtdb.reclaim import Walk, walk_on
+from crdtdb.reclaimed import RECLAIMED_KEY, Reclaimed
+from crdtdb.rows import WIDE_CUT_ROWS, pack_cut_row, read_cut_row
 from crdtdb.state import STATE_KEY, State
 from crdtdb.store.base import Batch, Store, Table
 from crdtdb.transaction import Committed, Expectation, Outcome, Push, Transaction, Update
@@ -69,11 +71,14 @@ class Engine:
         self._store = store
         self._clock = clock
         self._entropy = entropy
+        #: Asked for the names of replicas when an operation needs them.
+        self.replicas: Replicas = dict
         #: Called after every write, when it is durable.
         self.on_write: Callable[[], None] = _nothing
         with store.snapshot() as snapshot:
             row = snapshot.get(Table.META, STATE_KEY)
             epochs_row = snapshot.get(Table.META, EPOCHS_KEY)
+            reclaimed_row = snapshot.get(Table.META, RECLAIMED_KEY)
             wide_rows = list(snapshot.scan(Table.META, WIDE_CUT_ROWS, address.after(WIDE_CUT_ROWS)))
         try:
             self._wide = WideCuts(
@@ -81,6 +86,9 @@ class Engine:
             )
             self._state = self._first_state() if row is None else State.decode(row)
             self._epochs = Epochs() if epochs_row is None else Epochs.decode(epochs_row)
+            self._reclaimed = (
+                Reclaimed() if reclaimed_row is None else Reclaimed.decode(reclaimed_row)
+            )
         except codec.NewerVersion as error:
             raise NewerFormat(f"this data directory needs a newer crdtdb: {error}") from error
         except codec.FormatError as error:
@@ -114,6 +122,11 @@ class Engine:
         """In which epochs the places of the sequence were given out."""
         return self._epochs
 
+    @property
+    def reclaimed(self) -> Reclaimed:
+        """What this store has let go."""
+        return self._reclaimed
+
     def now_ms(self) -> int:
         """What this replica's wall clock shows."""
         return self._clock()
@@ -145,7 +158,7 @@ class Engine:
         before = self._state
         with self._store.snapshot() as snapshot:
             draft = Draft(snapshot, before.seen, self._wide)
-            author = Author(before.incarnation, before.time, self._clock)
+            author = Author(before.incarnation, before.time, self._clock, self.replicas)
             kept = KeptAnswers(snapshot, self._clock())
             outcomes = [
                 self._attempt(author, kept, draft, transaction) for transaction in transactions
@@ -201,12 +214,16 @@ class Engine:
         *,
         served: bool = False,
         rows: Mapping[bytes, bytes | None] = _NO_ROWS,
+        whole: VersionVector = NOTHING,
     ) -> bool:
         """Take in records from a replica that had seen `seen`, in one durable store transaction.
 
         Afterwards this replica has seen `seen` too, so the records must be everything it lacked:
         one contiguous push, or all pages up to a claim. `rows` are META rows of the caller's own
         that take effect with it. Returns whether the sender's time was refused.
+
+        `whole` is given if the records are all that the sender holds: what it has reclaimed.
+        Whatever it has seen and does not hold was removed, then, and is removed here. O(records).
 
         Raises PeerError with nothing changed when any record is not what an honest peer sends.
         """
@@ -219,10 +236,21 @@ class Engine:
         observed = hlc.observe(before.time, time, self._clock(), LIMITS.max_drift_ms)
         with self._store.snapshot() as snapshot:
             draft = Draft(snapshot, before.seen, self._wide)
-            for at, record in incoming:
-                draft.join(at, record, seen)
+            if len(whole):
+                draft.join_whole(incoming, seen)
+            else:
+                for at, record in incoming:
+                    draft.join(at, record, seen)
+            admit_together(draft, (at for at, _ in incoming))
             batch, _, sequence = draft.batch(before.sequence)
+            if losses := draft.losses():
+                batch[Table.CONFLICTS] = journal_rows(snapshot, losses, self._clock())
         batch[Table.META] = dict(rows)
+        reclaimed = self._reclaimed
+        if len(whole):
+            vector = reclaimed.vector.join(whole)
+            reclaimed = reclaimed._replace(vector=vector, place=sequence)
+            batch[Table.META][RECLAIMED_KEY] = reclaimed.encode()
         self._write(
             batch,
             seen=before.seen.join(seen),
@@ -231,37 +259,25 @@ class Engine:
             sequence=sequence,
             served=before.served or served,
         )
+        self._reclaimed = reclaimed
         return observed.refused
 
-    # -- folding --------------------------------------------------------------------------------
+    # -- reclaiming -----------------------------------------------------------------------------
 
-    def fold(self, stable: VersionVector, start: int, entries: int) -> int:
-        """Fold operations that `stable` covers into their objects' bases.
+    def reclaim(self, walk: Walk, entries: int) -> None:
+        """Carry on a walk that lets go what is stable and not needed any more.
 
-        Looks at `entries` places of the sequence after `start`; returns where to go on, 0 at the
-        end. What users see does not change.
+        Looks at `entries` rows, in one store transaction. What users see does not change. Raises
+        NoSpace or StorageFailed with nothing changed; then the walk is over.
         """
-        number = start
-        by_object: dict[bytes, list[bytes]] = {}
         with self._store.snapshot() as snapshot:
-            scan = snapshot.scan(Table.SEQUENCE, (start + 1).to_bytes(8, "big"))
-            looked_at = list(islice(scan, entries))
-            for key, at in looked_at:
-                number = int.from_bytes(key, "big")
-                if address.is_cut(at):
-                    continue
-                prefix, tail = address.split_object(at)
-                if tail.startswith(address.OPERATION):
-                    record, _ = read_record(snapshot, at)
-                    if stable.includes(record.context):
-                        by_object.setdefault(prefix, []).append(at)
             draft = Draft(snapshot, self._state.seen, self._wide)
-            for prefix, operations in by_object.items():
-                draft.fold_stable(prefix, operations)
+            reclaimed = walk_on(walk, snapshot, draft, entries, self._reclaimed)
             batch, _, sequence = draft.batch(self._state.sequence)
-        if by_object:
-            self._write(batch, sequence=sequence)
-        return number if len(looked_at) == entries else 0
+        if any(batch.values()):
+            batch[Table.META] = {RECLAIMED_KEY: reclaimed.encode()}
+            self._write(batch, wide=draft.wide, sequence=sequence)
+        self._reclaimed = reclaimed
 
     # -- the one write --------------------------------------------------------------------------
 
@@ -292,6 +308,8 @@ class Engine:
         if wide is not None and wide is not self._wide:
             for prefix, vector in wide.raised_over(self._wide):
                 meta[WIDE_CUT_ROWS + prefix] = pack_cut_row(vector)
+            for prefix in wide.gone_since(self._wide):
+                meta[WIDE_CUT_ROWS + prefix] = None
         epochs = self._epochs
         gives_places = state.sequence > old.sequence
         if gives_places and not self._has_begun_epoch:

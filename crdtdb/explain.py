@@ -12,7 +12,7 @@ from typing import Any, Final
 from crdtdb import address
 from crdtdb.address import ObjectName
 from crdtdb.causal import VersionVector, format_dot, format_incarnation
-from crdtdb.datatype import OperationType, StateType
+from crdtdb.datatype import OperationType, ScalarType, StateType
 from crdtdb.operations import type_named
 from crdtdb.reading import PageQuery, Reading
 from crdtdb.record import Record, visible
@@ -67,6 +67,8 @@ def _record(
     if tail.startswith(address.MEMBER):
         document["member"] = address.member_value(tail)
     document["context"] = _vector(record.context)
+    if isinstance(kind, ScalarType):
+        document |= kind.overview(live)
     document["entries"] = [
         {"dot": format_dot(dot), "state": _state(dot in live, dot in decisive)}
         | (

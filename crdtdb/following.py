@@ -8,18 +8,81 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from threading import Condition
-from typing import Final
+from typing import Final, NamedTuple
 
+from crdtdb import jsonvalue
 from crdtdb.answers import LEFT_OUT, Event, Given
 from crdtdb.changes import BEGINNING, Change, ChangeCursor, Scope, changes_head, read_changes
 from crdtdb.engine import Engine
 from crdtdb.operations import type_named
 from crdtdb.reading import Reading
+from crdtdb.store.base import Snapshot
 
-__all__ = ["Following"]
+__all__ = ["EventPage", "Following", "read_events", "read_since"]
 
 #: Events of one page.
 _PAGE: Final = 250
+#: A page ends with the value that makes all of them longer than this, as JSON.
+_PAGE_BYTES: Final = 256 * 1024
+
+
+class EventPage(NamedTuple):
+    """Some events, where to go on, and whether that is (for now) the end."""
+
+    events: list[Event]
+    cursor: ChangeCursor
+    at_head: bool
+
+
+def read_since(snapshot: Snapshot, cluster: str, since: str | None) -> ChangeCursor:
+    """Where a reader begins: at the start (None), at `"now"`, behind a cursor. Raises BadToken."""
+    if since is None:
+        return BEGINNING
+    return changes_head(snapshot) if since == "now" else ChangeCursor.read(cluster, since)
+
+
+def read_events(
+    snapshot: Snapshot,
+    cluster: str,
+    cursor: ChangeCursor,
+    scope: Scope,
+    limit: int,
+    *,
+    include_value: bool,
+) -> EventPage:
+    """The next changes after a cursor, as readers see them, each with the cursor behind it.
+
+    About `limit` of them: fewer where values are long, more where one erase changed more objects.
+    O(places looked at).
+    """
+    page = read_changes(snapshot, cursor, scope, limit)
+    reading = Reading(snapshot) if include_value else None
+    changes = page.changes
+    events: list[Event] = []
+    behind = page.cursor._replace(base=cursor.base)
+    room = _PAGE_BYTES
+    for i, change in enumerate(changes):
+        # SUBTLE: an erase changes many objects at one place. Whoever has seen only some of them
+        # must go on before that place, or the others are left out.
+        is_last = i + 1 == len(changes) or changes[i + 1].sequence != change.sequence
+        here = behind._replace(sequence=change.sequence if is_last else change.sequence - 1)
+        event = _event(change, here.write(cluster), reading)
+        events.append(event)
+        # Only counters read as integers, and those may be longer than JSON writers take.
+        if event.value is not LEFT_OUT and not isinstance(event.value, int):
+            room -= len(jsonvalue.dump(event.value))
+            if room < 0 and is_last and i + 1 < len(changes):
+                return EventPage(events, here, False)
+    return EventPage(events, page.cursor, page.at_head)
+
+
+def _event(change: Change, cursor: str, reading: Reading | None) -> Event:
+    name = change.name
+    value: Given = LEFT_OUT
+    if reading is not None and not change.deleted and not type_named(name.type).collection:
+        value = reading.value(name, reading.head(name.prefix))
+    member = LEFT_OUT if change.tail is None else change.member
+    return Event(name, change.deleted, cursor, member, value)
 
 
 class Following:
@@ -43,41 +106,24 @@ class Following:
         """What changed after `since`, as `Database.changes` says it."""
         if scope.type is not None:
             type_named(scope.type)
-        cursor = self._cursor(since)
+        with self._engine.store.snapshot() as snapshot:
+            cursor = read_since(snapshot, self._cluster, since)
         while not self._closed:
-            events, cursor, at_head = self._page(cursor, scope, include_value)
-            yield from events
-            if at_head:
+            with self._engine.store.snapshot() as snapshot:
+                page = read_events(
+                    snapshot, self._cluster, cursor, scope, _PAGE, include_value=include_value
+                )
+            cursor = page.cursor
+            yield from page.events
+            if page.at_head:
                 if not follow:
                     return
                 self._wait(cursor)
 
-    def _cursor(self, since: str | None) -> ChangeCursor:
-        if since is None:
-            return BEGINNING
-        if since == "now":
-            with self._engine.store.snapshot() as snapshot:
-                return changes_head(snapshot)
-        return ChangeCursor.read(self._cluster, since)
-
-    def _page(
-        self, cursor: ChangeCursor, scope: Scope, include_value: bool
-    ) -> tuple[list[Event], ChangeCursor, bool]:
+    def present(self) -> str:
+        """The cursor behind everything there is now."""
         with self._engine.store.snapshot() as snapshot:
-            page = read_changes(snapshot, cursor, scope, _PAGE)
-            reading = Reading(snapshot) if include_value else None
-            behind = page.cursor._replace(base=cursor.base)
-            events = [self._event(change, behind, reading) for change in page.changes]
-        return events, page.cursor, page.at_head
-
-    def _event(self, change: Change, behind: ChangeCursor, reading: Reading | None) -> Event:
-        name = change.name
-        value: Given = LEFT_OUT
-        if reading is not None and not change.deleted and not type_named(name.type).collection:
-            value = reading.value(name, reading.head(name.prefix))
-        member = LEFT_OUT if change.tail is None else change.member
-        cursor = behind._replace(sequence=change.sequence).write(self._cluster)
-        return Event(name, change.deleted, cursor, member, value)
+            return changes_head(snapshot).write(self._cluster)
 
     def _wait(self, cursor: ChangeCursor) -> None:
         """Wait until there may be something behind the cursor."""

@@ -104,7 +104,7 @@ class CounterWrites(GrowingCounterWrites[R]):
 
 class RegisterWrites(Writes[R]):
     def set(self, value: JsonValue) -> R:
-        """Replace the value."""
+        """Replace the value; of a `max` or `min`, if it is further out."""
         return self._do("set", value=value)
 
 
@@ -140,6 +140,16 @@ class SetWrites(GrowingSetWrites[R]):
         return self._do("clear", seen=_given(seen))
 
 
+class SketchWrites(Writes[R]):
+    def add(self, *values: JsonValue) -> R:
+        """Take values in."""
+        return self._do("add", values=list(values))
+
+    def merge(self, sketch: str) -> R:
+        """Take in all that a sketch has, as an export gave it."""
+        return self._do("merge", sketch=sketch)
+
+
 class Updates(Generic[R]):
     """Where writes are addressed: a bucket, a key, and by the method's name the type."""
 
@@ -172,6 +182,18 @@ class Updates(Generic[R]):
 
     def gset(self, bucket: str, key: str) -> GrowingSetWrites[R]:
         return GrowingSetWrites(self._send, ObjectName(bucket, "gset", key))
+
+    def rwset(self, bucket: str, key: str) -> SetWrites[R]:
+        return SetWrites(self._send, ObjectName(bucket, "rwset", key))
+
+    def max(self, bucket: str, key: str) -> RegisterWrites[R]:
+        return RegisterWrites(self._send, ObjectName(bucket, "max", key))
+
+    def min(self, bucket: str, key: str) -> RegisterWrites[R]:
+        return RegisterWrites(self._send, ObjectName(bucket, "min", key))
+
+    def hll(self, bucket: str, key: str) -> SketchWrites[R]:
+        return SketchWrites(self._send, ObjectName(bucket, "hll", key))
 
 
 # -- reads ----------------------------------------------------------------------------------------
@@ -280,7 +302,15 @@ class GrowingSet(Members, GrowingSetWrites[Written]):
 
 
 class Set(Members, SetWrites[Written]):
-    """A handle on a `set`."""
+    """A handle on a `set` or `rwset`."""
+
+
+class Extreme(Value[JsonValue], RegisterWrites[Written]):
+    """A handle on a `max` or `min`."""
+
+
+class Sketch(Value[int], SketchWrites[Written]):
+    """A handle on an `hll`."""
 
 
 class Handles:
@@ -312,3 +342,15 @@ class Handles:
 
     def gset(self: Door, bucket: str, key: str) -> GrowingSet:
         return GrowingSet(self, ObjectName(bucket, "gset", key))
+
+    def rwset(self: Door, bucket: str, key: str) -> Set:
+        return Set(self, ObjectName(bucket, "rwset", key))
+
+    def max(self: Door, bucket: str, key: str) -> Extreme:
+        return Extreme(self, ObjectName(bucket, "max", key))
+
+    def min(self: Door, bucket: str, key: str) -> Extreme:
+        return Extreme(self, ObjectName(bucket, "min", key))
+
+    def hll(self: Door, bucket: str, key: str) -> Sketch:
+        return Sketch(self, ObjectName(bucket, "hll", key))

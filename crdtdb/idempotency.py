@@ -9,6 +9,7 @@ Two META rows per key: the answer under the key, and the key under the time it m
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from itertools import islice
 from typing import Final, NamedTuple
@@ -21,10 +22,13 @@ from crdtdb.errors import Field, IdempotencyMismatch, StorageFailed
 from crdtdb.store.base import Snapshot, Table
 from crdtdb.transaction import IdempotencyKey, Result
 
-__all__ = ["KEPT_MS", "KeptAnswers", "Replay"]
+__all__ = ["KEPT_MS", "KEY_CHARACTERS", "KEY_TEXT", "KeptAnswers", "Replay"]
 
 #: How long an answer is kept.
 KEPT_MS: Final = 24 * 3_600_000
+#: What callers may take for a key.
+KEY_CHARACTERS: Final = 128
+KEY_TEXT: Final = re.compile(rf"[!-~]{{1,{KEY_CHARACTERS}}}")
 _ANSWERS: Final = b"idempotency/answer/"
 _TIMES: Final = b"idempotency/time/"
 #: Expired keys forgotten for each new one.
@@ -94,7 +98,9 @@ class KeptAnswers:
             key.request,
             until_ms,
             seen.flat(),
-            [(one.changed, json.dumps(one.value), one.size) for one in results],
+            [(one.changed, json.dumps(one.value), one.size) for one in results]
+            if key.keeps_results
+            else [],
         )
         text = key.text.encode()
         self._rows[_ANSWERS + text] = codec.pack_whole(_VERSION, row)

@@ -43,10 +43,17 @@ class Limits:
     #: Members, keys or buckets of one page, at most and when nothing is said.
     page_items: int = 1_000
     page_items_default: int = 100
+    #: Members by score, kept in memory to tell ranks: those of all sorted sets together.
+    ranking_bytes: int = 256 * 1_048_576
     #: Session tokens and read contexts.
     token_bytes: int = 4_096
     #: Objects below one bucket, type or prefix that one delete may take.
     delete_objects: int = 100_000
+    #: The journal of conflicts: its rows, and their bytes. The oldest give way.
+    conflict_rows: int = 10_000
+    conflict_bytes: int = 16 * 1_048_576
+    #: For so long what was deleted can be read in the change feed, whoever has seen it.
+    feed_ms: int = 600_000
     #: How far ahead another replica's clock may be before its time is refused.
     max_drift_ms: int = 5_000
 

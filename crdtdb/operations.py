@@ -14,6 +14,8 @@ from typing import Any, Final
 
 import msgspec
 
+from crdtdb import address
+from crdtdb.address import ObjectName
 from crdtdb.datatype import Delete, Operation, OperationType, StateType
 from crdtdb.errors import (
     BadRequest,
@@ -24,15 +26,18 @@ from crdtdb.errors import (
     joined,
     shortened,
 )
+from crdtdb.limits import LIMITS
 from crdtdb.types import CATALOGUE
 
 __all__ = [
+    "check_name",
     "is_repeatable",
     "operation_names",
     "operation_schema",
     "operation_structs",
     "read_operation",
     "refusal",
+    "too_many",
     "type_named",
 ]
 
@@ -57,12 +62,14 @@ def type_named(name: str) -> StateType | OperationType:
 def operation_structs(type_name: str) -> Mapping[str, type[Operation]]:
     """The operations of a type by name, as the structs that say what each may hold."""
     kind = CATALOGUE[type_name]
-    structs: tuple[type[Operation], ...] = (*kind.operations, Delete)
+    structs: tuple[type[Operation], ...] = kind.operations
+    if kind.deletable:
+        structs = (*structs, Delete)
     return {str(struct.__struct_config__.tag): struct for struct in structs}
 
 
 def operation_names(type_name: str) -> list[str]:
-    """The operations a type knows, `delete` included."""
+    """The operations a type knows; most know `delete`."""
     return list(operation_structs(type_name))
 
 
@@ -129,4 +136,20 @@ def refusal(error: msgspec.ValidationError, field: str = "") -> BadRequest:
     return BadRequest(
         f"{at or 'the document'}: {what}",
         Field(at, what, int(bound["bound"]) if bound else None),
+    )
+
+
+def check_name(name: ObjectName) -> None:
+    """Refuse what a user may not address. Raises BadRequest or UnknownType."""
+    address.check_bucket(name.bucket)
+    type_named(name.type)
+    address.check_key(name.key)
+
+
+def too_many(count: int) -> BadRequest:
+    """The problem of a transaction with too many operations."""
+    limit = LIMITS.transaction_operations
+    return BadRequest(
+        f"{count} operations in one transaction; give 1 to {limit}",
+        Field("updates", "wrong number of operations", limit),
     )

@@ -6,20 +6,23 @@ covers every answer. A reading is short: one request, no waiting while it lives.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
+from itertools import islice
 from typing import NamedTuple
 
 from crdtdb import address, jsonvalue
 from crdtdb.address import ObjectName
 from crdtdb.causal import NOTHING, VersionVector
+from crdtdb.conflicts import NotedPage, read_journal
 from crdtdb.datatype import CollectionType, OperationType, ScalarType, StateType
 from crdtdb.errors import Field, InvalidOperation
 from crdtdb.head import FRESH, Head
 from crdtdb.jsonvalue import JsonValue
 from crdtdb.limits import LIMITS
 from crdtdb.operations import type_named
-from crdtdb.record import Record, visible
+from crdtdb.reclaimed import read_reclaimed
+from crdtdb.record import Live, Record, visible
 from crdtdb.rows import read_folded, read_head, read_record, scan_heads, scan_records
 from crdtdb.state import STATE_KEY, read_state
 from crdtdb.store.base import Snapshot, Table
@@ -69,8 +72,14 @@ class Reading:
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
         row = snapshot.get(Table.META, STATE_KEY)
+        self._state = row
         #: What this state covers.
         self.seen: VersionVector = NOTHING if row is None else _seen(row)
+
+    @property
+    def sequence(self) -> int:
+        """The last place of the sequence that has been given out."""
+        return 0 if self._state is None else read_state(self._state).sequence
 
     def head(self, prefix: bytes) -> Head:
         """The head of an object, by its prefix. One store get."""
@@ -79,15 +88,25 @@ class Reading:
     def value(self, name: ObjectName, head: Head) -> JsonValue:
         """The value of an object that reads as one value. At most one store get."""
         kind = type_named(name.type)
-        prefix = name.prefix
         if isinstance(kind, OperationType):
-            folded = read_folded(self._snapshot, prefix) if head.exists else None
+            folded = read_folded(self._snapshot, name.prefix) if head.exists else None
             return kind.value(kind.empty() if folded is None else folded)
         assert isinstance(kind, ScalarType)
+        return kind.value(self._own(name, head))
+
+    def exported(self, name: ObjectName, head: Head) -> JsonValue:
+        """What an export holds of an object that reads as one value. At most one store get."""
+        kind = type_named(name.type)
+        if isinstance(kind, ScalarType):
+            return kind.exported(self._own(name, head))
+        return self.value(name, head)
+
+    def _own(self, name: ObjectName, head: Head) -> Live:
+        """What is in force of an object that is one record."""
         if not head.exists:
-            return kind.value({})
-        record, _ = read_record(self._snapshot, prefix + address.OWN)
-        return kind.value(visible(record.live, head.cut))
+            return {}
+        record, _ = read_record(self._snapshot, name.prefix + address.OWN)
+        return visible(record.live, head.cut)
 
     def also(self, name: ObjectName) -> list[str]:
         """Other types under which the key exists. One store get per type."""
@@ -141,6 +160,26 @@ class Reading:
         for at, record in scan_records(self._snapshot, start, end, reverse=query.reverse):
             yield at[len(prefix) :], record
 
+    def changed_since(
+        self, prefix: bytes, place: int, most: int
+    ) -> list[tuple[bytes, Record]] | None:
+        """The records below `prefix` that changed after a place of the sequence, by kind and tail.
+
+        None when that cannot be told, for one of them may be gone, or not from `most` places.
+        """
+        if place < read_reclaimed(self._snapshot).place:
+            return None
+        start = (place + 1).to_bytes(8, "big")
+        places = list(islice(self._snapshot.scan(Table.SEQUENCE, start), most + 1))
+        if len(places) > most:
+            return None
+        object_bytes = len(prefix) - len(address.MEMBER)
+        return [
+            (at[object_bytes:], read_record(self._snapshot, at)[0])
+            for _, at in places
+            if at.startswith(prefix)
+        ]
+
     def keys(
         self, bucket: str, type_name: str, start: str, after: str | None, limit: int
     ) -> tuple[list[str], bool]:
@@ -179,6 +218,12 @@ class Reading:
                 found.append(bucket)
             start = address.after(prefix)
         return found, False
+
+    def losses(
+        self, admits: Callable[[ObjectName], bool], position: bytes | None, limit: int
+    ) -> NotedPage:
+        """What lost to a concurrent value in objects that are asked for, the latest first."""
+        return read_journal(self._snapshot, admits, position, limit)
 
     def digest(self) -> Digest:
         """Equal exactly when two replicas show the same data. O(objects)."""

@@ -42,6 +42,8 @@ class IdempotencyKey(NamedTuple):
 
     text: str
     request: int
+    #: Are the results to be kept, too? Else a repetition learns only that it is one.
+    keeps_results: bool = True
 
 
 class Expectation(NamedTuple):

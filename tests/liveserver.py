@@ -10,6 +10,7 @@ from queue import SimpleQueue
 from threading import Thread
 
 from crdtdb import Database
+from crdtdb.store.memory import MemoryStore
 from crdtdb_client import Client
 from crdtdb_server.config import Settings
 from crdtdb_server.serve import live
@@ -19,8 +20,8 @@ __all__ = ["live_server"]
 
 
 @contextmanager
-def live_server(replica: str = "eu-1") -> Iterator[str]:
-    """Serve an empty replica in memory; gives its URL."""
+def live_server(replica: str = "eu-1", store: MemoryStore | None = None) -> Iterator[str]:
+    """Serve a replica in memory, empty unless there is a store already; gives its URL."""
     started: SimpleQueue[tuple[str, asyncio.AbstractEventLoop, asyncio.Event]] = SimpleQueue()
 
     async def serve() -> None:
@@ -30,7 +31,7 @@ def live_server(replica: str = "eu-1") -> Iterator[str]:
             listen=f"127.0.0.1:{free_ports(1)[0]}",
             allow_fault_injection=True,
         )
-        with Database.in_memory(replica=replica) as database:
+        with Database(store or MemoryStore(), replica=replica) as database:
             async with live(database, settings) as running:
                 started.put((running.url, asyncio.get_running_loop(), stop))
                 await stop.wait()

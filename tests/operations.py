@@ -1,4 +1,5 @@
-"""Operations to try on each type: few, close to each other, so that concurrent ones meet.
+"""What to try on each type: few operations, close to each other, so that concurrent ones meet; and
+exported values to write again.
 
 One description serves both ways of choosing: by Hypothesis from a list of all (the laws, which
 shrink) and by a seeded `random.Random` (executions, which are fast). It is the only place in the
@@ -12,7 +13,18 @@ from itertools import product
 from random import Random
 from typing import Any, Final, TypeAlias
 
-__all__ = ["OPERATIONS", "Plain", "all_operations", "creation", "random_operation"]
+from crdtdb.limits import LIMITS
+
+__all__ = [
+    "EXPORTS",
+    "NO_EXPORTS",
+    "OPERATIONS",
+    "SKETCHED",
+    "Plain",
+    "all_operations",
+    "creation",
+    "random_operation",
+]
 
 #: An operation as users write it: `{"op": …}`.
 Plain: TypeAlias = dict[str, Any]
@@ -40,6 +52,19 @@ _REMOVE: Final[Sequence[tuple[str, _Arguments]]] = (
     ("remove", {"values": ([1.0, "a"], [True, None])}),
 )
 
+#: A value that is not among the others, and the sketch of it alone.
+SKETCHED: Final = "merged"
+_TAKE_IN: Final[Sequence[tuple[str, _Arguments]]] = (*_ADD, ("merge", {"sketch": ("AQykAQ==",)}))
+
+#: Sums of these are not what adding up doubles gives, in one order or the other.
+_SCORES: Final[Sequence[Any]] = (1, 0.1, 0.7, -3.0, 2**53)
+_MEMBERS: Final[Sequence[Any]] = ("a", 1, 1.0)
+_SCORE: Final[Sequence[tuple[str, _Arguments]]] = (
+    ("add", {"member": _MEMBERS, "score": _SCORES}),
+    ("increment", {"member": _MEMBERS, "by": _SCORES}),
+    ("increment", {"member": ("a",)}),
+)
+
 #: Type → its operations, each as often as it should be chosen. The first brings an object into
 #: being.
 OPERATIONS: Final[Mapping[str, Sequence[tuple[str, _Arguments]]]] = {
@@ -48,10 +73,53 @@ OPERATIONS: Final[Mapping[str, Sequence[tuple[str, _Arguments]]]] = {
     "flag": (*_SWITCH, *_SWITCH, ("delete", {})),
     "gcounter": (("increment", {"by": _STEPS}), ("increment", {}), ("delete", {})),
     "gset": (*_ADD, *_ADD, ("delete", {})),
+    "hll": (*_TAKE_IN, *_TAKE_IN, ("delete", {})),
+    "max": (*(("set", {"value": _VALUES}),) * 4, ("delete", {})),
+    "min": (*(("set", {"value": _VALUES}),) * 4, ("delete", {})),
     "mvregister": (*(("set", {"value": _VALUES}),) * 4, ("delete", {})),
     "opcounter": (*_COUNT, ("delete", {})),
     "register": (*(("set", {"value": _VALUES}),) * 4, ("delete", {})),
+    "rwset": (*_ADD, *_ADD, *_REMOVE, ("clear", {}), ("delete", {})),
     "set": (*_ADD, *_ADD, *_REMOVE, ("clear", {}), ("delete", {})),
+    "zset": (*_SCORE, *_SCORE, ("remove", {"member": _MEMBERS}), ("clear", {}), ("delete", {})),
+}
+
+#: Type → what an export may hold of an object; the first in few words.
+EXPORTS: Final[Mapping[str, Sequence[Any]]] = {
+    "counter": [1, -7, 0, LIMITS.step + 1, 3 * LIMITS.step * LIMITS.transaction_operations + 5],
+    "gcounter": [1, LIMITS.step + 1],
+    "opcounter": [1, -7, 0, -(LIMITS.step * LIMITS.transaction_operations) - 1],
+    "register": [None, {"a": [1.5, "ü"]}],
+    "mvregister": [["one"], [1, 2, None]],
+    "flag": [True],
+    "dwflag": [True],
+    "set": [[1, "a", None], list(range(LIMITS.operation_values + 1))],
+    "gset": [[1, "a", None]],
+    "rwset": [[1, "a", None], list(range(LIMITS.operation_values + 1))],
+    "max": [None, {"a": [1.5, "ü"]}],
+    "min": [None, {"a": [1.5, "ü"]}],
+    "hll": [{"sketch": "AQykAQ=="}],
+    "zset": [
+        [{"member": 1, "score": 2.5}, {"member": "a", "score": -7}],
+        [{"member": number, "score": -number} for number in range(1_000)],
+    ],
+}
+#: Type → what no export of it holds.
+NO_EXPORTS: Final[Mapping[str, Sequence[Any]]] = {
+    "counter": [True, 1.5, "1", None, [1], 2 * LIMITS.step * LIMITS.transaction_operations],
+    "gcounter": [-1, "1"],
+    "opcounter": [True, "1"],
+    "register": [],
+    "mvregister": ["x", None, {}, [1] * (LIMITS.siblings + 1)],
+    "flag": [1, None, "true"],
+    "dwflag": [0, []],
+    "set": [1, "ab", {"a": 1}, None],
+    "gset": ["x"],
+    "rwset": ["x", None],
+    "max": [],
+    "min": [],
+    "hll": [3, "AQykAQ==", {"sketch": 1}, {"sketch": "AQ"}, {"sketch": "AQykAQ==", "more": 1}],
+    "zset": ["a", ["a"], [{"member": 1}], [{"member": 1, "score": "1"}], {"a": 1}],
 }
 
 

@@ -19,6 +19,8 @@ from typing import Any, Self
 
 import httpx2
 
+from crdtdb.types import CATALOGUE
+
 __all__ = ["Replica", "cluster", "equal", "free_ports", "until"]
 
 #: For anything that must happen on any machine, however busy; a bug is what takes longer.
@@ -109,7 +111,7 @@ class Replica:
     def value(self, path: str) -> Any:
         """The value, or the first thousand members, of the object at TYPE/KEY."""
         kind = path.partition("/")[0]
-        query = {"limit": "1000"} if kind in ("set", "gset") else {}
+        query = {"limit": "1000"} if CATALOGUE[kind].collection else {}
         answer = self.http.get(f"/v1/buckets/t/{path}", params=query)
         assert answer.status_code == 200, answer.text
         return answer.json()["value"]

@@ -20,6 +20,7 @@ from crdtdb.engine import Engine, Entropy
 from crdtdb.jsonvalue import JsonValue
 from crdtdb.operations import read_operation, type_named
 from crdtdb.reading import Digest, PageQuery, Reading
+from crdtdb.reclaim import Walk
 from crdtdb.record import Record
 from crdtdb.replication import early, messages
 from crdtdb.rows import read_record
@@ -174,6 +175,14 @@ class Replica:
         staged = self.stage(donor)
         self.claim(staged)
         return len(staged.records)
+
+    def reclaim(self, stable: VersionVector | None = None, entries: int = 1_000) -> int:
+        """Reclaim what is stable, all that was seen if nothing is said; how many records went?"""
+        before = self.engine.reclaimed.records
+        walk = Walk(self.seen if stable is None else stable)
+        while not walk.done:
+            self.engine.reclaim(walk, entries)
+        return self.engine.reclaimed.records - before
 
     def stage(self, donor: Replica) -> Staged:
         """Ask for all that this replica lacks now."""

@@ -224,7 +224,7 @@ def _payloads(type_name: str) -> list[tuple[bytes, Any]]:
     for _ in range(2):
         peer.commit(update(ObjectName("shop", type_name, "k"), creation(type_name)))
     stored = missing(peer.store, NOTHING)
-    peer.engine.fold(peer.seen, 0, 100)
+    peer.reclaim()
     stored += missing(peer.store, NOTHING)
     return [
         (at, payload)
@@ -273,6 +273,20 @@ _TOO_DEEP: Final = b"[" * (LIMITS.json_depth + 1) + b"]" * (LIMITS.json_depth + 
         ("register", (0, _TEXT)),
         ("register", (0, _TOO_DEEP)),
         ("register", (0, b"1e999")),
+        ("mvregister", "true"),
+        ("register", (0, "true")),
+        ("max", "true"),
+        ("max", b"\xff"),
+        ("min", b"1 2"),
+        ("max", True),
+        ("hll", b""),
+        ("hll", b"\x01\x00\x01"),
+        ("hll", b"\x01\x00\x01\x36"),
+        ("hll", b"\x01\x10\x00\x01"),
+        ("hll", b"\x01\x00\x02\x01\x00\x01\x01"),
+        ("hll", b"\x02" + b"\x01" * 4_095),
+        ("hll", b"\x02" + bytes(4_096)),
+        ("hll", b"\x03"),
         ("mvregister", b"\xff"),
         ("mvregister", b"1 2"),
         ("mvregister", b'"' + b"x" * LIMITS.value_bytes + b'"'),
@@ -282,6 +296,12 @@ def test_a_payload_that_its_type_never_writes_is_refused(type_name: str, payload
     assert reason(payload_at(address.own(ObjectName("shop", type_name, "k")), payload)) == (
         "bad-record"
     )
+
+
+@pytest.mark.parametrize("mark", [None, 1, "removed"])
+def test_a_mark_that_its_type_never_writes_is_refused(mark: Any) -> None:
+    at = address.member(ObjectName("shop", "rwset", "k"), 1)
+    assert reason(payload_at(at, mark)) == "bad-record"
 
 
 @pytest.mark.parametrize("by", [LIMITS.step + 1, -LIMITS.step - 1])

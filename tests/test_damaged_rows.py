@@ -103,7 +103,9 @@ def digest(a: Replica) -> Any:
 
 def give(a: Replica) -> Page:
     """A page of a pull, for a peer that has nothing."""
-    return read_page(a.engine, Pull(1, 0, 0, []), NOTHING)
+    page = read_page(a.engine, Pull(1, 0, 0, [], []), NOTHING)
+    assert isinstance(page, Page)
+    return page
 
 
 def take(a: Replica) -> None:

@@ -114,7 +114,7 @@ def test_a_counter_shows_its_accumulators_and_what_was_reset(
 def test_the_log_of_an_opcounter_and_its_base() -> None:
     replica = Replica(1)
     replica.do("opcounter", "increment", by=5)
-    replica.engine.fold(replica.seen, 0, 100)
+    replica.reclaim()
     replica.do("opcounter", "decrement", by=2)
     records = _explained(replica, "opcounter")["records"]
     assert [record["kind"] for record in records] == ["base", "operation"]

@@ -50,8 +50,8 @@ class _Reader:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        eu, us = free_ports(2)
-        self._ports = {"7460": str(eu), "7461": str(us)}
+        eu, us, laptop = free_ports(3)
+        self._ports = {"7460": str(eu), "7461": str(us), "7462": str(laptop)}
         self._served: list[subprocess.Popen[bytes]] = []
 
     def _own(self, text: str) -> str:

@@ -18,6 +18,12 @@ from crdtdb.types import CATALOGUE
         ("gset", {"op": "add", "values": [1, 2]}),
         ("flag", {"op": "enable"}),
         ("dwflag", {"op": "disable"}),
+        ("rwset", {"op": "remove", "values": [1, 2]}),
+        # They change nothing once they have been.
+        ("max", {"op": "set", "value": 1}),
+        ("min", {"op": "set", "value": 1}),
+        ("hll", {"op": "add", "value": 1}),
+        ("hll", {"op": "merge", "sketch": "AQykAQ=="}),
         # They remove what one read showed, and nothing that came after it.
         ("set", {"op": "remove", "value": 1, "seen": "x"}),
         ("set", {"op": "clear", "seen": "x"}),
@@ -38,6 +44,7 @@ def test_what_a_repetition_does_not_spoil(type_name: str, plain: dict[str, Any])
         ("counter", {"op": "reset"}),
         ("set", {"op": "remove", "value": 1}),
         ("set", {"op": "clear"}),
+        ("rwset", {"op": "clear"}),
         ("flag", {"op": "disable"}),
         ("set", {"op": "delete"}),
         # They would overrule a value that was set after the first time, by who had seen it.
@@ -45,6 +52,7 @@ def test_what_a_repetition_does_not_spoil(type_name: str, plain: dict[str, Any])
         ("mvregister", {"op": "set", "value": 1, "seen": "x"}),
         # They lose against what is concurrent with them.
         ("dwflag", {"op": "enable"}),
+        ("rwset", {"op": "add", "value": 1}),
         # What this version does not know.
         ("set", {"op": "shuffle"}),
         ("tensor", {"op": "add", "value": 1}),

@@ -14,33 +14,8 @@ from crdtdb.operations import read_operation, type_named
 from crdtdb.reading import PageQuery
 from crdtdb.transaction import Transaction, Update
 from crdtdb.types import CATALOGUE
+from operations import EXPORTS, NO_EXPORTS
 from replicas import Replica
-
-_STEP = LIMITS.step
-#: Type → values that a read may show of an existing object.
-VALUES: dict[str, list[Any]] = {
-    "counter": [1, -7, 0, _STEP + 1, 3 * _STEP * LIMITS.transaction_operations + 5],
-    "gcounter": [1, _STEP + 1],
-    "opcounter": [1, -7, 0, -(_STEP * LIMITS.transaction_operations) - 1],
-    "register": [None, {"a": [1.5, "ü"]}],
-    "mvregister": [["one"], [1, 2, None]],
-    "flag": [True],
-    "dwflag": [True],
-    "set": [[1, "a", None], list(range(LIMITS.operation_values + 1))],
-    "gset": [[1, "a", None]],
-}
-#: Type → what is no value of it.
-WRONG: dict[str, list[Any]] = {
-    "counter": [True, 1.5, "1", None, [1], 2 * _STEP * LIMITS.transaction_operations],
-    "gcounter": [-1, "1"],
-    "opcounter": [True, "1"],
-    "register": [],
-    "mvregister": ["x", None, {}, [1] * (LIMITS.siblings + 1)],
-    "flag": [1, None, "true"],
-    "dwflag": [0, []],
-    "set": [1, "ab", {"a": 1}, None],
-    "gset": ["x"],
-}
 
 
 def _restore(replica: Replica, type_name: str, value: JsonValue) -> int:
@@ -66,16 +41,16 @@ def _value(replica: Replica, type_name: str) -> Any:
         head = reading.head(name.prefix)
         if type_named(type_name).collection:
             return reading.page(name, head, PageQuery(10_000)).items
-        return reading.value(name, head)
+        return reading.exported(name, head)
 
 
 def test_no_type_is_forgotten() -> None:
-    assert VALUES.keys() == WRONG.keys() == CATALOGUE.keys()
+    assert EXPORTS.keys() == NO_EXPORTS.keys() == CATALOGUE.keys()
 
 
-@pytest.mark.parametrize("type_name", VALUES)
+@pytest.mark.parametrize("type_name", EXPORTS)
 def test_what_a_read_showed_is_written_again(type_name: str) -> None:
-    for value in VALUES[type_name]:
+    for value in EXPORTS[type_name]:
         replica = Replica(1)
         _restore(replica, type_name, value)
         shown = _value(replica, type_name)
@@ -86,9 +61,9 @@ def test_what_a_read_showed_is_written_again(type_name: str) -> None:
         )
 
 
-@pytest.mark.parametrize("type_name", WRONG)
+@pytest.mark.parametrize("type_name", NO_EXPORTS)
 def test_what_is_no_value_is_refused(type_name: str) -> None:
-    for value in WRONG[type_name]:
+    for value in NO_EXPORTS[type_name]:
         with pytest.raises(BadRequest) as refused:
             list(type_named(type_name).restore(value))
         assert refused.value.fields[0].field == "value"
@@ -97,9 +72,9 @@ def test_what_is_no_value_is_refused(type_name: str) -> None:
 def test_counters_and_sets_add_to_what_is_there() -> None:
     replica = Replica(1)
     for _ in range(2):
-        assert _restore(replica, "counter", -(_STEP + 1)) == 2
+        assert _restore(replica, "counter", -(LIMITS.step + 1)) == 2
         _restore(replica, "set", [1, 2])
-    assert _value(replica, "counter") == -2 * (_STEP + 1)
+    assert _value(replica, "counter") == -2 * (LIMITS.step + 1)
     assert _value(replica, "set") == [1, 2]
 
 

@@ -17,6 +17,7 @@ from crdtdb import codec
 from crdtdb.address import ObjectName
 from crdtdb.causal import NOTHING, VersionVector
 from crdtdb.changes import ChangeCursor
+from crdtdb.conflicts import Loss, Noted, journal_rows, read_journal
 from crdtdb.cursor import read_cursor, write_cursor
 from crdtdb.epochs import Epochs
 from crdtdb.head import Head
@@ -81,7 +82,7 @@ def test_what_operations_leave(vector: Vector) -> None:
             case "pull":
                 writer.pull(other)
             case "fold":
-                writer.engine.fold(writer.seen, 0, 100)
+                writer.reclaim()
             case {"other": operation}:
                 other.commit(update(name, operation))
             case _:
@@ -125,6 +126,13 @@ def write_row(vector: Vector) -> bytes:
             row = rows[bytes.fromhex(vector["key"])]
             assert row is not None
             return row
+        case "conflict":
+            with MemoryStore().snapshot() as snapshot:
+                row = journal_rows(snapshot, [loss(vector)], vector["at_ms"])[
+                    bytes.fromhex(vector["key"])
+                ]
+            assert row is not None
+            return row
         case "answer":
             seen = VersionVector.from_flat(vector["seen"])
             with MemoryStore().snapshot() as snapshot:
@@ -140,6 +148,11 @@ def stored(table: Table, key: bytes, row: bytes) -> MemoryStore:
     store = MemoryStore()
     store.commit({table: {key: row}})
     return store
+
+
+def loss(vector: Vector) -> Loss:
+    kept, *lost = (((inc, n), plain(payload)) for inc, n, payload in vector["kept_and_lost"])
+    return Loss(bytes.fromhex(vector["address"]), kept, lost)
 
 
 def results(vector: Vector) -> tuple[Result, ...]:
@@ -186,6 +199,10 @@ def test_a_row(vector: Vector) -> None:
         case "cursor":
             with stored(Table.META, bytes.fromhex(vector["key"]), row).snapshot() as snapshot:
                 assert Cursors(snapshot).of(vector["donor"]) == Cursor(*vector["cursor"])
+        case "conflict":
+            with stored(Table.CONFLICTS, bytes.fromhex(vector["key"]), row).snapshot() as snapshot:
+                page = read_journal(snapshot, lambda name: True, None, 1)
+            assert page == ([Noted(loss(vector), vector["at_ms"])], None)
         case "answer":
             with stored(Table.META, ANSWER, row).snapshot() as snapshot:
                 replay = KeptAnswers(snapshot, vector["now_ms"]).replay(KEY)

@@ -13,7 +13,7 @@ from typing import Any, Final
 from unittest.mock import patch
 
 from crdtdb.causal import Dot
-from crdtdb.datatype import Cut, Operation, OperationType, Restored
+from crdtdb.datatype import Cut, Operation, OperationType, Restored, StateType
 from crdtdb.jsonvalue import JsonValue
 from crdtdb.record import Payload
 from crdtdb.types import CATALOGUE
@@ -53,10 +53,13 @@ class Witness(OperationType):
         return value
 
 
+TYPE: Final = Witness()
+
+
 @contextmanager
-def in_catalogue() -> Iterator[None]:
-    """The type is known to every module while the block lasts."""
-    extended = {**CATALOGUE, WITNESS: Witness()}
+def in_catalogue(kind: StateType | OperationType = TYPE) -> Iterator[None]:
+    """This type, or another, is known to every module while the block lasts."""
+    extended = {**CATALOGUE, kind.name: kind}
     # Names are looked up in the dictionary: to ask a lazy module for one may import more modules.
     modules = list(sys.modules.values())
     holders = [m for m in modules if getattr(m, "__dict__", {}).get("CATALOGUE") is CATALOGUE]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from ssl import SSLContext
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
 from crdtdb.address import ObjectName
-from crdtdb.answers import LEFT_OUT, Event, Given, Plain, Read, Written
+from crdtdb.answers import LEFT_OUT, Conflict, Event, Given, Imported, Plain, Read, Written
+from crdtdb.importing import Portions, check_import_key
 from crdtdb.jsonvalue import JsonValue
 from crdtdb.limits import LIMITS
 from crdtdb.reading import Digest
@@ -161,6 +162,73 @@ class AsyncClient(Asking, AsyncHandles):
                 yield one
             since, more = page.cursor, page.more or follow
 
+    async def export(self, bucket: str | None = None, prefix: str = "") -> AsyncIterator[bytes]:
+        """Objects as lines of JSON, `{"bucket","type","key","value"}`, as much as there is.
+
+        All, or those of a bucket, or those whose keys begin with `prefix`. What exists all the
+        while is in it, each member once; an object's line shows one state of it. It comes page by
+        page, and goes on at another replica if it must.
+        """
+        after: str | None = None
+        more = True
+        while more:
+            page = await self._run(calls.export_page(bucket, prefix, after))
+            for line in page.items:
+                yield line
+            after, more = page.next, page.next is not None
+
+    async def import_(
+        self,
+        lines: Iterable[bytes | str] | AsyncIterable[bytes | str],
+        *,
+        key: str | None = None,
+        progress: Callable[[Imported], object] | None = None,
+    ) -> Imported:
+        """Write the values of lines of JSON, as `export` gives them, as new operations.
+
+        They add to what is there: counters count on, sets grow, registers are set anew. A thousand
+        lines are a request, after which `progress` is told how far it is. A wrong line is reported
+        by its number and the others go on. Under a `key` (random text) each line is written once:
+        an import that was stopped can be run again from the start within 24 hours. The first
+        replica remembers it, so only that one is asked.
+        """
+        if key is not None:
+            check_import_key(key)
+        portions = Portions()
+        done = Imported()
+
+        async def send() -> None:
+            nonlocal done
+            portion = portions.take()
+            if portion:
+                call = calls.import_portion(portion, key, done.lines + 1)
+                done = done.plus(await self._run(call))
+                if progress is not None:
+                    progress(done)
+
+        async for line in _each(lines):
+            if portions.add(line):
+                await send()
+        await send()
+        return done
+
+    async def conflicts(
+        self, bucket: str | None = None, type_name: str | None = None, key: str | None = None
+    ) -> AsyncIterator[Conflict]:
+        """Values that lost to a concurrent one, as the replica that answers saw it happen.
+
+        The latest first; each value is told once, when it began to lose. The journal is bounded,
+        and forgets the oldest. To get a value back, write it again. Each replica has a journal of
+        its own: raises BadRequest when another has to be asked before the last page.
+        """
+        after: str | None = None
+        more = True
+        while more:
+            page = await self._run(calls.conflicts(bucket, type_name, key, after))
+            for one in page.items:
+                yield one
+            after, more = page.next, page.next is not None
+
     async def now(self) -> str:
         """The cursor of the present: what changes from here on comes after it.
 
@@ -211,3 +279,14 @@ class AsyncClient(Asking, AsyncHandles):
     async def mend(self, replica: str) -> None:
         """Take the fault of a link away."""
         await self._run(calls.mend(replica))
+
+
+async def _each(
+    lines: Iterable[bytes | str] | AsyncIterable[bytes | str],
+) -> AsyncIterator[bytes | str]:
+    if isinstance(lines, AsyncIterable):
+        async for line in lines:
+            yield line
+    else:
+        for line in lines:
+            yield line

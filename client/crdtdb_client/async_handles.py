@@ -19,6 +19,7 @@ from crdtdb.handles import (
     MultiValueWrites,
     RegisterWrites,
     SetWrites,
+    SketchWrites,
     Writes,
 )
 from crdtdb.jsonvalue import JsonValue
@@ -26,6 +27,7 @@ from crdtdb.limits import LIMITS
 
 __all__ = [
     "AsyncCounter",
+    "AsyncExtreme",
     "AsyncFlag",
     "AsyncGrowingCounter",
     "AsyncGrowingSet",
@@ -34,6 +36,7 @@ __all__ = [
     "AsyncMultiValue",
     "AsyncRegister",
     "AsyncSet",
+    "AsyncSketch",
     "AsyncValue",
 ]
 
@@ -154,7 +157,15 @@ class AsyncGrowingSet(AsyncMembers, GrowingSetWrites[_Later]):
 
 
 class AsyncSet(AsyncMembers, SetWrites[_Later]):
-    """A handle on a `set`."""
+    """A handle on a `set` or `rwset`."""
+
+
+class AsyncExtreme(AsyncValue[JsonValue], RegisterWrites[_Later]):
+    """A handle on a `max` or `min`."""
+
+
+class AsyncSketch(AsyncValue[int], SketchWrites[_Later]):
+    """A handle on an `hll`."""
 
 
 class AsyncHandles:
@@ -186,3 +197,15 @@ class AsyncHandles:
 
     def gset(self: AsyncDoor, bucket: str, key: str) -> AsyncGrowingSet:
         return AsyncGrowingSet(self, ObjectName(bucket, "gset", key))
+
+    def rwset(self: AsyncDoor, bucket: str, key: str) -> AsyncSet:
+        return AsyncSet(self, ObjectName(bucket, "rwset", key))
+
+    def max(self: AsyncDoor, bucket: str, key: str) -> AsyncExtreme:
+        return AsyncExtreme(self, ObjectName(bucket, "max", key))
+
+    def min(self: AsyncDoor, bucket: str, key: str) -> AsyncExtreme:
+        return AsyncExtreme(self, ObjectName(bucket, "min", key))
+
+    def hll(self: AsyncDoor, bucket: str, key: str) -> AsyncSketch:
+        return AsyncSketch(self, ObjectName(bucket, "hll", key))

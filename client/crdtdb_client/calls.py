@@ -8,7 +8,19 @@ from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 from crdtdb import jsonvalue
 from crdtdb.address import ObjectName
-from crdtdb.answers import LEFT_OUT, Event, Given, Plain, Read, Written
+from crdtdb.answers import (
+    LEFT_OUT,
+    Conflict,
+    Event,
+    Given,
+    Imported,
+    Lost,
+    Plain,
+    Read,
+    Written,
+    WrongLine,
+)
+from crdtdb.exporting import line_of
 from crdtdb.handles import Updates
 from crdtdb.jsonvalue import JsonValue
 from crdtdb.limits import LIMITS
@@ -25,10 +37,13 @@ __all__ = [
     "Scope",
     "buckets",
     "change_page",
+    "conflicts",
     "contains",
     "digest",
     "document",
     "explain",
+    "export_page",
+    "import_portion",
     "mend",
     "objects",
     "present",
@@ -245,6 +260,62 @@ def _change_page(shown: dict[str, Any]) -> ChangePage:
         for one in shown["changes"]
     ]
     return ChangePage(events, shown["cursor"], shown["more"])
+
+
+def export_page(bucket: str | None, prefix: str, after: str | None) -> Call[Page[bytes]]:
+    target = path("export", bucket=bucket, prefix=prefix, paged="true", after=after)
+
+    def lines(answer: Answer) -> Page[bytes]:
+        found = [
+            line_of(ObjectName(one["bucket"], one["type"], one["key"]), one["value"]) + b"\n"
+            for one in answer.document["lines"]
+        ]
+        return Page(found, answer.document.get("next"))
+
+    return Call(Request("GET", target), lines)
+
+
+def import_portion(lines: Sequence[bytes | None], key: str | None, first: int) -> Call[Imported]:
+    """Write lines, the first of which has the number `first`, under a key that may be kept."""
+    request = Request(
+        "POST",
+        path("import", first=first),
+        b"".join((line or b"") + b"\n" for line in lines),
+        writes=True,
+        repeatable=False,
+        media_type="application/x-ndjson",
+        key=key,
+    )
+    return Call(request, lambda answer: _imported(answer.document))
+
+
+def _imported(shown: dict[str, Any]) -> Imported:
+    errors = (
+        WrongLine(one["line"], one["code"], one["detail"], one.get("field"))
+        for one in shown["errors"]
+    )
+    return Imported(
+        shown["lines"], shown["written"], shown["repeated"], shown["failed"], tuple(errors)
+    )
+
+
+def conflicts(
+    bucket: str | None, type_name: str | None, key: str | None, after: str | None
+) -> Call[Page[Conflict]]:
+    target = path(
+        "conflicts", bucket=bucket, type=type_name, key=key, limit=LIMITS.page_items, after=after
+    )
+
+    def listed(answer: Answer) -> Page[Conflict]:
+        found = [_conflict(shown) for shown in answer.document["conflicts"]]
+        return Page(found, answer.document.get("next"))
+
+    return Call(Request("GET", target), listed)
+
+
+def _conflict(shown: dict[str, Any]) -> Conflict:
+    lost = tuple(Lost(one["value"], one["replica"], one["at_ms"]) for one in shown["lost"])
+    return Conflict(ObjectName(**shown["object"]), shown["at_ms"], shown["kept"], lost)
 
 
 # -- the replica and its cluster ------------------------------------------------------------------

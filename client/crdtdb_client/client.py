@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from ssl import SSLContext
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
 from crdtdb.address import ObjectName
-from crdtdb.answers import LEFT_OUT, Event, Given, Plain, Read, Written
+from crdtdb.answers import LEFT_OUT, Conflict, Event, Given, Imported, Plain, Read, Written
 from crdtdb.handles import Handles
+from crdtdb.importing import Portions, check_import_key
 from crdtdb.jsonvalue import JsonValue
 from crdtdb.limits import LIMITS
 from crdtdb.reading import Digest
@@ -157,6 +158,75 @@ class Client(Asking, Handles):
             page = self._run(calls.change_page(scope, since, wait=follow))
             yield from page.events
             since, more = page.cursor, page.more or follow
+
+    def export(self, bucket: str | None = None, prefix: str = "") -> Iterator[bytes]:
+        """Objects as lines of JSON, `{"bucket","type","key","value"}`, as much as there is.
+
+        All, or those of a bucket, or those whose keys begin with `prefix`. What exists all the
+        while is in it, each member once; an object's line shows one state of it. It comes page by
+        page, and goes on at another replica if it must.
+        """
+        after: str | None = None
+        more = True
+        while more:
+            page = self._run(calls.export_page(bucket, prefix, after))
+            yield from page.items
+            after, more = page.next, page.next is not None
+
+    def import_(
+        self,
+        lines: Iterable[bytes | str],
+        *,
+        key: str | None = None,
+        progress: Callable[[Imported], object] | None = None,
+    ) -> Imported:
+        """Write the values of lines of JSON, as `export` gives them, as new operations.
+
+        They add to what is there: counters count on, sets grow, registers are set anew. A thousand
+        lines are a request, after which `progress` is told how far it is. A wrong line is reported
+        by its number and the others go on. Under a `key` (random text) each line is written once:
+        an import that was stopped can be run again from the start within 24 hours. The first
+        replica remembers it, so only that one is asked.
+
+            >>> with Client(url) as db:
+            ...     db.import_(db.export("nothing"))
+            Imported(lines=0, written={}, repeated=0, failed=0, errors=())
+        """
+        if key is not None:
+            check_import_key(key)
+        portions = Portions()
+        done = Imported()
+
+        def send() -> None:
+            nonlocal done
+            portion = portions.take()
+            if portion:
+                call = calls.import_portion(portion, key, done.lines + 1)
+                done = done.plus(self._run(call))
+                if progress is not None:
+                    progress(done)
+
+        for line in lines:
+            if portions.add(line):
+                send()
+        send()
+        return done
+
+    def conflicts(
+        self, bucket: str | None = None, type_name: str | None = None, key: str | None = None
+    ) -> Iterator[Conflict]:
+        """Values that lost to a concurrent one, as the replica that answers saw it happen.
+
+        The latest first; each value is told once, when it began to lose. The journal is bounded,
+        and forgets the oldest. To get a value back, write it again. Each replica has a journal of
+        its own: raises BadRequest when another has to be asked before the last page.
+        """
+        after: str | None = None
+        more = True
+        while more:
+            page = self._run(calls.conflicts(bucket, type_name, key, after))
+            yield from page.items
+            after, more = page.next, page.next is not None
 
     def now(self) -> str:
         """The cursor of the present: what changes from here on comes after it.

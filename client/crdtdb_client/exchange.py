@@ -25,6 +25,11 @@ class Request(NamedTuple):
     repeatable: bool = True
     #: Must who answers have seen what this session saw?
     in_session: bool = True
+    #: What the body is.
+    media_type: str = "application/json"
+    #: The Idempotency-Key that its caller keeps, to send it again some other day. Only the nearest
+    #: replica is asked then, for no other one remembers it.
+    key: str | None = None
     #: How long the server may take its time with it, beyond what any request takes.
     wait_s: float = 0.0
 

@@ -118,14 +118,14 @@ class Session:
         It raises the problem that the cluster reports, else Unreachable, OutcomeUnknown or
         UnexpectedAnswer.
         """
-        key = None if request.repeatable else self._new_key()
+        key = request.key or (None if request.repeatable else self._new_key())
         patience = _Patience(self._patience_s, self._clock, self._jitter)
         while True:
             refusals: list[_Refused] = []
             attempts: list[tuple[str, str]] = []
             was_sent = False
             behind: str | None = None
-            for url in self._in_order():
+            for url in self.urls[:1] if request.key else self._in_order():
                 outcome = yield from self._attempt(url, request, terms, key)
                 match outcome:
                     case Answer():
@@ -203,7 +203,7 @@ class Session:
         self, request: Request, terms: Terms, key: str | None, carried: str | None
     ) -> dict[str, str]:
         given = {
-            "Content-Type": None if request.body is None else _JSON,
+            "Content-Type": None if request.body is None else request.media_type,
             "Authorization": None if self._bearer is None else f"Bearer {self._bearer}",
             _CONTEXT: carried,
             "Idempotency-Key": key,

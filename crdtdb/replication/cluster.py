@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from random import Random
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -33,6 +33,9 @@ from crdtdb.transaction import Push, Transaction
 
 __all__ = ["Cluster", "Send"]
 
+#: Who was heard so lately is alive.
+_ALIVE_MS: Final = 10_000
+
 
 class Send(NamedTuple):
     """A frame for an endpoint (or, starting with ~, for whoever just asked)."""
@@ -56,12 +59,18 @@ class Cluster:
         self.peers: dict[int, Peer] = {}
         self.members: dict[int, Member] = {}
         self.reports = Reports()
+        #: When each member last reported to have seen more than before.
+        self.reported_ms: dict[int, int] = {}
         with engine.store.snapshot() as snapshot:
             self.cursors = Cursors(snapshot)
         #: What was refused, by reason; and times that were too far ahead.
         self.refusals: Counter[str] = Counter()
         #: Is it certain that this incarnation's next dot was never issued before?
         self.settled = False
+        #: Who spoke from an endpoint before the one that does now: incarnation → that one's.
+        self._displaced: dict[int, int] = {}
+        #: When somebody was last refused for it, and why, by endpoint.
+        self._twins: dict[str, tuple[int, str]] = {}
         self._me = me
 
     # -- this replica ---------------------------------------------------------------------------
@@ -153,6 +162,7 @@ class Cluster:
         *,
         first_state: bool = False,
         read: tuple[int, Cursor] | None = None,
+        whole: VersionVector = NOTHING,
     ) -> list[Send]:
         """Take in records that bring this replica to `seen` (see `Engine.merge`).
 
@@ -164,7 +174,7 @@ class Cluster:
         sends = self.take_new_incarnation() if lost else []
         cursors = self.cursors.now if read is None else self.cursors.now | dict([read])
         rows = self.cursors.rows(cursors)
-        if self.engine.merge(records, seen, time, served=first_state, rows=rows):
+        if self.engine.merge(records, seen, time, served=first_state, rows=rows, whole=whole):
             self.refusals["clock-ahead"] += 1
         self.cursors.keep(cursors)
         if touches_members(records):
@@ -194,6 +204,7 @@ class Cluster:
             raise PeerError("self", f"{sender.name!r} is this replica itself")
         peer = self.peers.get(sender.incarnation)
         if peer is None:
+            self._refuse_twin(sender)
             self._forget_predecessors(sender)
             peer = self.peers[sender.incarnation] = Peer(sender)
         peer.sender = sender
@@ -215,6 +226,32 @@ class Cluster:
         """An endpoint turned out to be this replica itself."""
         self.contacts.pop(endpoint, None)
 
+    def _refuse_twin(self, sender: Sender) -> None:
+        """Who lost its endpoint to another is refused for as long as that one is alive.
+
+        Else the two would take it from each other for ever. Raises PeerError.
+        """
+        owner = self.peers.get(self._displaced.pop(sender.incarnation, 0))
+        if owner is None or owner.sender.endpoint != sender.endpoint:
+            return
+        if self.now_ms - owner.last_contact_ms >= _ALIVE_MS:
+            return
+        self._displaced[sender.incarnation] = owner.sender.incarnation
+        why = (
+            f"two live replicas say that they are {sender.name!r} at {sender.endpoint}; "
+            "give each a directory, a name and a URL of its own"
+        )
+        self._twins[sender.endpoint] = (self.now_ms, why)
+        raise PeerError("identity-conflict", why)
+
+    def twins(self) -> dict[str, str]:
+        """Endpoints that two live replicas claim, and what to do about it."""
+        return {
+            endpoint: why
+            for endpoint, (at_ms, why) in self._twins.items()
+            if self.now_ms - at_ms < _ALIVE_MS
+        }
+
     def _forget_predecessors(self, sender: Sender) -> None:
         """An endpoint belongs to who spoke from it last."""
         gone = [
@@ -224,6 +261,7 @@ class Cluster:
         ]
         for incarnation in gone:
             del self.peers[incarnation]
+            self._displaced[incarnation] = sender.incarnation
             self.cursors.inherit(sender.incarnation, incarnation)
 
     def answer(self, peer: Peer, message: Message) -> list[Send]:
@@ -233,9 +271,15 @@ class Cluster:
     def note_seen(self, peer: Peer, theirs: VersionVector) -> None:
         """A peer says what it has seen: its report, and whether this replica is level with it."""
         peer.seen = peer.seen.join(theirs)
-        self.reports.take(peer.sender.incarnation, theirs, self.seen)
+        self.note_report(peer.sender.incarnation, theirs)
         if self.seen.includes(theirs):
             peer.level_ms = self.now_ms
+
+    def note_report(self, member: int, reported: VersionVector) -> None:
+        """A member says, itself or through others, what it has seen."""
+        if not self.reports.counted(member).includes(reported):
+            self.reported_ms[member] = self.now_ms
+        self.reports.take(member, reported, self.seen)
 
     def note_time(self, peer: Peer, time: int) -> None:
         """A peer says what time it has."""

@@ -17,7 +17,7 @@ import msgspec
 from crdtdb import address, codec
 from crdtdb.store.base import Snapshot, Table
 
-__all__ = ["CURSOR_ROWS", "Cursor", "Cursors"]
+__all__ = ["CURSOR_ROWS", "START", "Cursor", "Cursors"]
 
 #: META rows: this and the donor's incarnation, 8 bytes.
 CURSOR_ROWS: Final = b"cursor/"
@@ -31,7 +31,7 @@ class Cursor(NamedTuple):
     place: int
 
 
-_START: Final = Cursor(0, 0)
+START: Final = Cursor(0, 0)
 _decoder = msgspec.msgpack.Decoder(tuple[int, int])
 
 
@@ -45,14 +45,14 @@ class Cursors:
             try:
                 cursor = Cursor(*codec.unpack_whole(_VERSION, row, _decoder))
             except codec.FormatError:
-                cursor = _START
+                cursor = START
             self._kept[int.from_bytes(key.removeprefix(CURSOR_ROWS), "big")] = cursor
         #: As far as has been read.
         self.now = dict(self._kept)
 
     def of(self, donor: int) -> Cursor:
         """How far a donor has been read."""
-        return self.now.get(donor, _START)
+        return self.now.get(donor, START)
 
     def inherit(self, donor: int, predecessor: int) -> None:
         """A donor goes on under another incarnation, probably with the same store."""

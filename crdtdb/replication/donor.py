@@ -4,6 +4,9 @@ Every record is in the sequence once, at its latest change. A page reads on from
 stands, skips what the puller has seen, and at the head of the sequence claims: "you now have
 everything up to this VV". Pages and claim are of one snapshot each; a record that changes between
 two pages moves to a later place and comes again.
+
+A tombstone that is reclaimed is in no page. Every member has seen it, but for one whose disk was
+put back since, and a newcomer: they pull whole.
 """
 
 from __future__ import annotations
@@ -11,9 +14,9 @@ from __future__ import annotations
 from typing import Final
 
 from crdtdb import codec
-from crdtdb.causal import VersionVector
+from crdtdb.causal import NOTHING, VersionVector
 from crdtdb.engine import Engine
-from crdtdb.replication.messages import Claim, Page, Pull
+from crdtdb.replication.messages import Claim, Gone, Page, Pull, read_vector
 from crdtdb.rows import read_row
 from crdtdb.state import STATE_KEY, read_state
 from crdtdb.store.base import Table
@@ -27,12 +30,20 @@ PAGE_BYTES: Final = 262_144
 _PAGE_ENTRIES: Final = 2_000
 
 
-def read_page(engine: Engine, pull: Pull, seen: VersionVector) -> Page:
+def read_page(engine: Engine, pull: Pull, seen: VersionVector) -> Page | Gone:
     """The next page for a puller who had seen `seen` when its session began.
+
+    With each page it is asked anew what is reclaimed: that may have gone on since the last one.
 
     Raises StorageFailed at a damaged record: what is damaged is not absent, so nothing may be
     claimed over it.
     """
+    whole = read_vector(pull.whole)
+    reclaimed = engine.reclaimed.vector
+    if not seen.join(whole).includes(reclaimed):
+        return Gone(pull.session, reclaimed.flat())
+    if len(whole):
+        seen = NOTHING
     epoch = engine.epochs.latest
     since = engine.epochs.resume(pull.epoch, pull.since, engine.state.sequence)
     records: list[tuple[bytes, bytes]] = []

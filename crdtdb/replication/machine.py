@@ -14,12 +14,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import Enum
 from random import Random
-from typing import Final
 
 from crdtdb import address
 from crdtdb.causal import VersionVector
 from crdtdb.engine import Engine
-from crdtdb.errors import NoSpace, PeerError, StorageFailed
+from crdtdb.errors import PeerError
 from crdtdb.replication import messages
 from crdtdb.replication.cluster import Cluster, Send
 from crdtdb.replication.early import EarlyPushes, fits
@@ -27,6 +26,7 @@ from crdtdb.replication.greeting import Greeting
 from crdtdb.replication.members import Member
 from crdtdb.replication.messages import (
     Digest,
+    Gone,
     Hello,
     Message,
     Page,
@@ -41,15 +41,11 @@ from crdtdb.replication.messages import (
     read_vector,
 )
 from crdtdb.replication.peers import Peer
+from crdtdb.replication.reclaiming import Reclaiming
 from crdtdb.replication.repair import Repair
 from crdtdb.transaction import Push
 
 __all__ = ["Phase", "Replication"]
-
-#: Operations are folded in portions, so that a replica is never busy with that for long.
-FOLD_ENTRIES: Final = 2_000
-#: After a failure of the disk, so long until folding is tried again.
-FOLD_PAUSE_MS: Final = 60_000
 
 
 class Phase(Enum):
@@ -83,9 +79,7 @@ class Replication:
         self._greeting = Greeting(self._cluster)
         self._repair = Repair(self._cluster)
         self._early = EarlyPushes()
-        self._fold_from = 0
-        self._fold_not_before_ms = 0
-        self._folded_up_to = VersionVector()
+        self._reclaiming = Reclaiming(self._cluster)
 
     # -- looking --------------------------------------------------------------------------------
 
@@ -124,6 +118,10 @@ class Replication:
         """What was refused, by reason."""
         return self._cluster.refusals
 
+    def twins(self) -> dict[str, str]:
+        """Endpoints that two live replicas claim, and what to do about it."""
+        return self._cluster.twins()
+
     @property
     def pulls_from(self) -> str | None:
         """The endpoint of the donor of the pull under way."""
@@ -136,6 +134,15 @@ class Replication:
     def blocking(self) -> dict[int, int]:
         """Members that keep operations from being stable: incarnation → operations it lacks."""
         return self._cluster.blocking()
+
+    def reported_ms(self, member: int) -> int | None:
+        """When a member last reported more than before; None: not since this replica started."""
+        return self._cluster.reported_ms.get(member)
+
+    @property
+    def waiting(self) -> tuple[int, int]:
+        """Records, and their bytes, that would go if they were stable; as last looked at."""
+        return self._reclaiming.waiting
 
     def unmet(self) -> list[str]:
         """Configured peers that are no members yet; they too keep operations from being stable."""
@@ -181,7 +188,7 @@ class Replication:
         if not self._cluster.settled:
             self._cluster.settle_if_confirmed()
         sends += self._cluster.correct_membership()
-        self._fold_unless_it_failed()
+        self._reclaiming.tick()
         return sends
 
     def forget(self, endpoint: str) -> None:
@@ -248,6 +255,8 @@ class Replication:
                 return self._repair.on_page(peer, message) + self._after_merge()
             case Refused():
                 return self._repair.on_refused(peer)
+            case Gone():
+                return self._repair.on_gone(peer, message)
             case _ if not self._cluster.served:
                 return self._cluster.answer(peer, Refused("bootstrapping"))
             case Digest():
@@ -303,25 +312,3 @@ class Replication:
             except PeerError as error:
                 self._cluster.refusals[error.reason] += 1
         return sends + self._cluster.correct_membership()
-
-    def _fold_unless_it_failed(self) -> None:
-        """A disk that is full or damaged must not keep this replica from talking to others."""
-        if self._cluster.now_ms < self._fold_not_before_ms:
-            return
-        try:
-            self._fold()
-        except (NoSpace, StorageFailed):
-            self._fold_not_before_ms = self._cluster.now_ms + FOLD_PAUSE_MS
-            self._cluster.refusals["fold-failed"] += 1
-
-    def _fold(self) -> None:
-        """Fold stable operations of op-based objects into their bases, a portion at a time."""
-        stable = self._cluster.stable()
-        if self._fold_from == 0:
-            if stable == self._folded_up_to:
-                return
-            self._folded_up_to = stable
-        # One round folds one stable VV or less: an operation that became stable after its
-        # place was passed must not be skipped by a later one that claims it.
-        self._folded_up_to = self._folded_up_to.meet(stable)
-        self._fold_from = self._engine.fold(self._folded_up_to, self._fold_from, FOLD_ENTRIES)

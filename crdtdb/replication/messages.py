@@ -18,6 +18,7 @@ from crdtdb.errors import PeerError
 __all__ = [
     "Claim",
     "Digest",
+    "Gone",
     "Hello",
     "Message",
     "Page",
@@ -109,12 +110,16 @@ class Pull(_Message, tag=6, frozen=True):
     `epoch` names the past in which the donor gave that place out (`crdtdb.epochs`).
     `seen` stays what it was when the session began: a record that changes between two pages must
     come again even if the change reached me otherwise meanwhile.
+
+    With `whole`, which is what the donor said by Gone, everything is to be sent, whatever was seen:
+    what it does not send then is removed here, as far as it has seen it.
     """
 
     session: int
     epoch: int
     since: _Counter
     seen: list[int]
+    whole: list[int]
 
 
 class Claim(_Message, frozen=True):
@@ -159,8 +164,18 @@ class Refused(_Message, tag=10, frozen=True):
     reason: str
 
 
+class Gone(_Message, tag=11, frozen=True):
+    """The answer to Pull: deletes that you have not seen are reclaimed here. Pull whole.
+
+    The VV covers all of them.
+    """
+
+    session: int
+    reclaimed: list[int]
+
+
 Message: TypeAlias = (
-    Hello | Welcome | Digest | Same | Summary | Pull | Page | Push | Received | Refused
+    Hello | Welcome | Digest | Same | Summary | Pull | Page | Push | Received | Refused | Gone
 )
 
 _decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)

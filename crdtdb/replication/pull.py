@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from crdtdb.causal import VersionVector
+from crdtdb.causal import NOTHING, VersionVector
 from crdtdb.replication.cursors import Cursor
 from crdtdb.replication.messages import Page, Pull, Sender
 
@@ -31,8 +31,11 @@ class PullSession:
         cursor: Cursor,
         seen: VersionVector,
         now_ms: int,
+        whole: VersionVector = NOTHING,
     ) -> None:
+        """`whole`: what the donor has reclaimed, if the pull is a whole one."""
         self.donor = donor
+        self.whole = whole
         self._staged: dict[bytes, bytes] = {}
         self._number = number
         self._cursor = cursor
@@ -41,7 +44,11 @@ class PullSession:
 
     def request(self) -> Pull:
         """The request for the next page."""
-        return Pull(self._number, *self._cursor, self._seen)
+        return Pull(self._number, *self._cursor, self._seen, self.whole.flat())
+
+    def asked(self, session: int) -> bool:
+        """Is this the number of the session?"""
+        return session == self._number
 
     def take(self, page: Page, now_ms: int) -> bool:
         """Stage a page; False if it is not the one asked for."""

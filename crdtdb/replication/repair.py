@@ -11,11 +11,12 @@ from typing import Final
 from crdtdb import codec
 from crdtdb.errors import CrdtdbError, StorageFailed
 from crdtdb.replication.cluster import Cluster, Send
-from crdtdb.replication.cursors import Cursor
+from crdtdb.replication.cursors import START, Cursor
 from crdtdb.replication.donor import read_page
 from crdtdb.replication.members import adding
 from crdtdb.replication.messages import (
     Digest,
+    Gone,
     Page,
     Pull,
     Refused,
@@ -122,7 +123,7 @@ class Repair:
         cluster.note_time(peer, message.time)
         for member, reported in reports.items():
             if member != cluster.incarnation and cluster.seen.includes(reported):
-                cluster.reports.take(member, reported, cluster.seen)
+                cluster.note_report(member, reported)
         own = cluster.incarnation
         lost = theirs.get(own) > cluster.seen.get(own)
         sends = cluster.take_new_incarnation() if lost else []
@@ -150,6 +151,19 @@ class Repair:
         number = cluster.random.getrandbits(32)
         cursor = cluster.cursors.of(peer.sender.incarnation)
         self.pull = PullSession(number, peer.sender, cursor, cluster.seen, cluster.now_ms)
+        return cluster.answer(peer, self.pull.request())
+
+    def on_gone(self, peer: Peer, message: Gone) -> list[Send]:
+        """The donor has reclaimed deletes that were not seen here: pull everything it has."""
+        cluster, pull = self._cluster, self.pull
+        if (
+            pull is None
+            or pull.donor.incarnation != peer.sender.incarnation
+            or not pull.asked(message.session)
+        ):
+            return []
+        number, whole = cluster.random.getrandbits(32), read_vector(message.reclaimed)
+        self.pull = PullSession(number, peer.sender, START, cluster.seen, cluster.now_ms, whole)
         return cluster.answer(peer, self.pull.request())
 
     def _next_pull(self) -> list[Send]:
@@ -181,6 +195,7 @@ class Repair:
                 message.claim.time,
                 first_state=True,
                 read=(peer.sender.incarnation, pull.cursor),
+                whole=pull.whole,
             )
         except CrdtdbError:
             peer.wait_ms = min(max(2 * peer.wait_ms, FAILED_WAIT_MS), FAILED_WAIT_MOST_MS)

@@ -14,9 +14,18 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import Final, Protocol
 
-__all__ = ["KEY_BYTES", "Batch", "Snapshot", "Store", "StoreStats", "Table", "check_keys"]
+__all__ = [
+    "KEY_BYTES",
+    "WRITTEN_ONCE",
+    "Batch",
+    "Snapshot",
+    "Store",
+    "StoreStats",
+    "Table",
+    "check_keys",
+]
 
 #: The longest key. Addresses of the longest bucket, key and member stay far below it.
 KEY_BYTES = 65_536
@@ -27,18 +36,25 @@ class Table(Enum):
 
     #: Address → record.
     RECORDS = "records"
-    #: Local sequence number → address of the record that changed last then.
+    #: Local sequence number → address of the record that changed last then. A number is given
+    #: once: what was deleted is never put again.
     SEQUENCE = "sequence"
     #: Object → what listings and sizes need, in O(1).
     HEADS = "heads"
     #: Object → the materialised value of its folded operations.
     FOLDED = "folded"
+    #: Number of a conflict seen here → what lost, and to what.
+    CONFLICTS = "conflicts"
     #: The replica's own facts: identity, version vector, clock.
     META = "meta"
 
     #: Every lookup of a table hashes it, and `Enum` does that in Python.
     __hash__ = object.__hash__
 
+
+#: Tables whose keys are never given again once they were deleted, so a store may forget a deletion
+#: together with the entry that it deletes.
+WRITTEN_ONCE: Final = frozenset({Table.SEQUENCE})
 
 #: Changes that take effect together: key → new value, or `None` to delete.
 Batch = dict[Table, dict[bytes, bytes | None]]
@@ -54,7 +70,7 @@ class StoreStats:
     file_bytes: int
     #: Address space set aside for the files (it grows by itself); 0 where there is no such thing.
     map_bytes: int
-    #: Entries of each table. A key too long for the backend may count more than once.
+    #: Entries of each table; a backend may count a long key twice, or one that it is moving.
     entries: Mapping[Table, int]
 
 
@@ -95,6 +111,11 @@ class Store(Protocol):
         Raises `NoSpace` or `StorageFailed` with nothing applied; repeating it later may succeed.
         Raises `ValueError` for an empty key or one longer than `KEY_BYTES`.
         """
+        ...
+
+    @property
+    def is_congested(self) -> bool:
+        """Will the next commits wait for work of the store's own? An event loop must not, then."""
         ...
 
     def stats(self) -> StoreStats:

@@ -26,12 +26,25 @@ from msgspec import Meta
 from crdtdb.causal import Dot, format_dot
 from crdtdb.record import Live, Payload
 
-__all__ = ["PayloadType", "Sums", "accumulate", "check", "describe", "is_spent", "reset", "total"]
+__all__ = [
+    "Number",
+    "PayloadType",
+    "Sums",
+    "accumulate",
+    "check",
+    "describe",
+    "is_spent",
+    "pack",
+    "reset",
+    "total",
+    "unpack",
+]
 
-_Number: TypeAlias = int | Annotated[bytes, Meta(max_length=16)]
-_Baseline: TypeAlias = tuple[int, int, _Number, _Number]
+#: A total that is not negative, as it travels.
+Number: TypeAlias = int | Annotated[bytes, Meta(max_length=16)]
+_Baseline: TypeAlias = tuple[int, int, Number, Number]
 #: [name (incarnation, counter), added, taken, baselines]
-PayloadType: TypeAlias = tuple[int, int, _Number, _Number, list[_Baseline]]
+PayloadType: TypeAlias = tuple[int, int, Number, Number, list[_Baseline]]
 
 
 class Sums(NamedTuple):
@@ -51,11 +64,13 @@ class Step(NamedTuple):
     payload: Payload
 
 
-def _pack(number: int) -> _Number:
+def pack(number: int) -> Number:
+    """A total as it travels."""
     return number if number < 1 << 64 else number.to_bytes((number.bit_length() + 7) // 8, "big")
 
 
-def _unpack(number: _Number) -> int:
+def unpack(number: Number) -> int:
+    """The inverse of `pack`."""
     return number if isinstance(number, int) else int.from_bytes(number, "big")
 
 
@@ -64,9 +79,9 @@ def _read(live: Live) -> tuple[dict[Dot, Sums], dict[Dot, Sums]]:
     totals: dict[Dot, Sums] = {}
     baselines: dict[Dot, Sums] = {}
     for incarnation, counter, added, taken, lines in live.values():
-        _raise_to(totals, (incarnation, counter), Sums(_unpack(added), _unpack(taken)))
+        _raise_to(totals, (incarnation, counter), Sums(unpack(added), unpack(taken)))
         for inc, n, base_added, base_taken in lines:
-            _raise_to(baselines, (inc, n), Sums(_unpack(base_added), _unpack(base_taken)))
+            _raise_to(baselines, (inc, n), Sums(unpack(base_added), unpack(base_taken)))
     return totals, baselines
 
 
@@ -77,10 +92,10 @@ def _raise_to(sums: dict[Dot, Sums], name: Dot, other: Sums) -> None:
 
 def _write(name: Dot, sums: Sums, baselines: dict[Dot, Sums]) -> Payload:
     lines = [
-        (*accumulator, _pack(base.added), _pack(base.taken))
+        (*accumulator, pack(base.added), pack(base.taken))
         for accumulator, base in sorted(baselines.items())
     ]
-    return (*name, _pack(sums.added), _pack(sums.taken), lines)
+    return (*name, pack(sums.added), pack(sums.taken), lines)
 
 
 def _own(live: Live, dot: Dot) -> tuple[list[Dot], Dot]:
@@ -107,13 +122,13 @@ def describe(payload: Payload) -> dict[str, Any]:
     incarnation, counter, added, taken, lines = payload
     return {
         "accumulator": format_dot((incarnation, counter)),
-        "added": _unpack(added),
-        "taken": _unpack(taken),
+        "added": unpack(added),
+        "taken": unpack(taken),
         "baselines": [
             {
                 "accumulator": format_dot((inc, n)),
-                "added": _unpack(base_added),
-                "taken": _unpack(base_taken),
+                "added": unpack(base_added),
+                "taken": unpack(base_taken),
             }
             for inc, n, base_added, base_taken in lines
         ],
@@ -125,7 +140,7 @@ def total(live: Live) -> int:
     if len(live) == 1:
         ((_, _, added, taken, lines),) = live.values()
         if not lines:
-            return _unpack(added) - _unpack(taken)
+            return unpack(added) - unpack(taken)
     totals, baselines = _read(live)
     value = 0
     for name, sums in totals.items():
@@ -153,7 +168,7 @@ def accumulate(live: Live, dot: Dot, by: Sums) -> Step:
     if len(live) == 1:
         ((own, (incarnation, counter, added, taken, lines)),) = live.items()
         if own[0] == dot[0] and not lines:  # nobody else counts, and nothing was reset
-            sums = Sums(_unpack(added) + by.added, _unpack(taken) + by.taken)
+            sums = Sums(unpack(added) + by.added, unpack(taken) + by.taken)
             return Step((own,), _write((incarnation, counter), sums, {}))
     mine, name = _own(live, dot)
     totals, baselines = _read(live)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Final, TypeAlias
 
 from msgspec import UNSET, Meta, UnsetType
@@ -10,7 +11,7 @@ from crdtdb import address, jsonvalue
 from crdtdb.errors import BadRequest, Field, TooLarge
 from crdtdb.limits import LIMITS
 
-__all__ = ["ONE_OR_SEVERAL", "Several", "member_tail", "member_tails"]
+__all__ = ["ONE_OR_SEVERAL", "Several", "member_tail", "member_tails", "named"]
 
 #: The field `values`.
 Several: TypeAlias = (
@@ -31,15 +32,23 @@ def member_tail(value: object, field: str = "value") -> bytes:
     return tail
 
 
-def member_tails(value: Any, values: Several) -> list[bytes]:
-    """The tails of the named members, each once, in order."""
+def named(value: Any, values: Several) -> Iterator[tuple[str, Any]]:
+    """The values that an operation names, each after the field where it stands.
+
+    Raises BadRequest unless there is exactly one of both fields.
+    """
     if (value is UNSET) == (values is UNSET):
         raise BadRequest(
             "give one `value`, or a list of `values`",
             Field("value", "exactly one of `value` and `values` is needed"),
         )
     if values is UNSET:
-        return [member_tail(value)]
+        return iter([("value", value)])
     assert not isinstance(values, UnsetType)
-    tails = (member_tail(v, f"values[{i}]") for i, v in enumerate(values))
+    return ((f"values[{i}]", one) for i, one in enumerate(values))
+
+
+def member_tails(value: Any, values: Several) -> list[bytes]:
+    """The tails of the named members, each once, in order."""
+    tails = (member_tail(one, field) for field, one in named(value, values))
     return list(dict.fromkeys(tails))

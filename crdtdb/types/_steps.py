@@ -16,21 +16,21 @@ __all__ = ["portions", "steps"]
 _MOST: Final = LIMITS.step * LIMITS.transaction_operations
 
 
-def portions(value: int) -> Iterator[int]:
-    """Numbers that `steps` takes, and that add up to the value."""
+def portions(value: int, most: int = _MOST) -> Iterator[int]:
+    """Numbers up to `most`, as `steps` takes them, that add up to the value."""
     sign = -1 if value < 0 else 1
     left = abs(value)
-    while left > _MOST:
-        yield sign * _MOST
-        left -= _MOST
+    while left > most:
+        yield sign * most
+        left -= most
     yield sign * left
 
 
-def steps(value: JsonValue, least: int = -_MOST) -> Iterator[Restored]:
+def steps(value: JsonValue, least: int = -_MOST, most: int = _MOST) -> Iterator[Restored]:
     """Increments or decrements by so much in all. Raises BadRequest for what is no such number."""
-    if type(value) is not int or not least <= value <= _MOST:
+    if type(value) is not int or not least <= value <= most:
         raise BadRequest(
-            f"`value` is a whole number from {least} to {_MOST}", Field("value", "no such number")
+            f"`value` is a whole number from {least} to {most}", Field("value", "no such number")
         )
     op = "decrement" if value < 0 else "increment"
     left = abs(value)

@@ -30,6 +30,7 @@ class Register(ScalarType):
     name = "register"
     summary = "One JSON value; of concurrent writes the latest (time, then dot) is read."
     operations = (Set,)
+    has_losers = True
     payload = tuple[int, bytes]  # (time, JSON text)
 
     def mutate(self, operation: Operation, view: View, stamp: Stamp) -> Iterator[Change | Cut]:

@@ -46,6 +46,7 @@ FEATURES: Final = (
     "idempotency-keys",
     "acknowledgements",
     "explain",
+    "conflicts",
     "import",
     "export",
 )

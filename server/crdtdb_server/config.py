@@ -22,7 +22,7 @@ from cyclopts.config import Env, Toml
 from crdtdb_client.targets import replica_url
 from crdtdb_server.hosts import is_loopback
 
-__all__ = ["SOURCES", "Settings"]
+__all__ = ["SOURCES", "Settings", "read_host", "read_listen"]
 
 _PREFIX: Final = "CRDTDB_"
 #: Variables for other commands, for building images and for tests, and those that Kubernetes sets
@@ -36,7 +36,8 @@ _LISTEN: Final = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(?P<p
 _HOST: Final = re.compile(r"[A-Za-z0-9._-]+")
 
 
-def _listen(text: str) -> str:
+def read_listen(text: str) -> str:
+    """HOST:PORT. Raises ValueError."""
     match = _LISTEN.fullmatch(text)
     if match is None or int(match["port"]) > 65_535:
         raise ValueError(f"{text!r} is not HOST:PORT, such as 127.0.0.1:7460 or [::1]:7460")
@@ -52,7 +53,8 @@ def _name(text: str) -> str:
     return text
 
 
-def _host(text: str) -> str:
+def read_host(text: str) -> str:
+    """A host name or address. Raises ValueError."""
     try:
         return str(ipaddress.ip_address(text))
     except ValueError:
@@ -97,7 +99,7 @@ class Settings:
 
     data_dir: Path
     """Directory of this replica's data; made if it is not there."""
-    listen: Annotated[str, _one(_listen)] = "127.0.0.1:7460"
+    listen: Annotated[str, _one(read_listen)] = "127.0.0.1:7460"
     """HOST:PORT to accept connections on; port 0 takes a free one."""
     replica: Annotated[str | None, _one(_name)] = None
     """Name of this replica; without it a readable random one, kept with the data."""
@@ -109,7 +111,7 @@ class Settings:
     """URL of another replica, such as http://us:7460. May be repeated."""
     advertise: Annotated[str | None, _one(replica_url)] = None
     """URL by which others reach this replica, if it is not the one it listens on."""
-    allow_hosts: Annotated[tuple[str, ...], _several("--allow-host", _host)] = ()
+    allow_hosts: Annotated[tuple[str, ...], _several("--allow-host", read_host)] = ()
     """Further name by which clients may call this server. May be repeated."""
     token_file: Path | None = None
     """File of who may ask: sha256:HEX NAME read|write|admin [bucket,…] a line."""

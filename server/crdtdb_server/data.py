@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any, Final
 
 from crdtdb.address import ObjectName
-from crdtdb.database import check_name, summary, too_many
+from crdtdb.database import summary
 from crdtdb.errors import BadRequest, Field, InvalidOperation
 from crdtdb.handles import Written
 from crdtdb.head import Head
 from crdtdb.limits import LIMITS
-from crdtdb.operations import operation_names, type_named
+from crdtdb.operations import check_name, operation_names, too_many, type_named
 from crdtdb.query import encode_bound, only_member
 from crdtdb.reading import Reading
 from crdtdb.transaction import Result, Update
@@ -42,7 +42,7 @@ _EXISTS: Final[dict[bool, Headers]] = {
 }
 
 
-async def get_object(service: Service, request: Request) -> Answer:
+def get_object(service: Service, request: Request) -> Answer:
     """The value of an object, a page of its members (`from` ≤ member < `to`), or one member.
 
     HEAD, and a tag that still holds, are answered from the object's head: O(1), no value is read.
@@ -120,7 +120,7 @@ async def post_object(service: Service, request: Request) -> Answer:
 
 
 async def put_object(service: Service, request: Request) -> Answer:
-    """Set the value of a register to the body."""
+    """Set a register to the value in the body, or bring that value into a max or min."""
     name = ObjectName(*request.names)
     check_name(name)
     if "set" not in operation_names(name.type):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from itertools import count
 from time import perf_counter
 from typing import Final
@@ -51,6 +51,21 @@ _WITHOUT_TOKEN: Final = frozenset({Access.OPEN, Access.PEER})
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE"})
 
 
+class _Exchange:
+    """What is known of a request from its beginning to its response."""
+
+    __slots__ = ("began", "carried", "incoming", "label", "request_id")
+
+    def __init__(self, incoming: Incoming) -> None:
+        self.began = perf_counter()
+        self.incoming = incoming
+        self.request_id = _request_id(incoming)
+        #: The route's, once it is known.
+        self.label = _NO_ROUTE
+        #: What the tokens of the request name.
+        self.carried = NOTHING
+
+
 class Dispatcher:
     """Checks a request, hands it to its handler, and completes the answer."""
 
@@ -71,29 +86,34 @@ class Dispatcher:
 
     async def answer(self, incoming: Incoming) -> Response:
         """The response to a request, whatever is wrong with it. Does not raise."""
-        began = perf_counter()
-        request_id = _request_id(incoming)
-        label, carried = _NO_ROUTE, NOTHING
+        response = self.begin(incoming)
+        return response if isinstance(response, Response) else await response
+
+    def begin(self, incoming: Incoming) -> Response | Awaitable[Response]:
+        """The response, or what waits for it: for the body, a commit, or what a token names.
+
+        Neither raises, whatever is wrong with the request.
+        """
+        exchange = _Exchange(incoming)
         try:
-            route, request = self._find(incoming, began)
-            label = route.path
-            carried = self._service.sessions.carried(incoming.headers)
-            if route.access.is_of_data:
-                await self._admit(incoming, carried)
-            if route.body_bytes:
-                answer = await self._handle_body(route, request, incoming)
-            else:
-                _refuse_body(incoming.headers)
-                answer = await route.handler(self._service, request)
-        except Problem as error:
-            answer = self._refusal(error)
-        except Exception:
-            _log.exception("request failed", request_id=request_id, route=label)
-            bug = Internal(f"this is a bug; the server's log has it under request {request_id}")
-            answer = self._refusal(bug)
-        method = incoming.method if incoming.method in _METHODS else _OTHER_METHOD
-        self._service.metrics.answered(label, method, answer.status, perf_counter() - began)
-        return self._completed(answer, carried, request_id)
+            route, request = self._find(incoming, exchange.began)
+            exchange.label = route.path
+            exchange.carried = carried = self._service.sessions.carried(incoming.headers)
+            if route.access.is_of_data and not self._admits(carried, incoming.headers):
+                return self._finish(exchange, self._handle_behind(exchange, route, request))
+            answer = self._handle(route, request, incoming)
+            if not isinstance(answer, Answer):
+                return self._finish(exchange, answer)
+        except Exception as error:
+            answer = self._failure(error, exchange)
+        return self._completed(answer, exchange)
+
+    async def _finish(self, exchange: _Exchange, awaited: Awaitable[Answer]) -> Response:
+        try:
+            answer = await awaited
+        except Exception as error:
+            answer = self._failure(error, exchange)
+        return self._completed(answer, exchange)
 
     def _find(self, incoming: Incoming, began: float) -> tuple[Route, Request]:
         """The route, and the request as it is before its body has been read."""
@@ -111,14 +131,28 @@ class Dispatcher:
             incoming.method, route.path, names, query, incoming.headers, began, principal
         )
 
-    async def _admit(self, incoming: Incoming, carried: VersionVector) -> None:
-        """Let a request in once this replica can answer it. Raises Bootstrapping or Behind."""
+    def _admits(self, carried: VersionVector, headers: Mapping[str, str]) -> bool:
+        """Can this replica answer now? Raises Bootstrapping, or BadHeader for a bad `Prefer`."""
         service = self._service
         if service.state() == "bootstrapping":
             raise Bootstrapping("this replica is taking its first copy; ask another one")
-        wait_s = wait_of(incoming.headers)
-        if not service.seen.includes(carried):
-            await service.sessions.reach(carried, wait_s)
+        if "prefer" in headers:
+            wait_of(headers)
+        return service.seen.includes(carried)
+
+    async def _handle_behind(self, exchange: _Exchange, route: Route, request: Request) -> Answer:
+        """Let the handler answer once this replica has seen what the request names."""
+        await self._service.sessions.reach(exchange.carried, wait_of(request.headers))
+        answer = self._handle(route, request, exchange.incoming)
+        return answer if isinstance(answer, Answer) else await answer
+
+    def _handle(
+        self, route: Route, request: Request, incoming: Incoming
+    ) -> Answer | Awaitable[Answer]:
+        if route.body_bytes:
+            return self._handle_body(route, request, incoming)
+        _refuse_body(incoming.headers)
+        return route.handler(self._service, request)
 
     async def _handle_body(self, route: Route, request: Request, incoming: Incoming) -> Answer:
         """Read the body and let the handler answer. Raises Overloaded."""
@@ -132,9 +166,19 @@ class Dispatcher:
                 request = request._replace(parts=incoming.stream_body())
             else:
                 request = request._replace(body=await incoming.read_body(route.body_bytes))
-            return await route.handler(self._service, request)
+            answer = route.handler(self._service, request)
+            return answer if isinstance(answer, Answer) else await answer
         finally:
             self._body_bytes -= room
+
+    def _failure(self, error: Exception, exchange: _Exchange) -> Answer:
+        if isinstance(error, Problem):
+            return self._refusal(error)
+        request_id = exchange.request_id
+        _log.error("request failed", request_id=request_id, route=exchange.label, exc_info=error)
+        return self._refusal(
+            Internal(f"this is a bug; the server's log has it under request {request_id}")
+        )
 
     def _refusal(self, error: Problem) -> Answer:
         headers: Headers = ()
@@ -144,13 +188,22 @@ class Dispatcher:
             headers = (CHALLENGE,)
         return problem_answer(error, self._service.seen, headers)
 
-    def _completed(self, answer: Answer, carried: VersionVector, request_id: str) -> Response:
+    def _completed(self, answer: Answer, exchange: _Exchange) -> Response:
         """The answer with the headers that every answer has."""
-        seen = answer.seen if answer.seen.includes(carried) else answer.seen.join(carried)
+        method = exchange.incoming.method
+        self._service.metrics.answered(
+            exchange.label,
+            method if method in _METHODS else _OTHER_METHOD,
+            answer.status,
+            perf_counter() - exchange.began,
+        )
+        seen, carried = answer.seen, exchange.carried
+        if not seen.includes(carried):
+            seen = seen.join(carried)
         headers = (
             ("Content-Type", answer.media_type),
             (CONTEXT, self._service.sessions.token(seen)),
-            ("X-Request-Id", request_id),
+            ("X-Request-Id", exchange.request_id),
             *self._fixed_headers,
             *answer.headers,
         )

@@ -1,8 +1,8 @@
 """The change feed: `/v1/changes`, as a page, by long poll, or as a stream of server-sent events.
 
 One event per changed record, with its latest state. A cursor can be carried to any replica. A
-stream reads page after page and holds nothing for a slow reader: who does not take a part in time
-is dropped, and comes back with the cursor it had.
+stream reads page after page, each bounded in bytes, and holds no more than one for a slow reader:
+who does not take it in time is dropped, and comes back with the cursor it had.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import asyncio
 from collections.abc import AsyncGenerator
 from typing import Any, Final, NamedTuple
 
-from crdtdb import address
-from crdtdb.changes import BEGINNING, Change, ChangeCursor, Scope, changes_head, read_changes
+from crdtdb.answers import LEFT_OUT, Event
+from crdtdb.changes import ChangeCursor, Scope
 from crdtdb.errors import BadToken
-from crdtdb.operations import type_named
+from crdtdb.following import EventPage, read_events, read_since
 from crdtdb_server.documents import dump
 from crdtdb_server.exchange import Answer, Request
 from crdtdb_server.parameters import (
@@ -68,14 +68,6 @@ class _Wanted(NamedTuple):
     limit: int
 
 
-class _Batch(NamedTuple):
-    """Some changes as documents, each with the cursor behind it."""
-
-    events: list[tuple[str, dict[str, Any]]]
-    cursor: ChangeCursor
-    at_head: bool
-
-
 async def get_changes(service: Service, request: Request) -> Answer:
     """Changes since a cursor; without one from the start, with `since=now` from here on."""
     query = request.query
@@ -87,93 +79,90 @@ async def get_changes(service: Service, request: Request) -> Answer:
     feed, since = _FEED.of(query), _SINCE.of(query)
     if feed == "sse":
         since = request.headers.get("last-event-id") or since
-        stream = _stream(service, _cursor(service, since), wanted)
+        wanted = wanted._replace(limit=_PART)
+        # The first part is read before anything is answered: a cursor may be too old.
+        page = _read(service, _cursor(service, since), wanted)
+        stream = _stream(service, page, wanted)
         return Answer(b"", service.seen, media_type=EVENTS.media_type, stream=stream)
-    batch = _read(service, _cursor(service, since), wanted)
+    page = _read(service, _cursor(service, since), wanted)
     if feed == "longpoll":
-        batch = await _poll(service, batch, wanted, _TIMEOUT.of(query))
+        page = await _poll(service, page, wanted, _TIMEOUT.of(query))
     document = {
-        "changes": [{"cursor": cursor, **event} for cursor, event in batch.events],
-        "cursor": batch.cursor.write(service.database.cluster),
-        "more": not batch.at_head,
+        "changes": [_document(event) for event in page.events],
+        "cursor": page.cursor.write(service.database.cluster),
+        "more": not page.at_head,
     }
     return Answer(dump(document), service.seen)
 
 
 def _cursor(service: Service, since: str | None) -> ChangeCursor:
     """Where a reader begins. Raises BadToken naming the parameter."""
-    if since is None:
-        return BEGINNING
-    if since == "now":
-        with service.database.engine.store.snapshot() as snapshot:
-            return changes_head(snapshot)
+    database = service.database
     try:
-        return ChangeCursor.read(service.database.cluster, since)
+        with database.engine.store.snapshot() as snapshot:
+            return read_since(snapshot, database.cluster, since)
     except BadToken as error:
         raise error.below(_SINCE.name) from error
 
 
-def _read(service: Service, cursor: ChangeCursor, wanted: _Wanted) -> _Batch:
+def _read(service: Service, cursor: ChangeCursor, wanted: _Wanted) -> EventPage:
     """The next changes, of one snapshot."""
+    scope, with_value, limit = wanted
     database = service.database
     with database.engine.store.snapshot() as snapshot:
-        page = read_changes(snapshot, cursor, wanted.scope, wanted.limit)
-    events = [
-        (
-            page.cursor._replace(sequence=change.sequence, base=cursor.base).write(
-                database.cluster
-            ),
-            _document(service, change, wanted),
+        return read_events(
+            snapshot, database.cluster, cursor, scope, limit, include_value=with_value
         )
-        for change in page.changes
-    ]
-    return _Batch(events, page.cursor, page.at_head)
 
 
-def _document(service: Service, change: Change, wanted: _Wanted) -> dict[str, Any]:
-    name = change.name
-    document: dict[str, Any] = {"bucket": name.bucket, "type": name.type, "key": name.key}
-    if change.tail is not None:
-        document["member"] = address.member_value(change.tail)
-    document["deleted"] = change.deleted
-    if wanted.with_value and not change.deleted and not type_named(name.type).collection:
-        document["value"] = service.database.read(name).value
+def _document(event: Event) -> dict[str, Any]:
+    name = event.name
+    document: dict[str, Any] = {
+        "cursor": event.cursor,
+        "bucket": name.bucket,
+        "type": name.type,
+        "key": name.key,
+    }
+    if event.member is not LEFT_OUT:
+        document["member"] = event.member
+    document["deleted"] = event.deleted
+    if event.value is not LEFT_OUT:
+        document["value"] = event.value
     return document
 
 
-async def _poll(service: Service, batch: _Batch, wanted: _Wanted, timeout_s: int) -> _Batch:
+async def _poll(service: Service, page: EventPage, wanted: _Wanted, timeout_s: int) -> EventPage:
     """Wait for changes, for at most so long."""
     try:
         async with asyncio.timeout(timeout_s):
-            while not (batch.events or service.sessions.closed):
-                if batch.at_head:
+            while not (page.events or service.sessions.closed):
+                if page.at_head:
                     await service.sessions.next_advance()
-                batch = _read(service, batch.cursor, wanted)
+                page = _read(service, page.cursor, wanted)
     except TimeoutError:
         pass
-    return batch
+    return page
 
 
 async def _stream(
-    service: Service, cursor: ChangeCursor, wanted: _Wanted
+    service: Service, page: EventPage, wanted: _Wanted
 ) -> AsyncGenerator[bytes, None]:
     """Server-sent events, with a heartbeat that moves the cursor when nothing happens."""
-    wanted = wanted._replace(limit=_PART)
     yield b": changes\n\n"
     while not service.sessions.closed:
-        batch = _read(service, cursor, wanted)
-        cursor = batch.cursor
-        if batch.events:
-            yield b"".join(_event(identity, event) for identity, event in batch.events)
-        elif not batch.at_head:
+        if page.events:
+            yield b"".join(map(_event, page.events))
+        elif not page.at_head:
             await asyncio.sleep(0)
-        if batch.at_head:
+        if page.at_head:
             try:
                 async with asyncio.timeout(_HEARTBEAT_S):
                     await service.sessions.next_advance()
             except TimeoutError:
-                yield b": heartbeat\nid: %s\n\n" % cursor.write(service.database.cluster).encode()
+                cursor = page.cursor.write(service.database.cluster)
+                yield b": heartbeat\nid: %s\n\n" % cursor.encode()
+        page = _read(service, page.cursor, wanted)
 
 
-def _event(identity: str, event: dict[str, Any]) -> bytes:
-    return b"id: %s\ndata: %s\n\n" % (identity.encode(), dump({"cursor": identity, **event}))
+def _event(event: Event) -> bytes:
+    return b"id: %s\ndata: %s\n\n" % (event.cursor.encode(), dump(_document(event)))

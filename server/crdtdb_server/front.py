@@ -71,8 +71,14 @@ async def _stream(
         await streaming.prepare(request)
         await streaming.write(response.body)
         async for part in parts:
-            async with asyncio.timeout(_TAKEN_S):
-                await streaming.write(part)
+            try:
+                async with asyncio.timeout(_TAKEN_S):
+                    await streaming.write(part)
+            except TimeoutError:
+                # Closing would keep what is in the buffer until somebody takes it.
+                if request.transport is not None:
+                    request.transport.abort()
+                return streaming
         await streaming.write_eof()
     return streaming
 

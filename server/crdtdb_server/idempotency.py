@@ -6,11 +6,11 @@ of the request: the same key with another request is a mistake of the caller, no
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
 from crdtdb import codec
 from crdtdb.errors import BadHeader, Field
+from crdtdb.idempotency import KEY_CHARACTERS, KEY_TEXT
 from crdtdb.transaction import IdempotencyKey
 from crdtdb_server.exchange import Headers, Request
 from crdtdb_server.parameters import Header
@@ -21,13 +21,11 @@ __all__ = ["KEY_HEADER", "REPLAYED", "key_of"]
 REPLAYED: Final[Headers] = (("Idempotency-Replayed", "true"),)
 
 _HEADER: Final = "Idempotency-Key"
-_CHARACTERS: Final = 128
-_KEY: Final = re.compile(rf"[!-~]{{1,{_CHARACTERS}}}")
 
 KEY_HEADER: Final = Header(
     _HEADER,
     "A random name of this write: sent again, it is carried out once",
-    {"pattern": f"^{_KEY.pattern}$"},
+    {"pattern": f"^{KEY_TEXT.pattern}$"},
 )
 
 
@@ -36,10 +34,10 @@ def key_of(request: Request) -> IdempotencyKey | None:
     text = request.headers.get(_HEADER.lower())
     if text is None:
         return None
-    if not _KEY.fullmatch(text):
+    if not KEY_TEXT.fullmatch(text):
         raise BadHeader(
-            f"{_HEADER} is 1 to {_CHARACTERS} visible ASCII characters; take a random UUID",
-            Field(_HEADER, "not a key", _CHARACTERS),
+            f"{_HEADER} is 1 to {KEY_CHARACTERS} visible ASCII characters; take a random UUID",
+            Field(_HEADER, "not a key", KEY_CHARACTERS),
         )
     return IdempotencyKey(text, _fingerprint(request))
 

@@ -94,7 +94,7 @@ class Group:
         began = perf_counter()
         try:
             ready = [one for one in self._waiting if one.prepare()]
-            committed = database.commit([one.transaction for one in ready])
+            committed = database.engine.commit([one.transaction for one in ready])
             for one, outcome in zip(ready, committed.outcomes, strict=True):
                 one.finish(outcome)
             self.committed = committed
@@ -135,7 +135,7 @@ class Bulk:
         """Carry the transactions out, in one commit."""
         began = perf_counter()
         try:
-            self.committed = database.commit(self._transactions)
+            self.committed = database.engine.commit(self._transactions)
         except Exception as error:
             self.fail(error)
         self.duration_s = perf_counter() - began

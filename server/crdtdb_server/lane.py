@@ -10,14 +10,14 @@ limits and problems are the dispatcher's, so they are the same on both.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Final, cast
 
 import structlog
 
 from crdtdb_server.dispatch import Dispatcher
-from crdtdb_server.exchange import Incoming
+from crdtdb_server.exchange import Incoming, Response
 from crdtdb_server.plain import BODY_BYTES, HEAD_BYTES, Head, HeadReader, NotPlain, response_bytes
 
 __all__ = ["FastLane"]
@@ -103,7 +103,7 @@ class _Connection(asyncio.Protocol):
         if self.task is None:
             request = self._next()
             if request is not None:
-                self.task = self._loop.create_task(self._answer(*request))
+                self._take(*request)
         elif len(self._data) >= _AHEAD_BYTES and self._reading:
             self._reading = False
             self._transport.pause_reading()
@@ -183,33 +183,43 @@ class _Connection(asyncio.Protocol):
             self._reading = True
             self._transport.resume_reading()
 
-    async def _answer(self, head: Head, body: bytes) -> None:
+    def _take(self, head: Head, body: bytes) -> None:
+        """Answer a request: at once if nothing has to be waited for and nothing else has come."""
+        response = self._begin(head, body)
+        if isinstance(response, Response) and not self._data and self._taken is None:
+            self._send(head, response)
+        else:
+            self.task = self._loop.create_task(self._answer(head, response))
+
+    def _begin(self, head: Head, body: bytes) -> Response | Awaitable[Response]:
+        return self._lane.dispatcher.begin(
+            Incoming(
+                head.method,
+                head.target,
+                head.headers,
+                partial(_whole, body),
+                partial(_in_one_part, body),
+            )
+        )
+
+    async def _answer(self, head: Head, response: Response | Awaitable[Response]) -> None:
         """Answer a request, and those that have come meanwhile."""
-        lane = self._lane
         try:
             while True:
-                incoming = Incoming(
-                    head.method,
-                    head.target,
-                    head.headers,
-                    partial(_whole, body),
-                    partial(_in_one_part, body),
-                )
-                response = await lane.dispatcher.answer(incoming)
-                assert response.stream is None, "a data route answers in one piece"
-                last = lane.closing or not head.keep_alive
-                self._transport.write(response_bytes(head.method, response, last=last))
-                if last:
-                    return self.end()
+                if not isinstance(response, Response):
+                    response = await response
+                if not self._send(head, response):
+                    return
                 if self._taken is not None:
                     async with asyncio.timeout(_TAKEN_S):
                         await self._taken
-                self._used_at = self._loop.time()
                 self._resume_reading()
                 request = self._next()
                 if request is None:
-                    return None
+                    return
+                await asyncio.sleep(0)  # others have a turn between the requests of a burst
                 head, body = request
+                response = self._begin(head, body)
         except TimeoutError:  # nobody takes the answer
             self.abort()
         except Exception:
@@ -217,6 +227,16 @@ class _Connection(asyncio.Protocol):
             self.abort()
         finally:
             self.task = None
+
+    def _send(self, head: Head, response: Response) -> bool:
+        """Send a response; False: the connection ends with it."""
+        assert response.stream is None, "a data route answers in one piece"
+        last = self._lane.closing or not head.keep_alive
+        self._transport.write(response_bytes(head.method, response, last=last))
+        self._used_at = self._loop.time()
+        if last:
+            self.end()
+        return not last
 
 
 async def _whole(body: bytes, limit: int) -> bytes:

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterator
+from itertools import accumulate
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
-from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
 
 from crdtdb.datatype import Operation
+from crdtdb.reclaimed import read_reclaimed
 from crdtdb.store.base import Store
 
 __all__ = ["Metrics"]
@@ -25,19 +34,10 @@ class Metrics:
 
     def __init__(self, store: Store) -> None:
         self.registry = CollectorRegistry()
-        self._requests = Histogram(
-            "crdtdb_http_request_duration_seconds",
-            "From the parsed head of a request to its answer",
-            ("route", "method", "code"),
-            buckets=_SECONDS,
-            registry=self.registry,
-        )
-        self._operations = Counter(
-            "crdtdb_operations",
-            "Operations carried out for clients",
-            ("type", "op"),
-            registry=self.registry,
-        )
+        self._requests = _Requests()
+        self.registry.register(self._requests)
+        self._operations = _Operations()
+        self.registry.register(self._operations)
         self._commit_seconds = Histogram(
             "crdtdb_commit_duration_seconds",
             "One group commit, until it is durable",
@@ -51,26 +51,14 @@ class Metrics:
             registry=self.registry,
         )
         self.registry.register(_StoreCollector(store))
-        # Resolving labels costs more than counting, so each resolved child is kept.
-        self._request_children: dict[tuple[str, str, int], Histogram] = {}
-        self._operation_children: dict[tuple[str, type[Operation]], Counter] = {}
 
     def answered(self, route: str, method: str, code: int, seconds: float) -> None:
         """A request has been answered."""
-        key = (route, method, code)
-        child = self._request_children.get(key)
-        if child is None:
-            child = self._request_children[key] = self._requests.labels(route, method, str(code))
-        child.observe(seconds)
+        self._requests.add((route, method, code), seconds)
 
     def operation(self, type_name: str, operation: type[Operation]) -> None:
         """An operation of a client has been carried out."""
-        key = (type_name, operation)
-        child = self._operation_children.get(key)
-        if child is None:
-            tag = str(operation.__struct_config__.tag)
-            child = self._operation_children[key] = self._operations.labels(type_name, tag)
-        child.inc()
+        self._operations.counts[type_name, operation] += 1
 
     def committed(self, seconds: float, transactions: int) -> None:
         """A group commit is durable."""
@@ -82,8 +70,52 @@ class Metrics:
         return generate_latest(self.registry)
 
 
+class _Requests(Collector):
+    """Durations by route, method and status: what every request adds to has to be cheap."""
+
+    def __init__(self) -> None:
+        #: How many took at most so long, each bucket for itself; what is longer comes last.
+        self._buckets: dict[tuple[str, str, int], list[int]] = {}
+        self._sums: dict[tuple[str, str, int], float] = {}
+
+    def add(self, labels: tuple[str, str, int], seconds: float) -> None:
+        buckets = self._buckets.get(labels)
+        if buckets is None:
+            buckets = self._buckets[labels] = [0] * (len(_SECONDS) + 1)
+            self._sums[labels] = 0.0
+        buckets[bisect_left(_SECONDS, seconds)] += 1
+        self._sums[labels] += seconds
+
+    def collect(self) -> Iterator[Metric]:
+        family = HistogramMetricFamily(
+            "crdtdb_http_request_duration_seconds",
+            "From the parsed head of a request to its answer",
+            labels=("route", "method", "code"),
+        )
+        bounds = [*map(str, _SECONDS), "+Inf"]
+        for (route, method, code), counts in self._buckets.items():
+            buckets = list(zip(bounds, accumulate(counts), strict=True))
+            family.add_metric((route, method, str(code)), buckets, self._sums[route, method, code])
+        yield family
+
+
+class _Operations(Collector):
+    """Operations by type and name."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[tuple[str, type[Operation]]] = Counter()
+
+    def collect(self) -> Iterator[Metric]:
+        family = CounterMetricFamily(
+            "crdtdb_operations", "Operations carried out for clients", labels=("type", "op")
+        )
+        for (type_name, operation), count in self.counts.items():
+            family.add_metric((type_name, str(operation.__struct_config__.tag)), count)
+        yield family
+
+
 class _StoreCollector(Collector):
-    """How full the store is, looked up when somebody asks."""
+    """How full the store is and what has left it, looked up when somebody asks."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -101,3 +133,15 @@ class _StoreCollector(Collector):
         for table, count in stats.entries.items():
             entries.add_metric((table.value,), count)
         yield entries
+        with self._store.snapshot() as snapshot:
+            reclaimed = read_reclaimed(snapshot)
+        yield CounterMetricFamily(
+            "crdtdb_reclaimed_records",
+            "Tombstones, cuts and operations that were stable and have gone",
+            value=reclaimed.records,
+        )
+        yield CounterMetricFamily(
+            "crdtdb_reclaimed_bytes",
+            "Bytes of their rows and addresses",
+            value=reclaimed.size_bytes,
+        )

@@ -14,7 +14,8 @@ from crdtdb_server.service import Service
 
 __all__ = ["Handler", "Route", "Router", "WrongMethod"]
 
-Handler: TypeAlias = Callable[[Service, Request], Awaitable[Answer]]
+#: One that waits for nothing is a plain function: its answer needs no task.
+Handler: TypeAlias = Callable[[Service, Request], Answer | Awaitable[Answer]]
 
 
 _NO_PARAMETERS: Final = parameters()

@@ -31,15 +31,20 @@ __all__ = [
     "BucketsDocument",
     "ChangeDocument",
     "ChangesDocument",
+    "ConflictDocument",
+    "ConflictsDocument",
     "Content",
     "DigestDocument",
     "DroppedDocument",
     "ErasedDocument",
+    "ExportDocument",
     "HealthDocument",
     "ImportDocument",
     "KeysDocument",
     "LineDocument",
+    "LostDocument",
     "MemberDocument",
+    "NameDocument",
     "ObjectDocument",
     "ObjectsDocument",
     "OperationDocument",
@@ -164,6 +169,38 @@ class ChangesDocument(TypedDict):
     more: bool
 
 
+class NameDocument(TypedDict):
+    """The address of an object."""
+
+    bucket: str
+    type: str
+    key: str
+
+
+class LostDocument(TypedDict):
+    """A value that was written, and lost to a concurrent one."""
+
+    value: Any
+    replica: Annotated[str, Meta(description="Its writer: a name; unknown: an incarnation")]
+    at_ms: Annotated[int, Meta(description="When it was written, by its writer’s clock")]
+
+
+class ConflictDocument(TypedDict):
+    """Values of an object that lost, and the one that they lost to."""
+
+    object: NameDocument
+    at_ms: Annotated[int, Meta(description="When this replica saw it, by its own clock")]
+    kept: Any
+    lost: list[LostDocument]
+
+
+class ConflictsDocument(TypedDict):
+    """A page of the journal of conflicts, the latest first."""
+
+    conflicts: list[ConflictDocument]
+    next: NotRequired[Annotated[str, Meta(description="`after` of the next page")]]
+
+
 class LineDocument(TypedDict):
     """A line that was not written, and why."""
 
@@ -171,6 +208,13 @@ class LineDocument(TypedDict):
     code: str
     detail: str
     field: NotRequired[str]
+
+
+class ExportDocument(TypedDict):
+    """A page of an export: objects as an import takes them, and where the next page begins."""
+
+    lines: list[dict[str, Any]]
+    next: NotRequired[str]
 
 
 class ImportDocument(TypedDict):

@@ -16,6 +16,7 @@ import structlog
 import uvloop
 
 from crdtdb.database import Database
+from crdtdb.errors import StartError
 from crdtdb.replication import Replication
 from crdtdb_server.app import serving
 from crdtdb_server.config import Settings
@@ -85,7 +86,14 @@ async def _until_told(database: Database, settings: Settings) -> None:
 
 @asynccontextmanager
 async def live(database: Database, settings: Settings) -> AsyncIterator[LiveReplica]:
-    """A database as a live replica, while the block lasts."""
+    """A database as a live replica, while the block lasts.
+
+    Raises StartError for settings that do not go together, or cannot be carried out.
+    """
+    try:
+        settings.check()
+    except ValueError as error:
+        raise StartError(str(error)) from error
     random = SystemRandom()
     keyring = None if settings.token_file is None else Keyring.read(settings.token_file)
     secret_file = settings.cluster_secret_file

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from typing import Final
 
 from crdtdb.causal import NOTHING, VersionVector, format_incarnation
@@ -34,12 +33,6 @@ PREFER: Final = Header("Prefer", "`wait=N`: how many seconds (0 to 60) to wait f
 _WAIT: Final = re.compile(r"wait\s*=\s*([^;]*)", re.IGNORECASE)
 
 
-@lru_cache(maxsize=8)
-def _token(cluster: str, vector: VersionVector) -> str:
-    """Many answers cover the same as the one before."""
-    return write_token(TokenKind.SESSION, cluster, vector)
-
-
 class Sessions:
     """Reads and writes the tokens of one replica, and lets requests wait for what they name."""
 
@@ -51,10 +44,16 @@ class Sessions:
         self.closed = False
         #: What had been seen when those who wait were last woken.
         self._told = NOTHING
+        #: Many answers cover the very same as the one before.
+        self._latest = NOTHING
+        self._latest_token = write_token(TokenKind.SESSION, cluster, NOTHING)
 
     def token(self, vector: VersionVector) -> str:
         """The token of a vector."""
-        return _token(self._cluster, vector)
+        if vector is not self._latest:
+            self._latest_token = write_token(TokenKind.SESSION, self._cluster, vector)
+            self._latest = vector
+        return self._latest_token
 
     def carried(self, headers: Mapping[str, str]) -> VersionVector:
         """What the tokens of a request name, joined. Raises BadToken."""

@@ -7,9 +7,10 @@ from typing import Any
 
 from crdtdb.address import ObjectName
 from crdtdb.causal import NOTHING
-from crdtdb.database import Database, check_name, too_many
+from crdtdb.database import Database
 from crdtdb.errors import BadRequest, Field, Problem, shortened
 from crdtdb.limits import LIMITS
+from crdtdb.operations import check_name, too_many
 from crdtdb.reading import Reading
 from crdtdb.transaction import Result, Update
 from crdtdb_server.access import Access, Principal

@@ -2,8 +2,8 @@
 
 Requests hand in transactions and wait. Whatever has gathered by the next turn of the event loop
 becomes one batch and one fsync. A small batch on a quick disk is carried out right there, on the
-loop: handing it to a thread would cost more than it saves. Anything else goes to the one commit
-thread, and while that works, the next batch forms.
+loop: handing it to a thread would cost more than it saves. Anything else, and everything while the
+store has to catch up, goes to the one commit thread, and while that works, the next batch forms.
 
 The order is that of arrival, for transactions and calls alike. Nothing is answered or pushed
 before it is durable. A request that is cancelled before its batch begins is not carried out;
@@ -151,6 +151,11 @@ class Writer:
             self._queue.extend(held)
             self._begin_soon()
 
+    @property
+    def closed(self) -> bool:
+        """Is nothing taken any more?"""
+        return self._closed
+
     async def close(self) -> None:
         """Take nothing more, carry out what waits unless it is held, end the thread. Idempotent."""
         self._closed = True
@@ -186,7 +191,11 @@ class Writer:
             self._busy = False
             if self._drained is not None:
                 self._drained.set_result(None)
-        elif job.small and perf_counter() >= self._inline_from:
+        elif (
+            job.small
+            and perf_counter() >= self._inline_from
+            and not self._database.engine.store.is_congested
+        ):
             self._run_inline(job)
         else:
             self._thread.submit(self._run_in_thread, job)

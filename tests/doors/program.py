@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any, assert_type
 
 from crdtdb import Database
-from crdtdb.answers import Event, Read, Written
+from crdtdb.answers import Conflict, Event, Read, Written
 from crdtdb.errors import Behind, Problem
 from crdtdb.handles import Counter, Set
 from crdtdb.jsonvalue import JsonValue
@@ -26,6 +26,13 @@ def checkout(db: Database | Client, user: str) -> int:
     return assert_type(sold.get().value, int)
 
 
+def restore(db: Database | Client) -> None:
+    for conflict in db.conflicts("shop", "register"):
+        assert_type(conflict, Conflict)
+        assert_type(conflict.lost[0].at_ms, int)
+        db.register("shop", conflict.name.key).set(conflict.lost[0].value)
+
+
 def watch(events: Iterable[Event]) -> list[str]:
     return [event.name.key for event in events if not event.deleted]
 
@@ -42,6 +49,8 @@ def regions() -> None:
         assert_type(durable.flag("shop", "open").enable(), Written)
         assert_type(db.flag("shop", "open").get().value, bool)
         assert_type(db.flag("shop", "open").explain(), dict[str, Any])
+        assert_type(db.hll("shop", "visitors").get().value, int)
+        assert_type(db.max("shop", "price").get().value, JsonValue)
         watch(db.changes("shop", since="now"))
 
 
@@ -61,6 +70,8 @@ async def later() -> None:
             assert_type(member, JsonValue)
         async for event in db.changes("shop"):
             assert_type(event, Event)
+        async for conflict in db.conflicts():
+            assert_type(conflict.kept, JsonValue)
 
 
 def embedded() -> None:

@@ -65,6 +65,45 @@ def test_sets(door: Door) -> None:
     assert door.gset("shop", "seen").add("ann").size == 1
 
 
+def test_sets_where_removing_wins(door: Door) -> None:
+    banned = door.rwset("shop", "banned")
+    assert banned.remove("ann").size == 0
+    assert banned.add("ann", "bo", 1, 1.0).size == 3
+    seen = banned.get().seen
+    banned.add("cy")
+    assert banned.remove("ann", "dee", seen=seen).size == 3
+    assert (list(banned), "ann" in banned, len(banned)) == ([1, "bo", "cy"], False, 3)
+    assert banned.clear(seen=seen).size == 1
+    assert banned.clear().size == 0
+    assert not banned.get().exists
+    assert banned.add("ann").size == 1
+
+
+def test_extremes(door: Door) -> None:
+    fastest, slowest = door.min("shop", "seconds"), door.max("shop", "seconds")
+    assert (fastest.get().value, fastest.get().exists) == (None, False)
+    for seconds in (2.5, 1, 4, 1.0):
+        fastest.set(seconds)
+        slowest.set(seconds)
+    assert (fastest.get().value, slowest.get().value) == (1, 4)
+    assert not slowest.set(3).changed
+    assert slowest.set([9, "ann"]).value == [9, "ann"]
+    seen = slowest.get().seen
+    slowest.set([9, "bo"])
+    assert slowest.delete(seen=seen).value == [9, "bo"]
+    assert slowest.delete().value is None
+
+
+def test_sketches_estimate_how_many_different_values_there_were(door: Door) -> None:
+    visitors = door.hll("shop", "visitors")
+    assert visitors.add("ann", 1, True, 1.0).value == 3
+    assert not visitors.add("ann").changed
+    for start in range(0, 4_000, 500):
+        visitors.add(*range(start, start + 500))
+    assert visitors.get().value == pytest.approx(4_002, rel=0.05)
+    assert visitors.delete().value == 0
+
+
 def test_collections_are_read_like_any_other(door: Door) -> None:
     cart = door.set("shop", "cart")
     cart.add(1, 2)

@@ -19,14 +19,27 @@ import crdtdb_client.asking
 import crdtdb_client.async_client
 import crdtdb_client.client
 from crdtdb import Database, handles
+from crdtdb.handles import Members, Updates, Value
+from crdtdb.operations import operation_names
+from crdtdb.types import CATALOGUE
 from crdtdb_client import AsyncClient, Client, async_handles
 from liveserver import live_server
 
 #: What every door has (API: one set of method names).
 SHARED = [
-    *("counter", "gcounter", "opcounter", "register", "mvregister", "flag", "dwflag"),
-    *("set", "gset", "read", "read_together", "contains", "explain", "update", "transaction"),
-    *("buckets", "types", "objects", "changes", "digest", "close"),
+    *CATALOGUE,
+    *("read", "read_together", "contains", "explain", "update", "transaction"),
+    *(
+        "buckets",
+        "types",
+        "objects",
+        "changes",
+        "conflicts",
+        "export",
+        "import_",
+        "digest",
+        "close",
+    ),
 ]
 
 
@@ -45,6 +58,13 @@ def test_every_door_has_the_method_with_the_same_parameters(name: str) -> None:
     assert parameters(Database, name) == parameters(Client, name) == parameters(AsyncClient, name)
 
 
+@pytest.mark.parametrize("type_name", CATALOGUE)
+def test_a_handle_has_a_method_for_each_operation(type_name: str) -> None:
+    handle = getattr(Database.in_memory(), type_name)("shop", "k")
+    assert set(operation_names(type_name)) <= public(type(handle))
+    assert parameters(Updates, type_name) == parameters(Database, type_name)
+
+
 def test_the_two_clients_have_the_same_methods() -> None:
     assert public(Client) == public(AsyncClient)
     for name in public(Client) - {"token"}:
@@ -53,7 +73,11 @@ def test_the_two_clients_have_the_same_methods() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["Counter", "GrowingCounter", "Register", "MultiValue", "Flag", "Set", "GrowingSet"],
+    [
+        name
+        for name, handle in inspect.getmembers(handles, inspect.isclass)
+        if issubclass(handle, Value | Members) and handle not in (Value, Members)
+    ],
 )
 def test_handles_have_the_same_methods(name: str) -> None:
     now, later = getattr(handles, name), getattr(async_handles, f"Async{name}")

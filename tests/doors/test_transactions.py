@@ -7,7 +7,9 @@ import pytest
 from crdtdb import Database
 from crdtdb.errors import BadRequest
 from crdtdb.limits import LIMITS
+from crdtdb.types import CATALOGUE
 from crdtdb_client import Client
+from operations import creation
 
 Door = Database | Client
 
@@ -26,17 +28,10 @@ def test_a_transaction_takes_effect_whole(door: Door) -> None:
 
 def test_every_type_can_be_written_in_a_transaction(door: Door) -> None:
     with door.transaction() as tx:
-        tx.counter("b", "k").decrement(2)
-        tx.gcounter("b", "k").increment(2)
-        tx.opcounter("b", "k").increment(2)
-        tx.register("b", "k").set("r")
-        tx.mvregister("b", "k").set("m")
-        tx.flag("b", "k").enable()
-        tx.dwflag("b", "k").enable()
-        tx.set("b", "k").add("s")
-        tx.gset("b", "k").add("g")
-    assert len(door.types("b")) == len(tx.results) == 9
-    assert door.mvregister("b", "k").get().value == ["m"]
+        for type_name in CATALOGUE:
+            getattr(tx, type_name)("b", "k")._do(**creation(type_name))
+    assert len(door.types("b")) == len(tx.results) == len(CATALOGUE)
+    assert [written.changed for written in tx.results] == [True] * len(CATALOGUE)
 
 
 def test_afterwards_it_says_what_each_write_did(door: Door) -> None:

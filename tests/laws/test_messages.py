@@ -38,7 +38,7 @@ said: dict[type[Any], st.SearchStrategy[Any]] = {
     messages.Digest: st.builds(messages.Digest, times, times, times),
     messages.Same: st.builds(messages.Same, times, times, incarnations, counters),
     messages.Summary: st.builds(messages.Summary, flats, times, reports, st.booleans()),
-    messages.Pull: st.builds(messages.Pull, times, incarnations, counters, flats),
+    messages.Pull: st.builds(messages.Pull, times, incarnations, counters, flats, flats),
     messages.Page: st.builds(
         messages.Page, times, counters, incarnations, counters, entries, claims
     ),
@@ -46,6 +46,7 @@ said: dict[type[Any], st.SearchStrategy[Any]] = {
         messages.Push, incarnations, counters, counters, flats, times, entries
     ),
     messages.Received: st.builds(messages.Received, incarnations, counters),
+    messages.Gone: st.builds(messages.Gone, times, flats),
     messages.Refused: st.builds(messages.Refused, st.text(max_size=8)),
 }
 anything = st.one_of(*said.values())
@@ -107,7 +108,7 @@ def test_a_forged_frame_is_refused_or_a_message(
         (1, None),
         (2, None),
         (4, 0, 0, 0, None),
-        (6, 0, 0, None, []),
+        (6, 0, 0, None, [], []),
         (7, 0, None, 0, 0, [], None),
         (7, 0, 0, 0, None, [], None),
         (8, 1, None, 1, [], 0, []),

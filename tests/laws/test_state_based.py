@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crdtdb import record
+from crdtdb import address, record
 from crdtdb.address import ObjectName
 from crdtdb.causal import NOTHING, Dot, VersionVector
 from crdtdb.datatype import NO_PAYLOAD, Change, Delete, Stamp, StateType
 from crdtdb.operations import read_operation
 from crdtdb.record import EMPTY, Live, Record, after, visible
+from crdtdb.store.base import Table
 from crdtdb.types import CATALOGUE
 from laws.states import STATE_BASED, Held, held_together, joined, reached, textbook
 from operations import all_operations
@@ -100,6 +101,17 @@ class _Look:
         with self._replica.reading() as reading:
             cut = reading.head(self._prefix).cut
         return visible(self._replica.record(self._prefix + tail).live, cut)
+
+    def size(self) -> int:
+        with self._replica.reading() as reading:
+            return reading.head(self._prefix).size
+
+    def members(self) -> Iterator[tuple[bytes, Live]]:
+        members = self._prefix + address.MEMBER
+        for at in self._replica.rows()[Table.RECORDS]:
+            tail = at[len(self._prefix) :]
+            if at.startswith(members) and (live := self.live(tail)):
+                yield tail, live
 
     def observed(self, live: Live) -> Collection[Dot]:
         return list(live)

@@ -2,7 +2,7 @@
 
 Everything is drawn from one seed. Replicas commit groups of transactions; their pushes are lost,
 delayed and reordered; replicas pull from each other, now and then with pushes coming in between
-asking and taking; they fold what is stable, stop and start again, move to another directory;
+asking and taking; they reclaim what is stable, stop and start again, move to another directory;
 clocks are wrong. After every step the replica that changed is compared with the specification and
 its books are checked; at the end all replicas are equal.
 
@@ -68,7 +68,7 @@ class Execution:
             self._pull: 15,
             self._stage_or_claim: 15,
             self._settle: 4,
-            self._fold: 5,
+            self._reclaim: 5,
             self._restart: 3,
             self._let_time_pass: 5,
         }
@@ -141,7 +141,7 @@ class Execution:
         self._check(replica)
 
     def _settle(self, replica: Replica) -> None:
-        """Everybody exchanges with one replica; then some fold what that has made stable.
+        """Everybody exchanges with one replica; then some reclaim what that has made stable.
 
         Forced, for by chance alone hardly anything would become stable in so short a run.
         """
@@ -150,26 +150,22 @@ class Execution:
         for other in self._others(replica):
             self._pull_from(other, replica)
             self._report(replica, other)
-        for folding in self._random.sample(self._replicas, 2):
-            for other in self._others(folding):
-                self._report(folding, other)
-            self._fold(folding)
+        for reclaiming in self._random.sample(self._replicas, 2):
+            for other in self._others(reclaiming):
+                self._report(reclaiming, other)
+            self._reclaim(reclaiming)
 
     def _report(self, replica: Replica, other: Replica) -> None:
         """The replica hears what the other has seen."""
         self._reports[replica.number].take(other.number, other.seen, replica.seen)
         self._reports[replica.number].advance(replica.seen)
 
-    def _fold(self, replica: Replica) -> None:
-        """Fold what is stable as far as the replica has heard."""
+    def _reclaim(self, replica: Replica) -> None:
+        """Reclaim what is stable as far as the replica has heard."""
         members = range(len(self._replicas))
         stable = self._reports[replica.number].stable(members, replica.number, replica.seen)
-        before = len(missing(replica.store, NOTHING))
-        start = replica.engine.fold(stable, 0, 3)
-        while start:
-            start = replica.engine.fold(stable, start, 3)
-        fewer = before - len(missing(replica.store, NOTHING))
-        self._tell("records folded away", f"{replica.number} folds {fewer} records away", fewer)
+        count = replica.reclaim(stable, entries=3)
+        self._tell("records reclaimed", f"{replica.number} reclaims {count} records", count)
         self._check(replica)
 
     def _restart(self, replica: Replica) -> None:
@@ -229,6 +225,8 @@ class Execution:
                 dot, time = result.stamp
                 self._history.add(dot, *request, past=before, time=time)
                 visible = before | {dot}
+            elif isinstance(request.target, ObjectName):
+                self._check_in_vain(request.target, request, before)
             if isinstance(request.target, Scope):
                 self._check_erased(request.target, result, before)
             else:
@@ -253,6 +251,14 @@ class Execution:
         self.tally["objects erased"] += len(erased)
         if (result.changed, result.size or 0) != (bool(erased), len(erased)):
             raise Violation("answers", f"{scope} erased {result}; {erased} were there")
+
+    def _check_in_vain(
+        self, name: ObjectName, request: Request, before: frozenset[EventId]
+    ) -> None:
+        """What left nothing had nothing to change."""
+        was = self._history.show(name, before)
+        if self._history.after(name, request.operation, request.context, past=before) != was:
+            raise Violation("answers", f"{request} left nothing; was {was}")
 
     def _check_answer(
         self,

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from crdtdb.causal import VersionVector
 from oracle.specification import Event, EventId, Object, Scope, Shown, covers, show
 
 __all__ = ["History"]
+
+#: An event that has not happened, after all that have.
+_LAST: Final[EventId] = (1 << 64, 0)
+_LATEST: Final = 1 << 64
 
 
 class History:
@@ -35,6 +39,20 @@ class History:
         for name, events in self._events.items():
             if covers(target, name):
                 events.append(event)
+
+    def after(
+        self,
+        target: Object,
+        operation: Mapping[str, Any],
+        context: VersionVector | None,
+        *,
+        past: frozenset[EventId],
+    ) -> Shown:
+        """What a reader would see of an object after one more operation, that comes last."""
+        observed = past if context is None else frozenset(filter(context.covers, past))
+        event = Event(_LAST, target, operation, past, observed, _LATEST)
+        visible = (event for event in self._events[target] if event.id in past)
+        return show(target, [*visible, event])
 
     def visible(self, seen: VersionVector) -> frozenset[EventId]:
         """The events that a replica which has seen `seen` can see."""

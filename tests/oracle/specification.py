@@ -16,10 +16,12 @@ Counters need no more than this: the value is the sum of the steps that nothing 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from fractions import Fraction
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from crdtdb.jsonvalue import JsonValue, encode, normalise
+from operations import SKETCHED
 
 __all__ = ["SPECIFICATIONS", "Event", "EventId", "Object", "Scope", "Shown", "covers", "show"]
 
@@ -75,6 +77,9 @@ class Shown(NamedTuple):
 #: Operations that undo everything they observed of an object, whatever its type.
 _WIPES: Final = frozenset({"delete", "clear", "reset", "erase"})
 
+#: Types of which an operation asserts once more all that was in force where it was issued.
+_HANDING_ON: Final = frozenset({"hll"})
+
 
 def covers(target: Object | Scope, name: Object) -> bool:
     """Is this object the target, or within it?"""
@@ -91,9 +96,29 @@ def covers(target: Object | Scope, name: Object) -> bool:
 def show(name: Object, visible: Iterable[Event]) -> Shown:
     """What a reader sees of the object when exactly these events are visible."""
     events = [event for event in visible if covers(event.target, name)]
+    if name[1] == "zset":
+        return _zset(events)
+    if name[1] == "rwset":
+        events = _by_name(events)
     wipes = [event for event in events if event.operation["op"] in _WIPES]
     rest = [event for event in events if event.operation["op"] not in _WIPES]
-    return SPECIFICATIONS[name[1]](_not_observed(rest, wipes))
+    standing = _not_observed(rest, wipes)
+    if name[1] in _HANDING_ON:
+        standing = _handed_on(standing, rest, wipes)
+    return SPECIFICATIONS[name[1]](standing)
+
+
+def _handed_on(standing: list[Event], rest: list[Event], wipes: list[Event]) -> list[Event]:
+    """These events, all that was in force where they were issued, and so on."""
+    found: dict[EventId, Event] = {}
+    left = list(standing)
+    while left:
+        event = left.pop()
+        if event.id not in found:
+            found[event.id] = event
+            past = [e for e in rest if e.id in event.past]
+            left += _not_observed(past, [wipe for wipe in wipes if wipe.id in event.past])
+    return list(found.values())
 
 
 def _not_observed(events: Iterable[Event], removals: Collection[Event]) -> list[Event]:
@@ -152,10 +177,122 @@ def _set(changes: list[Event]) -> Shown:
     present: list[JsonValue] = []
     for add in adds:
         for member in _members(add):
-            against = [r for r in removes if encode(member) in map(encode, _members(r))]
+            against = [remove for remove in removes if _names(remove, member)]
             if _not_observed([add], against):
                 present.append(member)
     return Shown.members(_distinct(present))
+
+
+def _rwset(changes: list[Event]) -> Shown:
+    """Those members of which some add was observed by no remove, and every remove seen by an add.
+
+    A remove overrules adds that it did not see; so does one with a read context that hides them.
+    """
+    present: list[JsonValue] = []
+    for member in _distinct(member for change in changes for member in _members(change)):
+        about = [change for change in changes if _names(change, member)]
+        adds, removes = _named(about, "add"), _named(about, "remove")
+        overruled = frozenset[EventId]().union(*(add.past for add in adds))
+        if all(r.id in overruled for r in removes) and _not_observed(adds, removes):
+            present.append(member)
+    return Shown.members(present)
+
+
+def _by_name(events: list[Event]) -> list[Event]:
+    """The same with each clear as what it is to a remove-wins set: a remove of certain members.
+
+    They are those present where it was issued, of each of which it observed an add in force. That
+    depends on its past alone, which comes first: whatever happened before an event has fewer of
+    these events in its past. (`past` itself is no measure: an erase has other objects in it, too.)
+    """
+    named: dict[EventId, Event] = {}
+    all_ids = {event.id for event in events}
+    for event in sorted(events, key=lambda event: len(all_ids & event.past)):
+        named[event.id] = event
+        if event.operation["op"] == "clear":
+            past = [named[earlier] for earlier in event.past if earlier in named]
+            operation = {"op": "remove", "values": _clearable(past, event.observed)}
+            named[event.id] = event._replace(operation=operation)
+    return list(named.values())
+
+
+def _clearable(past: list[Event], observed: frozenset[EventId]) -> list[JsonValue]:
+    wipes = [event for event in past if event.operation["op"] in _WIPES]
+    changes = _not_observed([e for e in past if e.operation["op"] not in _WIPES], wipes)
+    members: list[JsonValue] = []
+    for member in json.loads(_rwset(changes).text):
+        adds = [e for e in _named(changes, "add") if _names(e, member)]
+        removes = [e for e in _named(changes, "remove") if _names(e, member)]
+        replaced = frozenset[EventId]().union(*(add.past for add in adds))
+        in_force = [add.id for add in _not_observed(adds, removes) if add.id not in replaced]
+        if observed.intersection(in_force):
+            members.append(member)
+    return members
+
+
+def _names(event: Event, member: JsonValue) -> bool:
+    """Does an add or remove name the member?"""
+    return encode(member) in map(encode, _members(event))
+
+
+def _max(writes: list[Event]) -> Shown:
+    """The greatest of all values that were set."""
+    values = _distinct(write.operation["value"] for write in writes)
+    return Shown.value(values[-1] if values else None, bool(values))
+
+
+def _min(writes: list[Event]) -> Shown:
+    """The least of all values that were set."""
+    values = _distinct(write.operation["value"] for write in writes)
+    return Shown.value(values[0] if values else None, bool(values))
+
+
+def _hll(adds: list[Event]) -> Shown:
+    """How many different values were taken in. So few are counted exactly."""
+    count = len(_distinct(value for add in adds for value in _taken(add)))
+    return Shown.value(count, count > 0)
+
+
+def _zset(events: list[Event]) -> Shown:
+    """Each member that has a score or an increment in force, and what these add up to.
+
+    A score is in force when no removal has observed it, and no other such has seen it; of several
+    the latest counts. An increment is when nothing that removes it or sets the score has taken it.
+    """
+    entries: list[JsonValue] = []
+    changes = [event for event in events if event.operation["op"] in ("add", "increment")]
+    for member in _distinct(change.operation["member"] for change in changes):
+        about = [e for e in events if e.operation.get("member", member) == member]
+        adds, increments = _named(about, "add"), _named(about, "increment")
+        removals = [e for e in about if e.operation["op"] in ("remove", *_WIPES)]
+        standing = _not_observed(adds, removals)
+        seen = frozenset[EventId]().union(*(add.past for add in standing))
+        scores = [add for add in standing if add.id not in seen]
+        taken = {e.id for by in (*adds, *removals) for e in _taken_out(by, increments)}
+        counted = [Fraction(e.operation.get("by", 1)) for e in increments if e.id not in taken]
+        if scores or counted:
+            latest = max(scores, key=lambda add: (add.time, add.id), default=None)
+            first = Fraction(0 if latest is None else latest.operation["score"])
+            entries.append({"member": member, "score": _nearest(first + sum(counted))})
+    return Shown.members(entries)
+
+
+def _taken_out(by: Event, increments: list[Event]) -> Iterator[Event]:
+    """The increments that an event takes out: a replica's, if it has observed the last of them."""
+    for writer in {increment.id[0] for increment in increments}:
+        theirs = [e for e in increments if e.id[0] == writer and e.id in by.past]
+        if by.operation["op"] == "add" or all(e.id in by.observed for e in theirs):
+            yield from theirs
+
+
+def _nearest(exact: Fraction) -> JsonValue:
+    """The number that JSON has for it, or the double next to it."""
+    return normalise(int(exact) if exact.denominator == 1 else float(exact))
+
+
+def _taken(event: Event) -> list[JsonValue]:
+    """The values that an add names, or of which a merge brings the sketch."""
+    return [SKETCHED] if event.operation["op"] == "merge" else _members(event)
 
 
 def _members(event: Event) -> list[JsonValue]:
@@ -177,8 +314,13 @@ SPECIFICATIONS: Final[Mapping[str, Callable[[list[Event]], Shown]]] = {
     "flag": _flag,
     "gcounter": _counter,
     "gset": _set,
+    "hll": _hll,
+    "max": _max,
+    "min": _min,
     "mvregister": _mvregister,
     "opcounter": _counter,
     "register": _register,
+    "rwset": _rwset,
     "set": _set,
+    "zset": _zset,
 }

@@ -28,7 +28,7 @@ def test_replicas_do_what_the_specification_says(seed: int) -> None:
 
 
 def test_the_executions_contain_what_they_are_for(pytestconfig: pytest.Config) -> None:
-    """An execution in which nothing conflicts, gets lost or is folded would prove nothing."""
+    """An execution in which nothing conflicts, gets lost or is reclaimed would prove nothing."""
     tally: Counter[str] = Counter()
     seeds = range(25)
     for seed in seeds:
@@ -45,7 +45,7 @@ def test_the_executions_contain_what_they_are_for(pytestconfig: pytest.Config) -
         "records that came twice",
         "times refused",
         "objects erased",
-        "records folded away",
+        "records reclaimed",
         "clock changes",
     ):
         assert tally[kind] >= len(seeds), kind

@@ -6,7 +6,7 @@ that finds it: one of the random executions' (within a bounded number of seeds),
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import msgspec
@@ -17,15 +17,18 @@ import test_folding
 from crdtdb import address, author, codec, draft, hlc, record
 from crdtdb.author import Author
 from crdtdb.causal import NOTHING, VersionVector
-from crdtdb.datatype import Cut
+from crdtdb.datatype import Change, Cut, View
 from crdtdb.draft import Draft
 from crdtdb.record import Live, Payload, Record
 from crdtdb.replication.stability import Reports
 from crdtdb.state import State
 from crdtdb.store.base import Table
-from crdtdb.types import CATALOGUE, _accumulator
+from crdtdb.types import CATALOGUE, _accumulator, _sketch
 from crdtdb.types._accumulator import Step
 from crdtdb.types._counting import CountingType
+from crdtdb.types._extreme import ExtremeType
+from crdtdb.types._stored import stored
+from crdtdb.types.rwset import RemoveWinsSet
 from laws import test_operation_based, test_state_based
 from oracle.checks import Violation
 from oracle.executions import Execution
@@ -284,6 +287,80 @@ def test_a_digest_over_what_is_cut(monkeypatch: Patch) -> None:
 
     monkeypatch.setattr(Draft, "_recount", unfiltered)
     assert noticed_by() == "heads"
+
+
+# Sets where removing wins -------------------------------------------------------------------------
+
+
+def test_a_remove_that_leaves_no_mark_where_there_is_no_member(monkeypatch: Patch) -> None:
+    """An add that is under way elsewhere would survive it."""
+
+    def removed(self: RemoveWinsSet, tail: bytes, view: View) -> Change:
+        observed = view.observed(view.live(tail))
+        return Change(tail, observed, False) if observed else Change(tail, ())
+
+    monkeypatch.setattr(RemoveWinsSet, "_removed", removed)
+    assert noticed_by("rwset") in _VALUES
+
+
+def test_a_remove_that_leaves_no_mark_at_all(monkeypatch: Patch) -> None:
+    """That is an add-wins set."""
+
+    def removed(self: RemoveWinsSet, tail: bytes, view: View) -> Change:
+        return Change(tail, view.observed(view.live(tail)))
+
+    monkeypatch.setattr(RemoveWinsSet, "_removed", removed)
+    assert noticed_by("rwset") in _VALUES
+
+
+def test_a_clear_that_cuts_marks(monkeypatch: Patch) -> None:
+    """It would bring back members that an unseen add had lost against the mark."""
+    monkeypatch.setattr(RemoveWinsSet, "_cleared", lambda self, view: iter([Cut()]))
+    assert noticed_by("rwset") in _VALUES
+
+
+def test_a_member_with_any_add_in_force(monkeypatch: Patch) -> None:
+    """Marks are there to be looked at together."""
+    monkeypatch.setattr(RemoveWinsSet, "alive", lambda self, live: any(live.values()))
+    assert noticed_by("rwset") in _VALUES
+
+
+def test_a_cut_that_is_taken_for_changing_nothing(monkeypatch: Patch) -> None:
+    """As many members as before need not be the same: one that a mark hid may have come back."""
+    monkeypatch.setattr(Draft, "members", lambda self, prefix: iter(()))
+    assert noticed_by("rwset") == "answers"
+
+
+# Extremes and sketches ----------------------------------------------------------------------------
+
+
+def test_a_maximum_that_the_last_write_sets(monkeypatch: Patch) -> None:
+    """A lower value must not take the place of a greater one it saw."""
+
+    def mutate(self: ExtremeType, operation: Any, view: View, stamp: Any) -> Iterator[Change]:
+        yield Change(address.OWN, view.live(address.OWN).keys(), stored(operation.value))
+
+    monkeypatch.setattr(ExtremeType, "mutate", mutate)
+    assert noticed_by("max") in _VALUES
+
+
+def test_a_minimum_of_texts(monkeypatch: Patch) -> None:
+    """As JSON text "10" is less than "9", and a string less than any number."""
+    monkeypatch.setattr(type(CATALOGUE["min"]), "outermost", lambda self, texts: min(texts))
+    assert noticed_by("min") in _VALUES
+
+
+def test_a_sketch_that_takes_the_place_of_others(monkeypatch: Patch) -> None:
+    """The registers of concurrent writers join by max; the last one is not the union."""
+    monkeypatch.setattr(_sketch, "union", lambda sketches: [_sketch.empty(), *sketches][-1])
+    assert noticed_by("hll") in _VALUES
+
+
+def test_a_sketch_that_forgets_what_it_saw(monkeypatch: Patch) -> None:
+    """Its dot takes the place of theirs, so it has to hold all that they held."""
+    read = _sketch.read
+    monkeypatch.setattr(_sketch, "read", lambda data: read(data) and _sketch.empty())
+    assert noticed_by("hll") in _VALUES
 
 
 # Operations ---------------------------------------------------------------------------------------

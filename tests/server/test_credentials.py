@@ -119,7 +119,7 @@ async def test_each_route_for_each_caller(guarded: LiveWire, route: Route) -> No
     assert (reply.status == 403) == (route.access.is_of_data and not route.by_bucket)
 
 
-@pytest.mark.parametrize("target", ["/v1/changes", "/v1/export", "/v1/digest"])
+@pytest.mark.parametrize("target", ["/v1/changes", "/v1/conflicts", "/v1/export", "/v1/digest"])
 async def test_what_touches_all_buckets_is_not_for_a_token_of_some(
     guarded: LiveWire, target: str
 ) -> None:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+import tracemalloc
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
+
 from crdtdb import Database
+from crdtdb.reclaim import Walk
 from crdtdb.store.memory import MemoryStore
+from crdtdb_server import feed
 from crdtdb_server.app import serving
 from crdtdb_server.service import Options, Service
 from replicas import missing
@@ -47,6 +52,23 @@ async def test_one_event_per_changed_record_with_its_latest_state(
     ]
     again, _ = await _all(wire, f"&since={cursor}")
     assert again == []
+
+
+async def test_a_cursor_from_before_a_reclaimed_delete_is_refused(
+    wire: Wire, database: Database
+) -> None:
+    database.set("shop", "cart").add("apple", "pear")
+    _, cursor = await _all(wire)
+    database.set("shop", "cart").remove("apple")
+    engine = database.engine
+    engine.reclaim(Walk(engine.state.seen), 100)
+    for feed_kind in ("", "&feed=longpoll", "&feed=sse"):
+        answer = await wire.get(f"/v1/changes?since={cursor}{feed_kind}")
+        assert (answer.status, answer.document["type"].rsplit("/", 1)[1]) == (410, "cursor-expired")
+    changes, _ = await _all(wire)
+    assert [_brief(change) for change in changes] == [("set", "cart", "pear", False)]
+    metrics = (await wire.get("/metrics")).body.decode()
+    assert "crdtdb_reclaimed_records_total 1.0" in metrics
 
 
 async def test_every_event_carries_a_cursor_to_go_on_from(wire: Wire, database: Database) -> None:
@@ -129,6 +151,84 @@ async def test_a_stream_goes_on_and_resumes_where_it_was_left(wire: Wire) -> Non
     resumed = f"Last-Event-ID: {first['cursor']}"
     async with _listening(wire, "/v1/changes?feed=sse", resumed) as reader:
         assert (await _next_event(reader))["key"] == "b"
+
+
+async def test_none_is_left_out_behind_any_event_of_an_erase(
+    wire: Wire, database: Database
+) -> None:
+    """It changes many objects at one place of the sequence; a reader may have got only some."""
+    for key in "abc":
+        database.register("shop", key).set(1)
+    _, cursor = await _all(wire)
+    await wire.delete("/v1/buckets/shop")
+
+    async def after(cursor: str) -> list[dict[str, Any]]:
+        document = (await wire.get(f"/v1/changes?limit=1000&since={cursor}")).document
+        changes: list[dict[str, Any]] = document["changes"]
+        return changes
+
+    changes = await after(cursor)
+    keys = [change["key"] for change in changes]
+    assert sorted(keys) == ["a", "b", "c"]
+    for position, change in enumerate(changes):
+        rest = await after(change["cursor"])
+        assert {one["key"] for one in rest} >= set(keys[position + 1 :])
+    assert rest == []
+
+
+async def test_values_beyond_64_bits_are_shown(wire: Wire, database: Database) -> None:
+    for _ in range(1_200):
+        database.counter("shop", "huge").increment(2**53 - 1)
+    changes, _ = await _all(wire, "&include=value")
+    assert changes[0]["value"] == 1_200 * (2**53 - 1) > 2**63
+
+
+async def test_long_values_come_in_pages_of_bounded_size(wire: Wire, database: Database) -> None:
+    for number in range(20):
+        database.register("shop", f"{number:02}").set("x" * 100_000)
+    page = (await wire.get("/v1/changes?include=value")).document
+    assert 1 < len(page["changes"]) < 5
+    changes, _ = await _all(wire, "&include=value")
+    assert [change["key"] for change in changes] == [f"{number:02}" for number in range(20)]
+
+
+async def test_a_reader_that_stops_is_dropped_and_goes_on_without_a_gap(
+    wire: Wire, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("crdtdb_server.front._TAKEN_S", 0.3)
+    dropped = asyncio.Event()
+
+    async def watched(*arguments: Any) -> AsyncGenerator[bytes, None]:
+        try:
+            async for part in stream(*arguments):
+                yield part
+        finally:
+            dropped.set()
+
+    stream = feed._stream
+    monkeypatch.setattr(feed, "_stream", watched)
+    text = "x" * 50_000
+    for number in range(400):  # 20 MB: more than the buffers of two sockets
+        database.register("shop", f"{number:03}").set(text)
+    target = "/v1/changes?feed=sse&include=value"
+    got: list[str] = []
+    tracemalloc.start(1)
+    try:
+        async with _listening(wire, target) as reader:
+            last = await _next_event(reader)
+            got.append(last["key"])
+            before = tracemalloc.get_traced_memory()[0]
+            tracemalloc.reset_peak()
+            # It takes nothing more. The server gives up; what it had sent can still be read.
+            await dropped.wait()
+            held = tracemalloc.get_traced_memory()[1] - before
+        assert held < 5_000_000
+    finally:
+        tracemalloc.stop()
+    async with _listening(wire, target, f"Last-Event-ID: {last['cursor']}") as reader:
+        while len(got) < 400:
+            got.append((await _next_event(reader))["key"])
+    assert got == [f"{number:03}" for number in range(400)]
 
 
 async def test_a_cursor_is_valid_at_another_replica(wire: Wire, database: Database) -> None:

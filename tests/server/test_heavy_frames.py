@@ -31,7 +31,7 @@ def push(*addresses: bytes) -> Push:
         (push(MEMBER), False),
         (push(MEMBER, WIDE), True),
         (push(OBJECT), True),
-        (Pull(1, 0, 0, []), True),
+        (Pull(1, 0, 0, [], []), True),
         (Page(1, 0, 0, 0, [], None), True),
         (Digest(1, 1, 1), False),
         (Received(1, 1), False),

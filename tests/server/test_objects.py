@@ -2,39 +2,37 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 
 from crdtdb import Database
+from crdtdb.types import CATALOGUE
+from operations import Plain, creation
+from oracle.specification import Event, EventId, show
 from wireclient import Wire
 
-#: Type → operation, value read afterwards.
-FIRST_WRITES: list[tuple[str, dict[str, Any], Any]] = [
-    ("counter", {"op": "increment", "by": 5}, 5),
-    ("gcounter", {"op": "increment"}, 1),
-    ("opcounter", {"op": "decrement", "by": 2}, -2),
-    ("register", {"op": "set", "value": {"a": [1, None]}}, {"a": [1, None]}),
-    ("mvregister", {"op": "set", "value": "x"}, ["x"]),
-    ("flag", {"op": "enable"}, True),
-    ("dwflag", {"op": "enable"}, True),
-    ("set", {"op": "add", "values": ["b", "a"]}, ["a", "b"]),
-    ("gset", {"op": "add", "value": 1}, [1]),
-]
-BOTTOMS: dict[str, Any] = {"register": None, "flag": False, "dwflag": False}
+
+def shown(type_name: str, *operations: Plain) -> Any:
+    """What is read of an object of which these operations are all that ever was."""
+    name = ("shop", type_name, "k")
+    first: frozenset[EventId] = frozenset()
+    events = [Event((1, 1), name, operation, first, first, 0) for operation in operations]
+    return json.loads(show(name, events).text)
 
 
-@pytest.mark.parametrize(("type_name", "operation", "value"), FIRST_WRITES)
-async def test_write_then_read(
-    wire: Wire, type_name: str, operation: dict[str, Any], value: Any
-) -> None:
+@pytest.mark.parametrize("type_name", CATALOGUE)
+async def test_write_then_read(wire: Wire, type_name: str) -> None:
     at = f"/v1/buckets/shop/{type_name}/k"
+    operation = creation(type_name)
+    value = shown(type_name, operation)
     written = await wire.post(at, operation)
     assert written.status == 200
-    collection = isinstance(value, list) and type_name != "mvregister"
-    shown = {"size": len(value)} if collection else {"value": value}
-    assert written.document == {**shown, "changed": True}
+    collection = CATALOGUE[type_name].collection
+    answer = {"size": len(value)} if collection else {"value": value}
+    assert written.document == {**answer, "changed": True}
 
     read = await wire.get(at)
     document = read.document
@@ -49,19 +47,16 @@ async def test_write_then_read(
     assert read.headers["content-type"] == "application/json"
 
 
-@pytest.mark.parametrize(("type_name", "operation", "value"), FIRST_WRITES)
-async def test_delete_leaves_the_bottom(
-    wire: Wire, type_name: str, operation: dict[str, Any], value: Any
-) -> None:
+@pytest.mark.parametrize("type_name", CATALOGUE)
+async def test_delete_leaves_the_bottom(wire: Wire, type_name: str) -> None:
     at = f"/v1/buckets/shop/{type_name}/k"
-    await wire.post(at, operation)
+    await wire.post(at, creation(type_name))
     deleted = await wire.delete(at)
     assert deleted.status == 200
     assert deleted.document["changed"] is True
     assert (await wire.delete(at)).document["changed"] is False
     document = (await wire.get(at)).document
-    bottom: Any = BOTTOMS.get(type_name, [] if isinstance(value, list) else 0)
-    assert (document["exists"], document["value"]) == (False, bottom)
+    assert (document["exists"], document["value"]) == (False, shown(type_name))
 
 
 async def test_what_nobody_wrote_is_no_error_and_other_types_are_named(wire: Wire) -> None:
@@ -102,6 +97,17 @@ async def test_put_sets_a_register(wire: Wire) -> None:
     assert (await wire.put(at, None)).document == {"value": None, "changed": True}
     assert (await wire.put(at, [1.0, "ü"])).document == {"value": [1, "ü"], "changed": True}
     assert (await wire.get(at)).document["value"] == [1, "ü"]
+
+
+async def test_put_brings_a_value_into_an_extreme(wire: Wire) -> None:
+    at = "/v1/buckets/shop/max/k"
+    assert (await wire.put(at, 5)).document == {"value": 5, "changed": True}
+    assert (await wire.put(at, 4)).document == {"value": 5, "changed": False}
+    seen = (await wire.get(at)).document["seen"]
+    assert (await wire.delete(f"{at}?seen={seen}")).document == {"value": None, "changed": True}
+    refused = await wire.put("/v1/buckets/shop/hll/k", 5)
+    assert (refused.status, refused.document["code"]) == (422, "invalid-operation")
+    assert "max, min" in refused.document["errors"][0]["limit"]
 
 
 async def test_put_and_delete_with_a_read_context_keep_what_it_did_not_show(

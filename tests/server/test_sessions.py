@@ -29,7 +29,7 @@ class _Elsewhere:
     def __init__(self) -> None:
         self._database = Database.in_memory(replica="us-1")
         update = self._database.parse_update(ObjectName("shop", "counter", "k"), _STEP)
-        committed = self._database.commit([Transaction((update,))])
+        committed = self._database.engine.commit([Transaction((update,))])
         assert committed.push is not None
         self._push = committed.push
         self.seen = committed.seen

@@ -19,6 +19,9 @@ def test_values_come_as_json_text(crdtdb: Run) -> None:
     assert crdtdb("put", "shop/register/title", '{"a": "ü"}').out == '{"a": "ü"}\n'
     assert crdtdb("put", "shop/register/title", "-5").out == "-5\n"
     assert crdtdb("update", "shop/flag/open", "enable").out == "true\n"
+    assert crdtdb("put", "shop/max/price", "7").out == "7\n"
+    assert crdtdb("put", "shop/max/price", "6").out == "7\n"
+    assert crdtdb("update", "shop/hll/visitors", "add", 'values:=["ann", "bo", "ann"]').out == "2\n"
 
 
 def test_members_come_one_a_line(crdtdb: Run) -> None:
@@ -26,6 +29,9 @@ def test_members_come_one_a_line(crdtdb: Run) -> None:
     added = crdtdb("update", "shop/set/cart", "add", 'values:=["apple", 5]', "--json")
     assert added.json == [{"size": 3, "changed": True}]
     assert crdtdb("get", "shop/set/cart").out == '5\n"apple"\n"pear"\n'
+    crdtdb("update", "shop/rwset/banned", "remove", "value=ann")
+    assert crdtdb("update", "shop/rwset/banned", "add", "value=bo").out == "1 member\n"
+    assert crdtdb("get", "shop/rwset/banned").out == '"bo"\n'
 
 
 def test_what_does_not_exist_has_a_value_and_a_note(crdtdb: Run) -> None:
@@ -191,7 +197,7 @@ def test_completion_knows_the_commands(
 
 
 def test_help_has_examples(run: Run) -> None:
-    commands = "get put update delete ls watch explain export import serve demo"
+    commands = "get put update delete ls watch explain conflicts export import serve demo"
     for command in commands.split():
         ran = run(command, "--help")
         assert ran.code == 0

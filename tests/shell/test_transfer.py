@@ -72,15 +72,16 @@ def test_an_import_that_breaks_off_says_how_to_go_on(run: Run, tmp_path: Path) -
     file = tmp_path / "lines"
     file.write_text(_line("counter", "k", 1))
     with socket.create_server(("127.0.0.1", 0)) as listening:
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
 
         def leave() -> None:
             connection, _ = listening.accept()
+            listening.close()
             with connection:
                 connection.recv(1)
 
         leaving = Thread(target=leave)
         leaving.start()
-        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         ran = run("import", str(file), "--url", url, "--key", "i-1")
         leaving.join()
     assert (ran.code, ran.out) == (1, "")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import signal
 import subprocess
 import sys
@@ -78,6 +80,24 @@ def test_without_a_server_there_is_nothing_to_watch(run: Run) -> None:
     ran = run("watch", "--url", "http://127.0.0.1:1")
     assert (ran.code, ran.out) == (1, "")
     assert ran.err.startswith("unreachable: ")
+
+
+def test_somebody_at_a_terminal_sees_colours(replica: Replica) -> None:
+    master, slave = pty.openpty()
+    command = [sys.executable, "-m", "crdtdb_server", "watch", "--url", replica.url]
+    with Client(replica.url) as client:
+        cart = client.set("shop", "cart")
+        cart.add("pear")
+        cart.remove("pear")
+        client.counter("shop", "views").increment(5)
+        with subprocess.Popen([*command, "--since", "start"], stdout=slave) as process:
+            os.close(slave)
+            with os.fdopen(master) as screen:
+                gone, there = screen.readline(), screen.readline()
+                process.send_signal(signal.SIGINT)
+                assert process.wait(DEADLINE_S) == 0
+    assert gone.endswith('shop/set/cart  \033[31m-  "pear"\033[0m\n')
+    assert there.endswith("shop/counter/views  \033[32m5\033[0m\n")
 
 
 def test_now_stays_the_same_moment(url: str) -> None:

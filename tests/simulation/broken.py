@@ -15,12 +15,14 @@ from unittest.mock import patch
 from crdtdb import address, codec, draft
 from crdtdb.causal import NOTHING, VersionVector
 from crdtdb.cuts import covered
+from crdtdb.draft import Draft
 from crdtdb.engine import Engine
+from crdtdb.reclaim import _Portion
 from crdtdb.record import Record
 from crdtdb.replication import early, machine, repair
 from crdtdb.replication.cluster import Cluster, Send
 from crdtdb.replication.donor import read_page
-from crdtdb.replication.messages import Claim, Page, Pull, Push
+from crdtdb.replication.messages import Claim, Gone, Page, Pull, Push
 from crdtdb.replication.peers import Peer
 from crdtdb.replication.repair import Repair
 from crdtdb.store.base import Batch
@@ -62,8 +64,10 @@ def claim_on_the_first_page() -> Iterator[None]:
     The puller stops there and believes to have what later pages would have brought.
     """
 
-    def claiming(engine: Engine, asked: Pull, seen: VersionVector) -> Page:
+    def claiming(engine: Engine, asked: Pull, seen: VersionVector) -> Page | Gone:
         page = read_page(engine, asked, seen)
+        if isinstance(page, Gone):
+            return page
         claim = Claim(engine.state.seen.flat(), engine.state.time)
         return Page(page.session, page.since, page.epoch, page.next, page.records, claim)
 
@@ -178,6 +182,51 @@ def folding_too_early() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def tombstones_too_early() -> Iterator[None]:
+    """A tombstone is dropped as soon as this replica has it, and nobody is told.
+
+    Who pulls after that never hears of the delete.
+    """
+    visit = _Portion._visit
+
+    def early(self: _Portion, at: bytes) -> None:
+        walk, before = self._walk, self.vector
+        stable = walk.stable
+        if not address.is_cut(at) and not self._draft.record(at).live:
+            walk.stable = self._draft.seen
+            visit(self, at)
+            self.vector = before
+        else:
+            visit(self, at)
+        walk.stable = stable
+
+    with patch.object(_Portion, "_visit", early):
+        yield
+
+
+@contextmanager
+def cuts_unswept() -> Iterator[None]:
+    """A cut is dropped before what it covers: that shows again."""
+    with patch.object(_Portion, "_sweep_record", lambda *_: None):
+        yield
+
+
+@contextmanager
+def absence_means_nothing() -> Iterator[None]:
+    """Who pulls whole keeps what the donor does not hold any more.
+
+    Its disk was put back to a time before a delete that is reclaimed since.
+    """
+
+    def join(self: Draft, incoming: list[tuple[bytes, Record]], seen: VersionVector) -> None:
+        for at, record in incoming:
+            self.join(at, record, seen)
+
+    with patch.object(Draft, "join_whole", join):
+        yield
+
+
 _WRONG_READ: Final = frozenset({"value", "existence", "size"})
 
 #: Name → the planted mistake; those that seeds find (`test_stories.py` tells the others).
@@ -195,5 +244,12 @@ BROKEN: Final[dict[str, Broken]] = {
             {"rolls_back": True, "commit_ms": 20, "fault_ms": 1_200, "busy_ms": 12_000},
         ),
         Broken(folding_too_early, _WRONG_READ | {"stability", "refusal"}),
+        Broken(tombstones_too_early, _WRONG_READ | {"digest"}),
+        Broken(cuts_unswept, _WRONG_READ | {"heads"}),
+        Broken(
+            absence_means_nothing,
+            _WRONG_READ | {"digest", "reclaiming"},
+            {"rolls_back": True, "feed_ms": 0, "commit_ms": 20, "fault_ms": 1_200},
+        ),
     )
 }

@@ -15,6 +15,7 @@ from crdtdb.causal import VersionVector, format_dot
 from crdtdb.datatype import CollectionType
 from crdtdb.operations import type_named
 from crdtdb.reading import Digest, PageQuery, Reading
+from crdtdb.rows import scan_records
 from crdtdb.store.base import Store, Table
 from oracle.checks import Violation
 from oracle.specification import Object, Shown
@@ -27,6 +28,7 @@ __all__ = [
     "check_growth",
     "check_held",
     "check_news",
+    "check_reclaimed",
     "check_shown",
     "check_stable",
     "shown",
@@ -116,3 +118,16 @@ def check_folded(store: Store, blocking: Mapping[int, int]) -> None:
     left = [at for at in addresses if address.split_object(at)[1].startswith(address.OPERATION)]
     if left or blocking:
         raise Violation("folding", f"{len(left)} operations are left; members lack {blocking}")
+
+
+def check_reclaimed(store: Store) -> None:
+    """When everything is stable, what was deleted has left nothing behind."""
+    with store.snapshot() as snapshot:
+        records = dict(scan_records(snapshot, b"", None))
+        heads = [prefix for prefix, _ in snapshot.scan(Table.HEADS)]
+    cuts = [at for at in records if address.is_cut(at)]
+    dead = [at for at, record in records.items() if not record.live]
+    objects = {address.split_object(at)[0] for at in records.keys() - cuts}
+    if cuts or dead or objects != set(heads):
+        bare = set(heads) ^ objects
+        raise Violation("reclaiming", f"left are cuts {cuts}, records {dead}, heads {bare}")

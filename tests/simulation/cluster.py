@@ -17,7 +17,7 @@ from crdtdb.reading import Digest, Reading
 from crdtdb.replication import Send, Sender
 from oracle.checks import Violation
 from oracle.requests import as_transaction
-from simulation.checks import check_equal, check_folded, check_held
+from simulation.checks import check_equal, check_folded, check_held, check_reclaimed
 from simulation.clock import Clock
 from simulation.faults import Faults
 from simulation.judge import Judge
@@ -33,7 +33,7 @@ __all__ = ["Report", "run"]
 _TICK_MS: Final = 50
 #: After everything is mended replicas must be equal within so long …
 _CONVERGED_WITHIN_MS: Final = 20_000
-#: … and have folded every operation after so much more.
+#: … and have folded every operation, and reclaimed all that is dead, after so much more.
 _FOLDED_WITHIN_MS: Final = 15_000
 _LOOK_EVERY_MS: Final = 250
 _CALM: Final = Weather(loss=0, duplication=0, delay_ms=(1, 40), straggling=0)
@@ -69,7 +69,8 @@ def run(seed: int, out: TextIO | None = None, plan: Plan | None = None) -> Repor
     try:
         with (
             patch.object(replication.donor, "PAGE_RECORDS", plan.page_records),
-            patch.object(replication.machine, "FOLD_ENTRIES", plan.fold_entries),
+            patch.object(replication.reclaiming, "RECLAIM_ENTRIES", plan.reclaim_entries),
+            patch.object(replication.reclaiming, "FEED_MS", plan.feed_ms),
         ):
             return Cluster(seed, plan, Trace(out)).play()
     except Violation as violation:
@@ -297,6 +298,7 @@ class Cluster:
     def _check_folded(self) -> None:
         for machine in self._machines.values():
             check_folded(machine.disk, machine.replication.blocking())
+            check_reclaimed(machine.disk)
 
     def _is_folded(self) -> bool:
         try:

@@ -82,6 +82,10 @@ class Disk:
         if self._fails is Moment.AFTER:
             self._surface, self._fails = self._surface.copy(), None
 
+    @property
+    def is_congested(self) -> bool:
+        return False
+
     def stats(self) -> StoreStats:
         return self.mounted.stats()
 

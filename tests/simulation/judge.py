@@ -42,6 +42,8 @@ class Judge:
         self._trace = trace
         #: What each machine was last seen to hold.
         self._known: dict[str, VersionVector] = {}
+        #: What machines had seen and lost again with their disks: who counts them in is not wrong.
+        self._put_back: dict[str, VersionVector] = {}
         #: What dying processes carried out, so that nobody knows whether it is on the disk.
         self._unanswered: dict[str, list[Issued]] = {}
 
@@ -84,15 +86,21 @@ class Judge:
                 names.add(address.name_of(address.split_object(at)[0]))
         self._look(machine, names)
 
-    def folded(self, machine: Machine, stable: VersionVector, operations: int) -> None:
-        """A machine folded operations (Watcher)."""
-        self._tally["folded"] += operations
+    def reclaimed(
+        self, machine: Machine, stable: VersionVector, count: int, *, deletes: bool
+    ) -> None:
+        """A machine reclaimed records (Watcher)."""
+        self._tally["reclaimed" if deletes else "folded"] += count
         members = [
             other.seen
             for other in self._machines.values()
-            if other.is_up and other.engine.state.incarnation in machine.replication.members
+            if other.is_up
+            and other.engine.state.incarnation in machine.replication.members
+            and other.seen.includes(self._put_back.get(other.name, NOTHING))
         ]
         check_stable(stable, members)
+        if not machine.disk.crashed:
+            self.look_at_all(machine)
 
     # -- when a machine comes back --------------------------------------------------------------
 
@@ -115,6 +123,10 @@ class Judge:
         kept = NOTHING
         for other in self._machines.values():
             kept = kept.join(_seen(other))
+        before = self._put_back.get(machine.name, NOTHING).join(
+            self._known.get(machine.name, NOTHING)
+        )
+        self._put_back[machine.name] = before.meet(kept)
         self._known[machine.name] = _seen(machine)
         self._unanswered.pop(machine.name, None)
         self._tally["operations lost with a disk"] += self.ledger.forget(kept)

@@ -31,9 +31,11 @@ class Plan(NamedTuple):
     commit_ms: int
     #: Mean time between two faults.
     fault_ms: int
-    #: Records of one page of a pull; entries that one round of folding looks at.
+    #: Records of one page of a pull; rows that reclaiming looks at with one tick.
     page_records: int
-    fold_entries: int
+    reclaim_entries: int
+    #: How long deletes stay for readers of the change feed.
+    feed_ms: int
 
 
 def draw_plan(seed: int) -> Plan:
@@ -58,5 +60,6 @@ def draw_plan(seed: int) -> Plan:
         commit_ms=random.randint(40, 90),
         fault_ms=random.randint(700, 2_000),
         page_records=random.choice((4, 10, 40, 1_000)),
-        fold_entries=random.choice((3, 20, 2_000)),
+        reclaim_entries=random.choice((3, 20, 2_000)),
+        feed_ms=random.choice((0, 0, 500)),
     )

@@ -7,11 +7,11 @@ from random import Random
 from types import MappingProxyType
 from typing import Protocol
 
-from crdtdb.causal import VersionVector
+from crdtdb.causal import NOTHING, VersionVector
 from crdtdb.engine import Engine
 from crdtdb.errors import PeerError
+from crdtdb.reclaim import Walk
 from crdtdb.replication import Phase, Replication, Send, Sender
-from crdtdb.store.base import Table
 from crdtdb.transaction import Committed, Transaction
 from oracle.checks import Violation
 from simulation.clock import Clock
@@ -38,8 +38,10 @@ class Watcher(Protocol):
     def merged(self, machine: Machine, addresses: Sequence[bytes]) -> None:
         """It took in records of these addresses."""
 
-    def folded(self, machine: Machine, stable: VersionVector, operations: int) -> None:
-        """It folded so many operations below what it takes for stable."""
+    def reclaimed(
+        self, machine: Machine, stable: VersionVector, count: int, *, deletes: bool
+    ) -> None:
+        """It reclaimed so many records, with deletes or not, below what it takes for stable."""
 
 
 class WatchedEngine(Engine):
@@ -69,20 +71,20 @@ class WatchedEngine(Engine):
         *,
         served: bool = False,
         rows: Mapping[bytes, bytes | None] = MappingProxyType({}),
+        whole: VersionVector = NOTHING,
     ) -> bool:
         records = list(records)
-        refused = super().merge(records, seen, time, served=served, rows=rows)
+        refused = super().merge(records, seen, time, served=served, rows=rows, whole=whole)
         self._watcher.merged(self._machine, [at for at, _ in records])
         return refused
 
-    def fold(self, stable: VersionVector, start: int, entries: int) -> int:
-        disk = self._machine.disk
-        before = disk.latest
-        following = super().fold(stable, start, entries)
-        if disk.latest is not before:
-            dropped = [at for at, row in disk.latest[Table.RECORDS].items() if row is None]
-            self._watcher.folded(self._machine, stable, len(dropped))
-        return following
+    def reclaim(self, walk: Walk, entries: int) -> None:
+        before = self.reclaimed
+        super().reclaim(walk, entries)
+        if self.reclaimed.records > before.records:
+            count = self.reclaimed.records - before.records
+            deletes = self.reclaimed.vector != before.vector
+            self._watcher.reclaimed(self._machine, walk.stable, count, deletes=deletes)
 
 
 class Machine:
@@ -182,7 +184,9 @@ class Machine:
         try:
             self._post(self.replication.step(sender, frame, now_ms))
         except PeerError as error:
-            if not self.disk.crashed:
+            # A frame may come late, when its sender goes on under another incarnation already. To
+            # drop that is always safe.
+            if not (self.disk.crashed or error.reason == "identity-conflict"):
                 raise Violation(
                     "refusal", f"a frame of {sender.name} ({error.reason}): {error}"
                 ) from error

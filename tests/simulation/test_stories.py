@@ -156,7 +156,8 @@ def test_more_becomes_stable_during_a_round_of_folding(
     A round that has passed the first step, and then folds the second because both are stable by
     now, makes a base that claims to hold both. Whoever starts from it never gets the first.
     """
-    monkeypatch.setattr(replication.machine, "FOLD_ENTRIES", 1)
+    monkeypatch.setattr(replication.reclaiming, "RECLAIM_ENTRIES", 1)
+    monkeypatch.setattr(replication.reclaiming, "FEED_MS", 0)
     stage = Stage("folder", "writer")
     stage.write("writer", "register", "x", op="set", value=1)
     stage.deliver("folder", "writer")

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from crdtdb.store.base import Store
 from crdtdb.store.lmdb import LmdbStore
+from crdtdb.store.logged import LoggedStore, Pace
 from crdtdb.store.memory import MemoryStore
 
-__all__ = ["BACKENDS", "Fresh"]
+__all__ = ["BACKENDS", "HASTY", "Fresh"]
 
 Fresh = Callable[[], AbstractContextManager[Store]]
 
@@ -34,4 +36,27 @@ def _lmdb() -> Iterator[Store]:
         store.close()
 
 
-BACKENDS: dict[str, Fresh] = {"memory": _memory, "lmdb": _lmdb}
+@contextmanager
+def _logged(pace: Pace) -> Iterator[Store]:
+    with TemporaryDirectory() as directory:
+        store = LoggedStore.open(Path(directory, "data"), map_bytes=2**26, pace=pace)
+        yield store
+        store.close()
+
+
+#: Folds all the time, so that what is read is in all three places.
+HASTY = Pace(
+    layer_entries=6,
+    layer_bytes=2**18,
+    direct_bytes=2**15,
+    chunk_entries=3,
+    idle_s=0.001,
+    retry_s=0.001,
+)
+
+BACKENDS: dict[str, Fresh] = {
+    "memory": _memory,
+    "lmdb": _lmdb,
+    "logged": partial(_logged, Pace()),
+    "logged, folding": partial(_logged, HASTY),
+}

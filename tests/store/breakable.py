@@ -16,6 +16,7 @@ import pytest
 
 __all__ = [
     "DATA_WRITE",
+    "FILES",
     "META_RESTORE",
     "META_WRITE",
     "SYNC",
@@ -31,7 +32,10 @@ __all__ = [
 #: What can fail: writing pages, syncing them, writing a meta page, taking that back.
 DATA_WRITE, SYNC, META_WRITE, META_RESTORE = b"w", b"s", b"d", b"r"
 
-_HEAD = Struct("=QQQ")
+#: The files on that disk.
+FILES = ("data.mdb", "log.0", "log.1")
+
+_HEAD = Struct("=QQQQ")
 #: What a disk writes whole or not at all.
 _SECTOR = 512
 
@@ -42,16 +46,17 @@ def build(directory: Path) -> Path:
     if compiler is None:
         pytest.skip("no C compiler to build power_cut.c with")
     source, library = Path(__file__).with_name("power_cut.c"), directory / "power_cut.so"
-    command = [compiler, "-shared", "-fPIC", "-O1", "-o", str(library), str(source), "-ldl"]
+    command = [compiler, "-shared", "-fPIC", "-O1", "-o", str(library), str(source)]
+    command += ["-ldl", "-lpthread"]
     subprocess.run(command, check=True)
     return library
 
 
 def preload(library: Path, log: Path) -> dict[str, str]:
-    """The environment of a process whose `data.mdb` lies on such a disk."""
+    """The environment of a process whose store lies on such a disk."""
     return {
         "LD_PRELOAD": str(library),
-        "POWER_CUT_FILE": "/data.mdb",
+        "POWER_CUT_FILES": ":".join(f"/{name}" for name in FILES),
         "POWER_CUT_LOG": str(log),
     }
 
@@ -79,6 +84,8 @@ class Event(NamedTuple):
     """One entry of the log."""
 
     kind: str
+    #: Its place in `FILES`.
+    file: int
     offset: int
     data: bytes
 
@@ -86,8 +93,8 @@ class Event(NamedTuple):
     def read(cls, log: Path) -> Iterator[Event]:
         with log.open("rb") as file:
             while head := file.read(_HEAD.size):
-                kind, offset, length = _HEAD.unpack(head)
-                yield cls(chr(kind), offset, file.read(length))
+                kind, number, offset, length = _HEAD.unpack(head)
+                yield cls(chr(kind), number, offset, file.read(length))
 
 
 class Disk:

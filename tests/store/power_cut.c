@@ -1,10 +1,11 @@
-/* A disk between LMDB and the kernel: it remembers what was promised, and it can break.
+/* A disk between a store and the kernel: it remembers what was promised, and it can break.
  *
- * Preloaded into a process, it passes every call on and writes a log of what happens to one file
- * (POWER_CUT_FILE, the end of its path): each write, each sync, and the marks that the process
- * sets. From the log a test builds the file as a power cut would have left it at any moment.
+ * Preloaded into a process, it passes every call on and writes a log of what happens to some files
+ * (POWER_CUT_FILES, the ends of their paths, between colons; LMDB's is the first): each write, each
+ * sync, and the marks that the process sets. From the log a test builds the files as a power cut
+ * would have left them at any moment.
  *
- * A log entry: kind (8 bytes), offset (8), length (8), then `length` bytes of data.
+ * A log entry: kind (8 bytes), file (8), offset (8), length (8), then `length` bytes of data.
  *   w  a write, in the page cache only          s  a sync that succeeded
  *   d  a write through O_DSYNC: on the disk     x  a sync that failed
  *   m  a mark
@@ -17,6 +18,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -28,8 +30,10 @@
 #define FILES 4096
 
 static int log_file = -1;
-static const char *target;
+static pthread_mutex_t one_at_a_time = PTHREAD_MUTEX_INITIALIZER;
+static const char *targets;
 static char watched[FILES]; /* 'w' or 'd': what a write to this descriptor is */
+static char which[FILES];   /* to which of the files */
 
 static struct {
     int calls; /* how many calls of that kind fail; below 0: all */
@@ -41,7 +45,7 @@ static struct {
 
 __attribute__((constructor)) static void start(void)
 {
-    target = getenv("POWER_CUT_FILE");
+    targets = getenv("POWER_CUT_FILES");
     log_file = syscall(SYS_openat, AT_FDCWD, getenv("POWER_CUT_LOG"),
                        O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 }
@@ -57,14 +61,16 @@ static void put(const void *data, size_t length)
     }
 }
 
-static void record(char kind, uint64_t offset, const void *data, uint64_t length)
+static void record(char kind, int file, uint64_t offset, const void *data, uint64_t length)
 {
-    uint64_t head[3] = {(uint64_t)kind, offset, length};
+    uint64_t head[4] = {(uint64_t)kind, file, offset, length};
+    pthread_mutex_lock(&one_at_a_time);
     put(head, sizeof head);
     put(data, length);
+    pthread_mutex_unlock(&one_at_a_time);
 }
 
-void power_cut_mark(const char *text) { record('m', 0, text, strlen(text)); }
+void power_cut_mark(const char *text) { record('m', 0, 0, text, strlen(text)); }
 
 void power_cut_fail(char kind, int calls, int error, int reaches)
 {
@@ -84,12 +90,26 @@ static int breaks(char kind)
 
 static char kind_of(int file) { return file >= 0 && file < FILES ? watched[file] : 0; }
 
+/* Which of the targets a path ends with; -1: none. */
+static int target_of(const char *path)
+{
+    size_t length = strlen(path);
+    int number = 0;
+    for (const char *end = targets; *end; number++) {
+        size_t size = strcspn(end, ":");
+        if (length >= size && memcmp(path + length - size, end, size) == 0)
+            return number;
+        end += size + (end[size] == ':');
+    }
+    return -1;
+}
+
 static int opened(int file, const char *path, int flags)
 {
-    size_t length = strlen(path), end = strlen(target);
     if (file >= 0 && file < FILES) {
-        int ours = length >= end && strcmp(path + length - end, target) == 0;
-        watched[file] = !ours ? 0 : (flags & O_DSYNC) ? 'd' : 'w';
+        int target = target_of(path);
+        watched[file] = target < 0 ? 0 : (flags & O_DSYNC) ? 'd' : 'w';
+        which[file] = target;
     }
     return file;
 }
@@ -128,14 +148,14 @@ static ssize_t write_at(int file, const struct iovec *parts, int count, off_t of
     char kind = kind_of(file);
     if (!kind)
         return really(file, parts, count, offset);
-    char fault = kind == 'w' && offset < 2 * sysconf(_SC_PAGESIZE) ? 'r' : kind;
+    char fault = kind == 'w' && which[file] == 0 && offset < 2 * sysconf(_SC_PAGESIZE) ? 'r' : kind;
     int broken = breaks(fault);
     if (broken && !failures[(int)fault].reaches)
         return -1;
     ssize_t done = really(file, parts, count, offset), left = done;
     for (int i = 0; left > 0; i++) {
         ssize_t length = left < (ssize_t)parts[i].iov_len ? left : (ssize_t)parts[i].iov_len;
-        record(broken ? 'w' : kind, offset, parts[i].iov_base, length);
+        record(broken ? 'w' : kind, which[file], offset, parts[i].iov_base, length);
         offset += length;
         left -= length;
     }
@@ -174,12 +194,12 @@ static int synced(int file, int (*really)(int))
     if (!kind_of(file))
         return really(file);
     if (breaks('s')) {
-        record('x', 0, "", 0);
+        record('x', which[file], 0, "", 0);
         errno = failures['s'].error;
         return -1;
     }
     int result = really(file);
-    record(result == 0 ? 's' : 'x', 0, "", 0);
+    record(result == 0 ? 's' : 'x', which[file], 0, "", 0);
     return result;
 }
 

@@ -19,7 +19,7 @@ from hypothesis.stateful import (
 )
 
 from crdtdb.errors import StorageFailed
-from crdtdb.store.base import KEY_BYTES, Batch, Snapshot, Store, Table, check_keys
+from crdtdb.store.base import KEY_BYTES, WRITTEN_ONCE, Batch, Snapshot, Store, Table, check_keys
 from crdtdb.store.lmdb.longkeys import CHUNK
 from store.backends import BACKENDS, Fresh
 
@@ -33,7 +33,9 @@ _PIECES = [b"\0", b"\1", b"a", b"b", b"\xff", *(b"a" * n for n in _EDGE_LENGTHS)
 keys = st.lists(st.sampled_from(_PIECES), min_size=1, max_size=4).map(b"".join)
 values = st.sampled_from([b"", b"v", b"w" * 100, b"x" * 5000])
 changes = st.dictionaries(keys, st.one_of(st.none(), values), max_size=12)
-batches = st.dictionaries(st.sampled_from([Table.RECORDS, Table.SEQUENCE]), changes)
+#: Of the sequence it is asked that no key comes back, so these are of tables without promises.
+TABLES = [Table.RECORDS, Table.HEADS]
+batches = st.dictionaries(st.sampled_from(TABLES), changes)
 
 
 def apply(model: Model, batch: Batch) -> None:
@@ -264,7 +266,7 @@ class Snapshots(RuleBasedStateMachine):
     @invariant()
     def nothing_moves(self) -> None:
         for _, snapshot, frozen in self.open:
-            for table in (Table.RECORDS, Table.SEQUENCE):
+            for table in TABLES:
                 assert list(snapshot.scan(table)) == sorted(frozen[table].items())
                 for key in self.model[table]:
                     assert snapshot.get(table, key) == frozen[table].get(key)
@@ -361,8 +363,9 @@ def test_stats_count_entries(store: Store) -> None:
     store.commit({Table.RECORDS: {b"%d" % n: b"v" * 100 for n in range(50)}})
     store.commit({Table.RECORDS: {b"7": None}, Table.META: {b"m": b""}})
     stats = store.stats()
-    assert stats.entries[Table.RECORDS] == 49
-    assert stats.entries[Table.META] == 1
+    assert 49 <= stats.entries[Table.RECORDS] <= 2 * 49  # an entry that is moved may count twice
+    assert 1 <= stats.entries[Table.META] <= 2
+    assert stats.entries[Table.HEADS] == 0
     assert 49 * 100 < stats.used_bytes <= stats.file_bytes
 
 
@@ -381,7 +384,7 @@ def test_all_backends_agree(life: int) -> None:
                 random.choice(pool): random.choice([None, b"", random.randbytes(9), b"x" * 4000])
                 for _ in range(random.randrange(40))
             }
-            for table in random.sample(list(Table), k=2)
+            for table in random.sample(sorted(set(Table) - WRITTEN_ONCE, key=str), k=2)
         }
 
     with ExitStack() as resources:

@@ -4,6 +4,8 @@
     LOCK      held (flock) by the process that has the store open; says which one
     data.mdb  LMDB's data
     lock.mdb  LMDB's reader table, made anew at each open
+    log.0     commits on their way into data.mdb (`crdtdb.store.logged`)
+    log.1     and those after them; the two take turns
 
 A store under construction has `FORMAT.new` instead of `FORMAT`. Nobody can have stored anything
 in it yet, so after a crash its construction just starts again. In every other state that is not a
@@ -19,6 +21,7 @@ from pathlib import Path
 from struct import Struct
 
 from crdtdb.errors import DamagedStore, DirectoryInUse, NewerFormat, StartError
+from crdtdb.store.disk import sync_names
 from crdtdb.store.lmdb.environment import DATA_FILE, LOCK_FILE, TABLE_NAMES
 from crdtdb.store.lmdb.pages import DamagedPages, check_data_file
 
@@ -73,12 +76,12 @@ class DataDirectory:
             os.fsync(file.fileno())
         for name in (DATA_FILE, LOCK_FILE):
             (self.path / name).unlink(missing_ok=True)
-        _sync(self.path)
+        sync_names(self.path)
 
     def finish_store(self) -> None:
         """The store is whole. This also puts the names of LMDB's files on the disk."""
         (self.path / _UNFINISHED).rename(self.path / _FORMAT)
-        _sync(self.path)
+        sync_names(self.path)
 
     def release(self) -> None:
         """Let other processes open the directory. (The end of the process does it, too.)"""
@@ -89,7 +92,7 @@ def _make(path: Path) -> None:
     missing = [p for p in (path, *path.parents) if not p.exists()]
     for directory in reversed(missing):
         directory.mkdir(mode=0o700)
-        _sync(directory.parent)
+        sync_names(directory.parent)
 
 
 def _lock(path: Path, flags: int) -> int | None:
@@ -144,12 +147,3 @@ _ADVICE = (
 
 def _private(name: str, flags: int) -> int:
     return os.open(name, flags, 0o600)
-
-
-def _sync(directory: Path) -> None:
-    """Put the names in a directory on the disk."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

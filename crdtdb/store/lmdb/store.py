@@ -26,6 +26,7 @@ import lmdb
 
 from crdtdb.errors import DamagedStore, NoSpace, StartError, StorageFailed
 from crdtdb.store.base import Batch, StoreStats, Table, check_keys
+from crdtdb.store.disk import mostly_deletes, write_problem
 from crdtdb.store.lmdb import longkeys
 from crdtdb.store.lmdb.directory import DataDirectory
 from crdtdb.store.lmdb.environment import Environment
@@ -38,10 +39,8 @@ _MAX_MAP_BYTES = 2**40
 _LOAN_BYTES = 2**24
 #: Snapshots are short, so one older than this is held by a thread that waits for us.
 _PATIENCE_S = 5.0
-#: An entry of no table, only there to be written.
-_TURN = b"turn"
-#: What the system says when there is no room: device, quota, greatest file.
-_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+#: Entries of no table: one that is only there to be written, and the note.
+_TURN, _NOTE = b"turn", b"note"
 
 
 class LmdbStore:
@@ -104,7 +103,8 @@ class LmdbStore:
     def snapshot(self) -> LmdbSnapshot:
         return LmdbSnapshot(self)
 
-    def commit(self, batch: Batch) -> None:
+    def commit(self, batch: Batch, note: bytes | None = None) -> None:
+        """As the contract says. `note` is kept in the same transaction, beside all tables."""
         check_keys(batch)
         if self._refusal is not None:
             raise StorageFailed(self._refusal)
@@ -112,10 +112,14 @@ class LmdbStore:
             if self._unsettled:
                 self._settle()
             self._fit_map(batch)
-            self._write(batch)
+            self._write(batch, note)
         except (lmdb.Error, OSError) as error:
             self._revive()
             raise self._problem(error, batch) from error
+
+    @property
+    def is_congested(self) -> bool:
+        return False
 
     def stats(self) -> StoreStats:
         with self.snapshot():
@@ -133,12 +137,23 @@ class LmdbStore:
             self._environment.handle.close()
         self._directory.release()
 
-    def _write(self, batch: Batch) -> None:
+    def note(self) -> bytes | None:
+        """What the latest commit with a note left; `None` if there was none."""
+        with self.snapshot() as snapshot:
+            return snapshot.note()
+
+    def _write(self, batch: Batch, note: bytes | None) -> None:
         """One transaction, repeated in a greater map if this one proves too small."""
-        limit = self._max_map_bytes + (_LOAN_BYTES if _frees(batch) else 0)
+
+        def change(transaction: lmdb.Transaction[bytes]) -> None:
+            self._environment.change(transaction, batch)
+            if note is not None:
+                transaction.put(_NOTE, note)
+
+        limit = self._max_map_bytes + (_LOAN_BYTES if mostly_deletes(batch) else 0)
         while True:
             try:
-                self._transact(lambda transaction: self._environment.change(transaction, batch))
+                self._transact(change)
                 self._turned_over = False
                 return
             except lmdb.MapFullError as error:
@@ -236,12 +251,7 @@ class LmdbStore:
     def _problem(self, error: lmdb.Error | OSError, batch: Batch) -> NoSpace | StorageFailed:
         code = error.errno if isinstance(error, OSError) else error.code
         short_write = code == errno.EIO and self._disk_is_full(batch)
-        if short_write or code in _NO_ROOM:
-            return NoSpace(
-                f"no space left for the data directory ({error}); "
-                "make room, and writes go on by themselves"
-            )
-        return StorageFailed(f"the data directory cannot be written: {error}")
+        return write_problem(code, error, is_full=short_write)
 
     def _unreadable(self, error: lmdb.Error) -> StorageFailed:
         return StorageFailed(self._refusal or f"the data directory cannot be read: {error}")
@@ -280,6 +290,13 @@ class LmdbSnapshot:
         except lmdb.Error as error:
             raise self._problem(error) from error
 
+    def note(self) -> bytes | None:
+        """The note as of this snapshot."""
+        try:
+            return self._transaction.get(_NOTE)
+        except lmdb.Error as error:
+            raise self._problem(error) from error
+
     def scan(
         self,
         table: Table,
@@ -307,12 +324,6 @@ def _footprint(batch: Batch, page_bytes: int) -> int:
         for changes in batch.values()
         for key, value in changes.items()
     )
-
-
-def _frees(batch: Batch) -> bool:
-    """Whether a batch deletes at least as many entries as it puts."""
-    values = [value for changes in batch.values() for value in changes.values()]
-    return 2 * values.count(None) >= len(values) > 0
 
 
 def _is_damage(error: lmdb.Error | OSError) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 import msgspec
+import structlog
 
 from crdtdb.errors import BadRequest, Field, Forbidden, IdentityConflict, PeerError
 from crdtdb.operations import refusal
@@ -33,6 +34,8 @@ from crdtdb_server.service import Service
 
 __all__ = ["fault_routes", "peer_routes"]
 
+_log = structlog.get_logger("crdtdb.peers")
+
 _FRAMES: Final = Content(
     {"type": "string", "format": "binary", "description": "Of this version of crdtdb only"},
     "application/octet-stream",
@@ -42,7 +45,7 @@ _FAULT: Final = "/v1/faults/links/{replica}"
 _FAULT_BYTES: Final = 4_096
 
 #: Refusals that say: this is not a peer of yours.
-_IDENTITY: Final = frozenset({"wrong-cluster", "self"})
+_IDENTITY: Final = frozenset({"wrong-cluster", "self", "identity-conflict"})
 
 
 def peer_routes(network: Network, secret: ClusterSecret | None = None) -> tuple[Route, ...]:
@@ -50,6 +53,8 @@ def peer_routes(network: Network, secret: ClusterSecret | None = None) -> tuple[
 
     With a secret, frames are taken only from those who know it.
     """
+
+    said = _Said()
 
     async def post_frames(service: Service, request: Request) -> Answer:
         """What another replica sends, answered in frames. For replicas of one cluster only."""
@@ -71,6 +76,7 @@ def peer_routes(network: Network, secret: ClusterSecret | None = None) -> tuple[
             return Answer(b"", service.seen, 503)
         except PeerError as error:
             if error.reason in _IDENTITY:
+                said.note(error)
                 raise IdentityConflict(str(error), Field("", error.reason)) from error
             raise BadRequest(f"{error.reason}: {error}", Field("", error.reason)) from error
         body, encoding = seal_body(answers)
@@ -107,6 +113,18 @@ def peer_routes(network: Network, secret: ClusterSecret | None = None) -> tuple[
             (content_of(ClusterDocument),),
         ),
     )
+
+
+class _Said:
+    """What the log has said of two replicas with one identity: once, until it is another two."""
+
+    def __init__(self) -> None:
+        self._last = ""
+
+    def note(self, error: PeerError) -> None:
+        if error.reason == "identity-conflict" and str(error) != self._last:
+            self._last = str(error)
+            _log.error("two replicas with one identity", why=self._last)
 
 
 def fault_routes(network: Network) -> tuple[Route, ...]:

@@ -40,10 +40,18 @@ class MemberOfClusterDocument(TypedDict):
 
 
 class BlockingDocument(TypedDict):
-    """Who keeps operations from being stable, and how many."""
+    """Who keeps operations from being stable, how many, and how long ago it last reported some."""
 
     replica: str
     events: int
+    reported_ms: int | None
+
+
+class AmountDocument(TypedDict):
+    """Records, and the bytes of their rows and addresses."""
+
+    records: int
+    bytes: int
 
 
 class StabilityDocument(TypedDict):
@@ -52,6 +60,8 @@ class StabilityDocument(TypedDict):
     stable: dict[str, int]
     blocked_by: list[BlockingDocument]
     unmet_peers: list[str]
+    reclaimed: AmountDocument
+    waiting: AmountDocument
 
 
 class ClusterDocument(TypedDict):
@@ -83,9 +93,12 @@ def cluster_document(service: Service, network: Network) -> ClusterDocument:
     Ages are in milliseconds; `lag_events` counts operations known here that a member has not
     reported, `missing_events` operations it reported that are not here; null: never heard (of
     `lag_ms`: never level with it since the start). `troubles`: URLs that cannot be replicated with
-    now, members or not yet, and why.
+    now, members or not yet, and why. `reclaimed` is what has gone so far, `waiting` what would go
+    if it were stable, as last looked at (not what a cut hides until its turn comes).
     """
     replication, database = network.replication, service.database
+    reclaimed = database.engine.reclaimed
+    waiting_records, waiting_bytes = replication.waiting
     return {
         "cluster": database.cluster,
         "self": {
@@ -101,14 +114,21 @@ def cluster_document(service: Service, network: Network) -> ClusterDocument:
                 for incarnation, counter in sorted(replication.stable().items())
             },
             "blocked_by": [
-                {"replica": _name(network, incarnation), "events": events}
+                {
+                    "replica": _name(network, incarnation),
+                    "events": events,
+                    "reported_ms": _age(replication.reported_ms(incarnation)),
+                }
                 for incarnation, events in replication.blocking().items()
             ],
             "unmet_peers": replication.unmet(),
+            "reclaimed": {"records": reclaimed.records, "bytes": reclaimed.size_bytes},
+            "waiting": {"records": waiting_records, "bytes": waiting_bytes},
         },
         "troubles": {
             url: link.trouble for url, link in network.links.items() if link.trouble is not None
-        },
+        }
+        | replication.twins(),
         "refusals": dict(replication.refusals),
         "bytes_sent": network.bytes_sent,
     }
@@ -116,6 +136,10 @@ def cluster_document(service: Service, network: Network) -> ClusterDocument:
 
 def _name(network: Network, incarnation: int) -> str:
     return network.replication.members[incarnation].name
+
+
+def _age(since_ms: int | None) -> int | None:
+    return None if since_ms is None else monotonic_ms() - since_ms
 
 
 def _member(service: Service, network: Network, incarnation: int) -> MemberOfClusterDocument:

@@ -16,6 +16,7 @@ from cyclopts import App, CycloptsError
 from crdtdb import __version__
 from crdtdb.errors import CrdtdbError
 from crdtdb_server.config import SOURCES
+from crdtdb_server.shell.conflicts import conflicts
 from crdtdb_server.shell.demo import demo
 from crdtdb_server.shell.explain import explain
 from crdtdb_server.shell.failures import report, report_usage
@@ -46,9 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     app.command(ls, sort_key=7)
     app.command(watch, sort_key=8)
     app.command(explain, sort_key=9)
-    app.command(export, sort_key=10)
-    app.command(import_, name="import", sort_key=11)
-    app.command(status, sort_key=12)
+    app.command(conflicts, sort_key=10)
+    app.command(export, sort_key=11)
+    app.command(import_, name="import", sort_key=12)
+    app.command(status, sort_key=13)
     app.register_install_completion_command(
         add_to_startup=False, help="Set up completion for the shell you are in."
     )

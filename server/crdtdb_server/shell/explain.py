@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from crdtdb.answers import LEFT_OUT
@@ -11,6 +10,7 @@ from crdtdb_server.shell.arguments import Address, AsJson, Member
 from crdtdb_server.shell.printing import (
     cell,
     json_text,
+    moment,
     note,
     print_json,
     print_table,
@@ -90,9 +90,7 @@ def _called(incarnation: str, names: dict[str, str | None]) -> str:
 def _time(entry: dict[str, Any]) -> str:
     if "at_ms" not in entry:
         return ""
-    seconds, milliseconds = divmod(entry["at_ms"], 1_000)
-    at = datetime.fromtimestamp(seconds, UTC)
-    return f"{at:%Y-%m-%d %H:%M:%S}.{milliseconds:03}+{entry['time'] & 0xFFFF}"
+    return f"{moment(entry['at_ms'])}+{entry['time'] & 0xFFFF}"
 
 
 def _seen(vector: dict[str, int], names: dict[str, str | None]) -> str:

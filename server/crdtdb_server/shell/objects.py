@@ -70,11 +70,12 @@ def put(
     server: Server = DEFAULT_SERVER,
     json: AsJson = False,
 ) -> None:
-    """Set the value of a register.
+    """Set the value of a register, or bring a value into a max or min.
 
     For example:
 
         crdtdb put shop/register/title "Summer sale"
+        crdtdb put shop/max/temperature 31.5
         crdtdb put shop/register/theme '{"colour": "red"}'
         crdtdb put shop/register/terms @terms.txt
     """

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from typing import Any, Final
 
 __all__ = [
     "DEFAULT_URL",
     "cell",
     "json_text",
+    "moment",
     "note",
     "on_terminal",
     "print_json",
@@ -39,6 +41,15 @@ def json_text(value: Any) -> str:
 def printable(text: str) -> str:
     """A name as it is, or quoted if it holds something that a terminal would obey."""
     return text if text.isprintable() else json.dumps(text)
+
+
+def moment(at_ms: int) -> str:
+    """A time in milliseconds since 1970, in UTC; as it is where a clock showed nonsense."""
+    seconds, milliseconds = divmod(at_ms, 1_000)
+    try:
+        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}.{milliseconds:03}"
+    except (ValueError, OverflowError):
+        return f"{at_ms} ms"
 
 
 def cell(text: str) -> str:

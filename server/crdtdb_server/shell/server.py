@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final
 
-import httpx2
 from cyclopts import Parameter
 
 from crdtdb.errors import StartError
 from crdtdb_client import Client
 from crdtdb_client.session import OnBehind
-from crdtdb_client.transport import trust
 from crdtdb_server.shell.arguments import Url
 from crdtdb_server.shell.printing import DEFAULT_URL
 
@@ -22,8 +20,6 @@ __all__ = ["DEFAULT_SERVER", "Server"]
 
 #: Holds the token itself. A flag would show it to everybody who lists processes.
 _TOKEN: Final = "CRDTDB_TOKEN"  # noqa: S105 - the name of a variable
-#: In seconds. A part of something long has the time that a commit may take.
-_TIMEOUT: Final = httpx2.Timeout(60.0, connect=2.0)
 _PLAIN: Final = re.compile(r"[!-~]+")
 
 
@@ -55,18 +51,6 @@ class Server:
             return Client(self.url, on_behind=on_behind, bearer=bearer, tls_ca=self.tls_ca)
         except OSError as error:
             raise StartError(f"cannot use --tls-ca {self.tls_ca}: {error}") from error
-
-    def http(self) -> httpx2.Client:
-        """Connections to it, for what is too long to be one value. Raises as `client`."""
-        bearer = self._bearer()
-        headers = {} if bearer is None else {"Authorization": f"Bearer {bearer}"}
-        try:
-            verify = trust([self.url], self.tls_ca)
-        except OSError as error:
-            raise StartError(f"cannot use --tls-ca {self.tls_ca}: {error}") from error
-        return httpx2.Client(
-            base_url=self.url, verify=verify, headers=headers, timeout=_TIMEOUT, trust_env=False
-        )
 
     def _bearer(self) -> str | None:
         file = self.bearer_file

@@ -30,9 +30,11 @@ def status(*, server: Server = DEFAULT_SERVER, json: AsJson = False) -> None:
     for peer_url in cluster["stability"]["unmet_peers"]:
         note(f"not met yet: {peer_url}: {cluster['troubles'].get(peer_url, 'no answer yet')}")
     for blocker in cluster["stability"]["blocked_by"]:
-        note(
-            f"not stable yet: {blocker['replica']} has not reported {blocker['events']} operations"
-        )
+        lacks = f"{blocker['replica']} has not reported {blocker['events']} operations"
+        note(f"not stable yet: {lacks}; heard more from it: {_age(blocker['reported_ms'])}")
+    waiting = cluster["stability"]["waiting"]
+    if waiting["records"]:
+        note(f"reclaiming waits for that: {waiting['records']} records, {waiting['bytes']} bytes")
 
 
 def _row(member: dict[str, Any]) -> tuple[str, ...]:

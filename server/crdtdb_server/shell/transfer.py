@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
-import json as text
 import os
 import secrets
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Final, TypeAlias
+from typing import Annotated, BinaryIO, TypeAlias
 
-import httpx2
 from cyclopts import Parameter
 
+from crdtdb.answers import Imported
 from crdtdb.errors import CrdtdbError, Unavailable
-from crdtdb_client import UnexpectedAnswer, Unreachable
-from crdtdb_client.errors import problem_from
-from crdtdb_client.transport import failed
+from crdtdb_client import OutcomeUnknown, Unreachable
 from crdtdb_server.shell.arguments import AsJson
 from crdtdb_server.shell.printing import note, print_json, printable
 from crdtdb_server.shell.server import DEFAULT_SERVER, Server
 
 __all__ = ["export", "import_"]
 
-_NDJSON: Final = "application/x-ndjson"
-_CHUNK_BYTES: Final = 256 * 1024
-
 #: Told how many bytes more have gone through.
 _Advance: TypeAlias = Callable[[int], None]
 
 
-class TransferStopped(CrdtdbError):
-    """An export or import that broke off, or could not begin for its file."""
+class UnusableFile(CrdtdbError):
+    """A file that cannot be read or written."""
 
 
 def export(
@@ -51,25 +47,20 @@ def export(
         crdtdb export all.jsonl
         crdtdb export carts.jsonl --bucket shop --prefix cart:
     """
-    given = {"bucket": bucket, "prefix": prefix}
-    query = {name: value for name, value in given.items() if value is not None}
-    lines = 0
-    with (
-        _asking(server) as http,
-        http.stream("GET", "/v1/export", params=query) as response,
-    ):
-        if not _is_ours(response) or response.status_code != 200:
-            response.read()
-            raise _refusal(response)
+    count = 0
+    with server.client() as client:
+        lines = client.export(bucket, prefix or "")
+        # What cannot be exported must not even make a file.
+        first = next(lines, b"")
         with _replaced(file) as whole, _progress("export", None) as advance:
-            for part in response.iter_bytes():
-                whole.write(part)
-                lines += part.count(b"\n")
-                advance(len(part))
+            for line in chain((first,) if first else (), lines):
+                whole.write(line)
+                count += 1
+                advance(len(line))
     if json:
-        print_json({"lines": lines})
+        print_json({"lines": count})
     else:
-        print(_lines(lines))
+        print(_lines(count))
 
 
 def import_(
@@ -85,8 +76,8 @@ def import_(
 ) -> int:
     """Write the values in a file, as `crdtdb export` makes it, on top of what is there.
 
-    Counters count on, sets grow, registers are set anew. Lines that are wrong are reported by
-    their numbers and the others go on; then the exit code is 1.
+    Counters count on, sets and sketches grow, registers are set anew. Lines that are wrong are
+    reported by their numbers and the others go on; then the exit code is 1.
 
     For example:
 
@@ -94,80 +85,47 @@ def import_(
     """
     key = key or secrets.token_urlsafe()
     try:
-        summary = _import(file, key, server)
+        done = _import(file, key, server)
     except OSError as error:
         raise _unusable(file, error) from error
-    except (TransferStopped, Unavailable):
+    except (OutcomeUnknown, Unreachable, Unavailable):
         note(f"(to go on, repeat it with --key {key})")
         raise
     if json:
-        print_json(summary)
+        print_json(asdict(done))
     else:
-        _print_summary(summary)
-    return 1 if summary["failed"] else 0
+        _print_summary(done)
+    return 1 if done.failed else 0
 
 
-def _import(file: Path, key: str, server: Server) -> dict[str, Any]:
-    headers = {"Content-Type": _NDJSON, "Idempotency-Key": key}
-    with file.open("rb") as lines, _asking(server) as http:
+def _import(file: Path, key: str, server: Server) -> Imported:
+    with file.open("rb") as lines, server.client() as client:
         size = os.fstat(lines.fileno()).st_size
         with _progress("import", size) as advance:
-            body = _parts(lines, advance)
-            response = http.post("/v1/import", content=body, headers=headers)
-    if not _is_ours(response) or response.status_code != 200:
-        raise _refusal(response)
-    summary: dict[str, Any] = text.loads(response.content)
-    return summary
+            return client.import_(_told(lines, advance), key=key)
 
 
-def _parts(lines: BinaryIO, advance: _Advance) -> Iterator[bytes]:
-    while part := lines.read(_CHUNK_BYTES):
-        yield part
-        advance(len(part))
+def _told(lines: BinaryIO, advance: _Advance) -> Iterator[bytes]:
+    for line in lines:
+        yield line
+        advance(len(line))
 
 
-def _print_summary(summary: dict[str, Any]) -> None:
-    for wrong in summary["errors"]:
-        line = f"line {wrong['line']}: {wrong['code']}: {wrong['detail']}"
+def _print_summary(done: Imported) -> None:
+    for wrong in done.errors:
+        line = f"line {wrong.line}: {wrong.code}: {wrong.detail}"
         print(printable(line), file=sys.stderr)
-    untold = summary["failed"] - len(summary["errors"])
+    untold = done.failed - len(done.errors)
     if untold:
         note(f"({untold} more wrong lines)")
-    written = sum(summary["written"].values())
-    parts = [f"{written} written", f"{summary['failed']} wrong"]
-    if summary["repeated"]:
-        parts.insert(1, f"{summary['repeated']} written before")
-    print(f"{_lines(summary['lines'])}: {', '.join(parts)}")
+    parts = [f"{sum(done.written.values())} written", f"{done.failed} wrong"]
+    if done.repeated:
+        parts.insert(1, f"{done.repeated} written before")
+    print(f"{_lines(done.lines)}: {', '.join(parts)}")
 
 
 def _lines(count: int) -> str:
     return "1 line" if count == 1 else f"{count} lines"
-
-
-# -- HTTP -----------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _asking(server: Server) -> Iterator[httpx2.Client]:
-    """Connections to the server; what goes wrong on them is an error of crdtdb."""
-    try:
-        with server.http() as http:
-            yield http
-    except httpx2.RequestError as error:
-        reason, sent = failed(error)
-        if sent:
-            raise TransferStopped(f"{server.url} broke off: {reason}") from error
-        raise Unreachable([(server.url, reason)]) from error
-
-
-def _is_ours(response: httpx2.Response) -> bool:
-    return "Crdtdb-Replica" in response.headers
-
-
-def _refusal(response: httpx2.Response) -> CrdtdbError:
-    if not _is_ours(response) or not response.headers["Content-Type"].endswith("problem+json"):
-        return UnexpectedAnswer(str(response.url), response.status_code, response.text)
-    return problem_from(text.loads(response.content), response.headers.get("Retry-After"))
 
 
 # -- the file and the screen ----------------------------------------------------------------------
@@ -187,8 +145,8 @@ def _replaced(file: Path) -> Iterator[BinaryIO]:
         partial.unlink(missing_ok=True)
 
 
-def _unusable(file: Path, error: OSError) -> TransferStopped:
-    return TransferStopped(f"cannot use {str(file)!r}: {error.strerror}")
+def _unusable(file: Path, error: OSError) -> UnusableFile:
+    return UnusableFile(f"cannot use {str(file)!r}: {error.strerror}")
 
 
 @contextmanager

@@ -12,13 +12,15 @@ from crdtdb.answers import LEFT_OUT, Event
 from crdtdb.errors import Unavailable
 from crdtdb_client import Client, Unreachable
 from crdtdb_server.shell.arguments import AsJson, Scope, Where
-from crdtdb_server.shell.printing import json_text, note, print_json, printable
+from crdtdb_server.shell.printing import cell, json_text, note, on_terminal, print_json, printable
 from crdtdb_server.shell.server import DEFAULT_SERVER, Server
 
 __all__ = ["watch"]
 
 #: Between two attempts to go on at a server that does not answer.
 _PAUSE_S: Final = 0.5
+
+_DIM, _THERE, _GONE, _PLAIN = "\033[2m", "\033[32m", "\033[31m", "\033[0m"
 
 
 def watch(
@@ -77,10 +79,20 @@ def _wait_for(client: Client) -> None:
 def _print_change(event: Event, *, as_json: bool) -> None:
     if as_json:
         print_json(_document(event))
+    elif on_terminal():
+        _print_coloured(event)
     else:
         print("\t".join((printable("/".join(event.name)), *_cells(event))))
     # Whoever reads a pipe wants it now, too.
     sys.stdout.flush()
+
+
+def _print_coloured(event: Event) -> None:
+    """When, what, and what became of it: green what is there, red what is gone."""
+    name = printable("/".join(event.name))
+    shown = "  ".join(map(cell, _cells(event)))
+    colour = _GONE if event.deleted else _THERE
+    print(f"{_DIM}{time.strftime('%H:%M:%S')}{_PLAIN}  {name}  {colour}{shown}{_PLAIN}")
 
 
 def _document(event: Event) -> dict[str, Any]:

@@ -1,0 +1,267 @@
+"""Reclaiming: what every member has seen and nobody can need any more leaves the store.
+
+A *walk* goes once over the by-change sequence below one stable VV, in portions. It drops
+
+- tombstones: records with nothing in force;
+- operations of op-based objects, which become part of their object's base;
+- cuts, each after a *sweep*: what the cut covers is taken out of the records below its prefix, then
+  the cut is taken out of the heads there, then it goes itself;
+- heads of objects of which nothing is left.
+
+All of it is local, and none of it changes what users see or what a join gives. A replica that has
+seen a dot and does not hold it live judges it dead wherever it meets it, so a dropped record says
+no less than the record did. And who pulls from here has seen it, because it is stable. Only a
+member whose disk was put back may lack it again: it is found out by `Reclaimed.vector`, and pulls
+whole.
+
+Why a sweep may go in portions: a cut covers only what its own replica, hence everybody who holds
+the cut, has seen. So once it is in force, dots that it covers only become fewer. Running totals are
+beyond cuts, and records of a type that only a newer version knows may be: both stay as they are.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+
+from crdtdb import address
+from crdtdb.causal import NOTHING, VersionVector
+from crdtdb.cuts import covered, is_object_prefix
+from crdtdb.datatype import OperationType, StateType
+from crdtdb.draft import Draft, type_of
+from crdtdb.reclaimed import Reclaimed
+from crdtdb.record import Record, visible
+from crdtdb.rows import read_row
+from crdtdb.store.base import Snapshot, Table
+
+__all__ = ["Walk", "walk_on"]
+
+
+class _Sweep:
+    """How far the sweep below one cut has come."""
+
+    __slots__ = (
+        "at",
+        "is_complete",
+        "place",
+        "position",
+        "prefix",
+        "record",
+        "vector",
+        "was_swept",
+    )
+
+    def __init__(self, at: bytes, record: Record, place: int) -> None:
+        self.at = at
+        self.place = place
+        self.prefix = self.position = address.cut_prefix(at)
+        self.vector = covered(record.live)
+        #: Are all records done, so that the heads come next?
+        self.was_swept = False
+        #: Was everything that the cut covers taken out?
+        self.is_complete = True
+
+
+class Walk:
+    """One walk over the sequence, to be gone on with by `Engine.reclaim` until it is `done`.
+
+    A walk of which a portion failed is over: begin another.
+    """
+
+    def __init__(self, stable: VersionVector, start: int = 0, end: int | None = None) -> None:
+        """Look at the places after `start`, up to `end` (or the head, wherever it is by then)."""
+        self.stable = stable
+        self.place = start
+        self.end = end
+        self.done = False
+        #: The first place that must be looked at again when more is stable.
+        self.first_waiting: int | None = None
+        #: What was found that would go if it were stable (what a cut still hides not counted).
+        self.waiting_records = 0
+        self.waiting_bytes = 0
+        self.sweep: _Sweep | None = None
+
+    def wait(self, place: int) -> None:
+        """Something at this place cannot go yet."""
+        if self.first_waiting is None or place < self.first_waiting:
+            self.first_waiting = place
+
+    def extend(self, end: int) -> None:
+        """Look further, at places that were given out since."""
+        self.end = end
+        self.done = False
+
+    def narrow(self, stable: VersionVector) -> None:
+        """Go on below both VVs: what a walk reclaims must be stable from its beginning to then.
+
+        An operation that became stable after its place was passed must not be skipped by a base
+        that takes in a later one.
+        """
+        self.stable = self.stable.meet(stable)
+
+
+def walk_on(
+    walk: Walk, snapshot: Snapshot, draft: Draft, entries: int, before: Reclaimed
+) -> Reclaimed:
+    """Carry a walk on over `entries` rows; returns what is reclaimed once the draft is written."""
+    portion = _Portion(walk, snapshot, draft)
+    portion.carry_out(entries)
+    clean = before.clean
+    if walk.first_waiting is not None and walk.first_waiting <= clean:
+        clean = walk.first_waiting - 1
+    elif walk.done:
+        end = walk.place if walk.first_waiting is None else walk.first_waiting - 1
+        clean = max(clean, end)
+    return Reclaimed(
+        before.vector.join(portion.vector),
+        max(before.place, portion.place),
+        clean,
+        before.records + portion.records,
+        before.size_bytes + portion.size_bytes,
+    )
+
+
+class _Portion:
+    """One portion of a walk, as changes of one draft."""
+
+    def __init__(self, walk: Walk, snapshot: Snapshot, draft: Draft) -> None:
+        self.vector = NOTHING
+        self.place = self.records = self.size_bytes = 0
+        self._walk = walk
+        self._snapshot = snapshot
+        self._draft = draft
+        #: Stable operations in the order of the sequence, by object.
+        self._operations: dict[bytes, list[bytes]] = {}
+        #: Objects of which perhaps nothing is left.
+        self._touched: dict[bytes, None] = {}
+
+    def carry_out(self, entries: int) -> None:
+        walk = self._walk
+        while entries > 0 and not walk.done:
+            if walk.sweep is None:
+                entries = self._look(entries)
+            else:
+                self._fold()
+                entries = self._sweep(walk.sweep, entries)
+        self._fold()
+        for prefix in self._touched:
+            self._draft.vacate_if_bare(prefix)
+
+    # -- the sequence ---------------------------------------------------------------------------
+
+    def _look(self, entries: int) -> int:
+        """Look at the next places, up to the first cut that can go; returns the entries left."""
+        walk = self._walk
+        end = None if walk.end is None else (walk.end + 1).to_bytes(8, "big")
+        scan = self._snapshot.scan(Table.SEQUENCE, (walk.place + 1).to_bytes(8, "big"), end)
+        for number, at in islice(scan, entries):
+            entries -= 1
+            walk.place = int.from_bytes(number, "big")
+            if not self._draft.changes(at):
+                self._visit(at)
+            if walk.sweep is not None:
+                return entries
+        walk.done = entries > 0
+        return entries
+
+    def _visit(self, at: bytes) -> None:
+        walk = self._walk
+        record, row = read_row(self._snapshot, at, walk.place)
+        is_cut = address.is_cut(at)
+        prefix, tail = (b"", b"") if is_cut else address.split_object(at)
+        is_operation = tail.startswith(address.OPERATION)
+        if not walk.stable.includes(record.context):
+            walk.wait(walk.place)
+            if is_cut or is_operation or not record.live:
+                walk.waiting_records += 1
+                walk.waiting_bytes += len(at) + len(row)
+        elif is_cut:
+            walk.sweep = _Sweep(at, record, walk.place)
+        elif not record.live:
+            self._drop(at, record, walk.place, len(row))
+            self._touched[prefix] = None
+        elif is_operation and isinstance(type_of(prefix), OperationType):
+            self._operations.setdefault(prefix, []).append(at)
+            self.records += 1
+            self.size_bytes += len(at) + len(row)
+
+    def _drop(self, at: bytes, record: Record, place: int, row_bytes: int) -> None:
+        """Something that was deleted goes."""
+        self._draft.drop(at)
+        self.vector = self.vector.join(record.context)
+        self.place = max(self.place, place)
+        self.records += 1
+        self.size_bytes += len(at) + row_bytes
+
+    def _fold(self) -> None:
+        for prefix, operations in self._operations.items():
+            self._draft.fold_stable(prefix, operations)
+        self._operations.clear()
+
+    # -- below a cut ----------------------------------------------------------------------------
+
+    def _sweep(self, sweep: _Sweep, entries: int) -> int:
+        """Go on below a cut, and drop it when nothing is left to cover; the entries left."""
+        walk, draft = self._walk, self._draft
+        standing = draft.record(sweep.at)
+        if not walk.stable.includes(standing.context):
+            # Less is stable by now, or there is a later cut, which this walk does not cover.
+            walk.sweep = None
+            walk.wait(sweep.place)
+            return entries
+        end = address.after(sweep.prefix)
+        if not sweep.was_swept:
+            for at, row in self._snapshot.scan(Table.RECORDS, sweep.position, end):
+                if entries == 0:
+                    sweep.position = at
+                    return 0
+                entries -= 1
+                self._sweep_record(sweep, at, len(row))
+            sweep.was_swept, sweep.position = True, sweep.prefix
+        if sweep.is_complete:
+            for prefix, _ in self._snapshot.scan(Table.HEADS, sweep.position, end):
+                if entries == 0:
+                    sweep.position = prefix
+                    return 0
+                entries -= 1
+                self._uncover(sweep, prefix)
+            row_bytes = len(self._snapshot.get(Table.RECORDS, sweep.at) or b"")
+            self._drop(sweep.at, standing, sweep.place, row_bytes)
+            if is_object_prefix(sweep.prefix):
+                self._touched[sweep.prefix] = None
+            else:
+                draft.wide = draft.wide.without(sweep.prefix)
+        walk.sweep = None
+        return entries
+
+    def _sweep_record(self, sweep: _Sweep, at: bytes, row_bytes: int) -> None:
+        prefix = address.split_object(at)[0]
+        kind = type_of(prefix)
+        if isinstance(kind, StateType) and kind.totals:
+            return
+        record, place = self._draft.found(at)
+        live = visible(record.live, sweep.vector)
+        if len(live) == len(record.live):
+            return
+        if kind is None:
+            sweep.is_complete = False
+        elif not live and self._walk.stable.includes(record.context):
+            self._drop(at, record, place, row_bytes)
+            self._touched[prefix] = None
+        else:
+            self._draft.rewrite(at, Record(live, record.context))
+            self.vector = self.vector.join(record.context)
+            if not live:
+                self._walk.wait(place)
+
+    def _uncover(self, sweep: _Sweep, prefix: bytes) -> None:
+        """Take a swept cut out of the head of an object."""
+        kind = type_of(prefix)
+        if kind is None or (isinstance(kind, StateType) and kind.totals):
+            return
+        draft = self._draft
+        left = draft.wide.without(sweep.prefix).applying(prefix)
+        own = address.cut(prefix)
+        if own != sweep.at and (live := draft.record(own).live):
+            left = covered(live).join(left or NOTHING)
+        draft.uncover(prefix, sweep.vector, left)
+        self._touched[prefix] = None

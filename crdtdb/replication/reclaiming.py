@@ -1,0 +1,82 @@
+"""When to reclaim: a walk at a time, a portion with every tick, never what somebody may still want.
+
+A walk begins when more is stable than the last one knew, behind the places that are clean for
+good. While nothing more is stable, it is only extended over the places given out since, so a
+member that stays away costs nothing but the room.
+
+Deletes stay for a while even when they are stable: a reader of the change feed that comes back
+within that time goes on where it stood. So a walk ends at the head of the sequence of so long ago.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+from crdtdb.errors import NoSpace, StorageFailed
+from crdtdb.limits import LIMITS
+from crdtdb.reclaim import Walk
+from crdtdb.replication.cluster import Cluster
+
+__all__ = ["FEED_MS", "Reclaiming"]
+
+#: Rows looked at with one tick, so that a replica is never busy with that for long.
+RECLAIM_ENTRIES: Final = 500
+#: After a failure of the disk, so long until it is tried again.
+FAILED_PAUSE_MS: Final = 60_000
+#: How long what was deleted stays for readers of the change feed.
+FEED_MS: Final = LIMITS.feed_ms
+#: How many marks of the past are kept for that.
+_MARKS: Final = 32
+
+
+class Reclaiming:
+    """Drives `Engine.reclaim`."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._walk: Walk | None = None
+        self._not_before_ms = 0
+        #: (time, head of the sequence then), oldest first; the first is the latest of its age.
+        self._marks: deque[tuple[int, int]] = deque()
+        #: What the last whole walk found that would go if it were stable: records, bytes.
+        self.waiting = (0, 0)
+
+    def tick(self) -> None:
+        """Go on for one portion. Cheap when there is nothing to do.
+
+        A disk that is full or damaged must not keep this replica from talking to others.
+        """
+        now_ms = self._cluster.now_ms
+        end = self._readable_since(now_ms)
+        if now_ms < self._not_before_ms:
+            return
+        try:
+            self._go_on(end)
+        except (NoSpace, StorageFailed):
+            self._walk = None
+            self._not_before_ms = now_ms + FAILED_PAUSE_MS
+            self._cluster.refusals["reclaim-failed"] += 1
+
+    def _go_on(self, end: int) -> None:
+        stable = self._cluster.stable()
+        walk = self._walk
+        if walk is None or (walk.done and walk.stable != stable):
+            walk = self._walk = Walk(stable, self._cluster.engine.reclaimed.clean, end)
+        elif walk.done:
+            if walk.place >= end:
+                return
+            walk.extend(end)
+        walk.narrow(stable)
+        self._cluster.engine.reclaim(walk, RECLAIM_ENTRIES)
+        if walk.done:
+            self.waiting = (walk.waiting_records, walk.waiting_bytes)
+
+    def _readable_since(self, now_ms: int) -> int:
+        """The head of the sequence as of `FEED_MS` ago; 0 while this replica runs no longer."""
+        marks, head = self._marks, self._cluster.engine.state.sequence
+        if not marks or now_ms - marks[-1][0] >= FEED_MS // _MARKS:
+            marks.append((now_ms, head))
+        while len(marks) > 1 and now_ms - marks[1][0] >= FEED_MS:
+            marks.popleft()
+        return marks[0][1] if now_ms - marks[0][0] >= FEED_MS else 0

@@ -1,0 +1,235 @@
+"""A layer: tables in memory that change batch by batch while views of them stand still.
+
+`MemoryStore` is one such layer; `LoggedStore` lays up to two of them over tables on disk, where a
+deletion has to be an entry of its own, which hides what lies below.
+
+A view keeps the *former* values of what was changed since it began, so a batch without open views
+costs nothing extra, and one with them a dictionary entry per changed key and view. Keys are put
+in order when somebody scans, and then only those that came or went since the last scan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import Enum
+from heapq import merge
+from itertools import groupby, islice
+from threading import Lock
+from typing import Final
+
+from sortedcontainers import SortedList
+
+from crdtdb.errors import StorageFailed
+from crdtdb.store.base import WRITTEN_ONCE, Batch, Table
+
+__all__ = ["ABSENT", "Absent", "Layer", "View"]
+
+#: A scan reads ahead this many entries at first, then twice as many each time up to the greatest.
+_FIRST_PAGE, _GREATEST_PAGE = 8, 512
+#: What an entry takes in memory beside its bytes: two objects and a place in a dictionary.
+_ENTRY_BYTES = 160
+
+
+class Absent(Enum):
+    """The layer says nothing about a key."""
+
+    ABSENT = "absent"
+
+
+ABSENT: Final = Absent.ABSENT
+
+
+class _Column:
+    """One table of a layer."""
+
+    __slots__ = ("count", "moved", "order", "values")
+
+    def __init__(self) -> None:
+        self.values: dict[bytes, bytes | None] = {}
+        #: Those that are no marks of deletion.
+        self.count = 0
+        #: The keys as of the last scan.
+        self.order: SortedList[bytes] = SortedList()
+        #: Keys that came or went since then → were they there?
+        self.moved: dict[bytes, bool] = {}
+
+    def settle(self) -> None:
+        """Bring the order up to date. O(k log n) for k keys that came or went."""
+        came: list[bytes] = []
+        for key, was_there in self.moved.items():
+            if key not in self.values:
+                if was_there:
+                    self.order.remove(key)
+            elif not was_there:
+                came.append(key)
+        self.order.update(came)
+        self.moved.clear()
+
+
+class Layer:
+    """Tables with views. One `apply` at a time; views may be used in any thread meanwhile."""
+
+    def __init__(self, *, marks_deletions: bool) -> None:
+        self._marks_deletions = marks_deletions
+        self._columns = {table: _Column() for table in Table}
+        self._views: set[View] = set()
+        self._lock = Lock()
+        self._closed = False
+        #: What it takes in memory, roughly.
+        self.size_bytes = 0
+
+    def __len__(self) -> int:
+        """Entries, marks of deletion included."""
+        return sum(len(column.values) for column in self._columns.values())
+
+    def entries(self, table: Table) -> dict[bytes, bytes | None]:
+        """All entries of a table, in no order; `None` is a mark of deletion. Not to be changed."""
+        return self._columns[table].values
+
+    def count(self, table: Table) -> int:
+        """Entries of a table, without marks of deletion."""
+        return self._columns[table].count
+
+    def copy(self) -> Layer:
+        """A layer of its own with the same contents."""
+        twin = Layer(marks_deletions=self._marks_deletions)
+        with self._lock:
+            for table, column in self._columns.items():
+                twin._columns[table].values = column.values.copy()
+                twin._columns[table].count = column.count
+                twin._columns[table].moved = dict.fromkeys(column.values, False)
+            twin.size_bytes = self.size_bytes
+        return twin
+
+    def view(self) -> View:
+        """What stands here now, until its `end`."""
+        view = View(self)
+        with self._lock:
+            self.check_open()
+            self._views.add(view)
+        return view
+
+    def apply(self, batch: Batch) -> None:
+        """Take in all changes of a batch; open views do not see them."""
+        with self._lock:
+            self.check_open()
+            for table, changes in batch.items():
+                column = self._columns[table]
+                values, moved = column.values, column.moved
+                for view in self._views:
+                    view.keep(table, changes)
+                written_once = table in WRITTEN_ONCE
+                for key, value in changes.items():
+                    old = values.get(key, ABSENT)
+                    column.count += (value is not None) - isinstance(old, bytes)
+                    if value is None and (
+                        not self._marks_deletions or (written_once and isinstance(old, bytes))
+                    ):
+                        if old is not ABSENT:
+                            del values[key]
+                            moved.setdefault(key, True)
+                            self.size_bytes -= _entry_bytes(key, old)
+                        continue
+                    values[key] = value
+                    self.size_bytes += _entry_bytes(key, value)
+                    if old is ABSENT:
+                        moved.setdefault(key, False)
+                    else:
+                        self.size_bytes -= _entry_bytes(key, old)
+
+    def close(self) -> None:
+        """End all views; nothing can be done any more."""
+        with self._lock:
+            self._closed = True
+            for view in self._views:
+                view.has_ended = True
+            self._views.clear()
+
+    def check_open(self) -> None:
+        """Raises StorageFailed after `close`."""
+        if self._closed:
+            raise StorageFailed("the store is closed; open it again")
+
+
+def _entry_bytes(key: bytes, value: bytes | Absent | None) -> int:
+    return _ENTRY_BYTES + len(key) + (len(value) if isinstance(value, bytes) else 0)
+
+
+class View:
+    """The state of a layer when the view began. Using it after its end: `StorageFailed`."""
+
+    __slots__ = ("_columns", "_layer", "_undo", "has_ended")
+
+    def __init__(self, layer: Layer) -> None:
+        self._layer = layer
+        self._columns = layer._columns
+        self._undo: dict[Table, dict[bytes, bytes | Absent | None]] = {}
+        self.has_ended = False
+
+    def end(self) -> None:
+        """The layer need no longer remember anything for this view. Idempotent."""
+        with self._layer._lock:
+            self._layer._views.discard(self)
+            self.has_ended = True
+
+    def keep(self, table: Table, changes: dict[bytes, bytes | None]) -> None:
+        """Before `changes` are applied: remember what was there (the first time it is changed)."""
+        values = self._columns[table].values
+        undo = self._undo.setdefault(table, {})
+        for key in changes:
+            if key not in undo:
+                undo[key] = values.get(key, ABSENT)
+
+    def get(self, table: Table, key: bytes) -> bytes | Absent | None:
+        """What the layer says about a key; `None`: it was deleted here."""
+        if self.has_ended:
+            raise _ended()
+        # A value is remembered before it changes: whoever sees the new one finds the former, too.
+        value = self._columns[table].values.get(key, ABSENT)
+        undo = self._undo.get(table)
+        if undo is not None:
+            return undo.get(key, value)
+        return value
+
+    def scan(
+        self, table: Table, start: bytes, end: bytes | None, *, reverse: bool
+    ) -> Iterator[tuple[bytes, bytes | None]]:
+        """Entries with start ≤ key < end in byte order (descending if `reverse`), lazily."""
+        size = _FIRST_PAGE
+        more = True
+        while more:
+            with self._layer._lock:
+                if self.has_ended:
+                    raise _ended()
+                keys = list(islice(self._keys(table, start, end, reverse), size))
+                page = [(key, self.get(table, key)) for key in keys]
+            for key, value in page:
+                if value is not ABSENT:
+                    yield key, value
+                    if self.has_ended:
+                        raise _ended()
+            more = len(page) == size
+            if more and reverse:
+                end = keys[-1]
+            elif more:
+                start = keys[-1] + b"\0"
+            size = min(2 * size, _GREATEST_PAGE)
+
+    def _keys(
+        self, table: Table, start: bytes, end: bytes | None, reverse: bool
+    ) -> Iterator[bytes]:
+        """Every key that is or was there; those without an entry are not part of the view."""
+        column = self._columns[table]
+        if column.moved:
+            column.settle()
+        current: Iterator[bytes] = column.order.irange(start, end, (True, False), reverse)
+        undo = self._undo.get(table)
+        if not undo:
+            return current
+        former = [key for key in undo if start <= key and (end is None or key < end)]
+        former.sort(reverse=reverse)
+        return (key for key, _ in groupby(merge(current, former, reverse=reverse)))
+
+
+def _ended() -> StorageFailed:
+    return StorageFailed("the snapshot has ended; take a new one")
