@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TRACE ?=
 
-.PHONY: demo test lint laws bench-first bench-partition bench-feed sessions clean help
+.PHONY: demo test lint laws bench-first bench-store bench-partition bench-feed sessions clean help
 
 help:            ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */ — /'
@@ -27,6 +27,9 @@ laws: $(VENV)/dev           ## every law with 2,000 examples
 
 bench-first: $(VENV)/dev    ## the ratios of the first slice
 	$(BIN)/python benchmarks/first_slice.py
+
+bench-store: $(VENV)/dev    ## the log in front of LMDB against LMDB alone
+	$(BIN)/python benchmarks/append_first.py
 
 bench-partition: $(VENV)/bench   ## five broken networks, measured, checked and drawn (build/partition.png)
 	mkdir -p build

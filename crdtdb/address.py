@@ -16,7 +16,8 @@ Names are UTF-8 and hold no U+0000, so they need no escaping. A tail begins with
 04 BASE      nothing more: the base of an op-based object
 05 OPERATION one operation: incarnation, counter (8 bytes each, big-endian)
 06 MEMBER    one member or element: its `crdtdb.jsonvalue.encode`
-07           reserved: map leaves
+07 LEAF      one leaf of a map: its field path, `crdtdb.jsonvalue.encode` of a list of strings;
+             the leaf's type; 00; the tail (02 or 06) that its record would have by itself
 == ========= ================================================================================
 
 A cut may end after the bucket, the type, any character of the key, the key, the kind or the tail.
@@ -29,6 +30,7 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple, TypeAlias
 
@@ -41,11 +43,13 @@ __all__ = [
     "BASE",
     "CUTS",
     "DATA",
+    "LEAF",
     "MEMBER",
     "OPERATION",
     "OWN",
     "USER_BUCKET",
     "CutAddress",
+    "Leaf",
     "ObjectName",
     "Parsed",
     "RecordAddress",
@@ -59,6 +63,10 @@ __all__ = [
     "is_base",
     "is_cut",
     "key_prefix",
+    "leaf",
+    "leaf_of",
+    "leaves_at",
+    "leaves_below",
     "member",
     "member_value",
     "name_of",
@@ -80,6 +88,7 @@ OWN: Final = b"\x02"
 BASE: Final = b"\x04"
 OPERATION: Final = b"\x05"
 MEMBER: Final = b"\x06"
+LEAF: Final = b"\x07"
 
 _DOT: Final = struct.Struct(">QQ")
 
@@ -90,6 +99,7 @@ _TYPE_START: Final = re.compile(_BUCKET + _TYPE)
 _OBJECT_START: Final = re.compile(
     _BUCKET + _TYPE + rb"(?!\.{1,2}\x00)([^\x00]{1,%d})\x00" % LIMITS.key_bytes
 )
+_LEAF_TYPE: Final = re.compile(rb"([a-z]{1,16})\x00")
 #: What a user may call a bucket, as a regular expression; besides, its length is bounded.
 USER_BUCKET: Final = "[a-z0-9][a-z0-9._-]*"
 _USER_BUCKET: Final = re.compile(USER_BUCKET)
@@ -112,6 +122,15 @@ class RecordAddress(NamedTuple):
     """The address of a record of an object, taken apart."""
 
     name: ObjectName
+    tail: bytes
+
+
+class Leaf(NamedTuple):
+    """The tail of a record of a map, taken apart."""
+
+    path: tuple[str, ...]
+    type: str
+    #: The tail it would have in an object of that type.
     tail: bytes
 
 
@@ -155,6 +174,21 @@ def operation(name: ObjectName, dot: tuple[int, int]) -> bytes:
 
 def member(name: ObjectName, value: JsonValue) -> bytes:
     return name.prefix + MEMBER + jsonvalue.encode(value)
+
+
+def leaves_at(path: Sequence[str]) -> bytes:
+    """What the tails of all leaves at a field path start with, and no others."""
+    return LEAF + jsonvalue.encode(list(path))
+
+
+def leaves_below(path: Sequence[str]) -> bytes:
+    """What the tails of all leaves at a field path or below it start with, and no others."""
+    return leaves_at(path)[:-1]  # without the end of the list
+
+
+def leaf(path: Sequence[str], type_name: str, tail: bytes = b"") -> bytes:
+    """The tail of a leaf's record; without `tail`, what the tails of its records start with."""
+    return b"%b%b\0%b" % (leaves_at(path), type_name.encode(), tail)
 
 
 def cut(prefix: bytes) -> bytes:
@@ -207,6 +241,23 @@ def member_value(tail: bytes) -> JsonValue:
     return value
 
 
+def leaf_of(tail: bytes) -> Leaf:
+    """Take the tail of a record of a map apart, checking every part of it."""
+    if not tail.startswith(LEAF):
+        raise ValueError("not the tail of a leaf")
+    path, end = jsonvalue.decode(tail, 1)
+    if not isinstance(path, list) or not 1 <= len(path) <= LIMITS.map_depth:
+        raise ValueError("a field is a list of strings, neither empty nor too deep")
+    fields = tuple(part for part in path if isinstance(part, str))
+    match = _LEAF_TYPE.match(tail, end)
+    if match is None or len(fields) < len(path):
+        raise ValueError("a leaf has a field of strings, and a type")
+    inner = tail[match.end() :]
+    if inner != OWN:
+        member_value(inner)
+    return Leaf(fields, match[1].decode(), inner)
+
+
 def operation_dot(tail: bytes) -> tuple[int, int]:
     if not tail.startswith(OPERATION) or len(tail) != 1 + _DOT.size:
         raise ValueError("not the tail of an operation")
@@ -234,6 +285,8 @@ def _check_tail(tail: bytes) -> None:
     kind = tail[:1]
     if kind == MEMBER:
         member_value(tail)
+    elif kind == LEAF:
+        leaf_of(tail)
     elif kind == OPERATION:
         operation_dot(tail)
     elif tail not in (OWN, BASE):
@@ -244,7 +297,7 @@ def _check_cut(prefix: bytes) -> None:
     if match := _OBJECT_START.match(prefix):
         _name(match)
         tail = prefix[match.end() :]
-        if tail not in (b"", OPERATION, MEMBER):
+        if tail not in (b"", OPERATION, MEMBER, LEAF):
             _check_tail(tail)
     elif match := _TYPE_START.match(prefix):
         key_start = prefix[match.end() :]

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar
+from typing import Any, Final, Generic, Literal, Self, TypeAlias, TypeVar
 
 from crdtdb.address import ObjectName
 from crdtdb.jsonvalue import JsonValue
@@ -17,12 +17,14 @@ __all__ = [
     "Conflict",
     "Event",
     "Given",
+    "Held",
     "Imported",
     "LeftOut",
     "Lost",
     "Order",
     "Plain",
     "Read",
+    "Rights",
     "Standing",
     "Written",
     "WrongLine",
@@ -105,7 +107,7 @@ class Event:
     cursor: str
     #: The member that changed, of a collection; left out: the object as a whole.
     member: Given = LEFT_OUT
-    #: The value now, if that was asked for and the object reads as one value.
+    #: The value now, if that was asked for and the object reads as one value; a member's score.
     value: Given = LEFT_OUT
 
 
@@ -148,6 +150,42 @@ class Imported:
             self.failed + more.failed,
             (self.errors + more.errors)[:WRONG_LINES_TOLD],
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What one replica may still do to a bounded counter without asking anybody."""
+
+    #: Its name, or its incarnation where no name is known (any more).
+    replica: str
+    incarnation: str
+    decrement: int
+    #: None: nothing limits increments, or nothing that is agreed on.
+    increment: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """The bounds of a bounded counter, and who holds which rights, as far as this replica knows."""
+
+    min: int
+    max: int | None
+    #: Was it created several times at once, so that increments are refused until one is chosen?
+    conflicting: bool
+    held: tuple[Held, ...]
+
+    @classmethod
+    def of(cls, explanation: Mapping[str, Any]) -> Self:
+        """What an explanation says of them."""
+        if not explanation["records"]:
+            return cls(0, None, False, ())
+        (record,) = explanation["records"]
+        names = explanation["replicas"]
+        held = (
+            Held(names.get(incarnation) or incarnation, incarnation, **counts)
+            for incarnation, counts in record["rights"].items()
+        )
+        return cls(record["min"], record["max"], record["conflicting"], tuple(held))
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,55 +100,48 @@ class Author:
             if isinstance(operation, Delete)
             else kind.mutate(operation, view, stamp)
         )
-        changed = self._apply(draft, prefix, kind, changes, seen, stamp)
+        changed = self._apply(draft, view, kind, changes, stamp)
         if isinstance(kind, ScalarType):
-            return Result(changed, value=kind.value(draft.live(prefix + address.OWN, prefix)))
+            return Result(changed, kind.value(view.live(address.OWN)))
         return Result(changed, size=draft.head(prefix).size)
 
     def _apply(
         self,
         draft: Draft,
-        prefix: bytes,
+        view: _View,
         kind: StateType,
         changes: Iterator[Change | Cut],
-        seen: VersionVector | None,
         stamp: Stamp,
     ) -> bool:
         """Join what one operation changes; does it change what users see?"""
         wrote = changed = False
-        after_it = draft.seen.with_dot(stamp.dot)
         for change in changes:
             if isinstance(change, Cut):
-                if not draft.has_standing(prefix):
+                if not draft.has_standing(view.prefix):
                     continue
-                covers = draft.seen if seen is None else seen
-                changed |= self._cut_object(draft, prefix, kind, covers, stamp.dot)
+                covers = draft.seen if view.seen is None else view.seen
+                changed |= self._cut_object(draft, view.prefix, kind, covers, stamp.dot)
+                view.forget()
             else:
-                changed |= self._change(draft, prefix, kind, change, stamp.dot, after_it)
+                changed |= self._change(draft, view, kind, change, stamp.dot)
             wrote = True
         if wrote:
             self._mint(draft, stamp)
         return changed
 
-    def _change(
-        self,
-        draft: Draft,
-        prefix: bytes,
-        kind: StateType,
-        change: Change,
-        dot: Dot,
-        after_it: VersionVector,
-    ) -> bool:
-        at = prefix + change.tail
-        before = draft.live(at, prefix)
+    def _change(self, draft: Draft, view: _View, kind: StateType, change: Change, dot: Dot) -> bool:
+        before = view.live(change.tail)
         standing = Record(before, NOTHING)
         delta = (
             after(standing, dot, change.replaces)
             if change.payload is NO_PAYLOAD
             else after(standing, dot, change.replaces, change.payload)
         )
-        now = visible(draft.join(at, delta, after_it).live, draft.head(prefix).cut)
-        return bool(kind.shows(before) != kind.shows(now))
+        draft.change(view.prefix, change.tail, delta)
+        view.now_live(change.tail, delta.live)
+        own = kind.at(change.tail)
+        assert own is not None
+        return bool(own.shows(before) != own.shows(delta.live))
 
     def _cut_object(
         self, draft: Draft, prefix: bytes, kind: StateType, covers: VersionVector, dot: Dot
@@ -163,7 +156,7 @@ class Author:
             # As many as before may be others: a cut takes out marks, too.
             return now.digest != head.digest and any(
                 kind.alive(visible(live, head.cut)) != kind.alive(visible(live, now.cut))
-                for _, live in draft.members(prefix)
+                for _, live in draft.members(prefix, address.MEMBER)
             )
         return bool(kind.shows(before) != kind.shows(draft.live(own, prefix)))
 
@@ -174,7 +167,7 @@ class Author:
         exists = draft.head(prefix).exists
         payload = (
             Cut()
-            if isinstance(operation, Delete)
+            if type(operation) is Delete
             else kind.prepare(operation, draft.folded(prefix, kind))
         )
         if not isinstance(payload, Cut):
@@ -186,6 +179,8 @@ class Author:
             self._cut(draft, prefix, draft.seen, stamp.dot)
             self._mint(draft, stamp)
         changed = exists or not isinstance(payload, Cut)
+        if kind.collection:
+            return Result(changed, size=draft.head(prefix).size)
         return Result(changed, value=kind.value(draft.folded(prefix, kind)))
 
     # -- cuts -----------------------------------------------------------------------------------
@@ -215,7 +210,7 @@ class Author:
             if isinstance(kind, StateType) and kind.totals:
                 stamp = self._next(draft)
                 view = _View(draft, object_prefix, None, self._replicas)
-                self._apply(draft, object_prefix, kind, kind.delete(view, stamp), None, stamp)
+                self._apply(draft, view, kind, kind.delete(view, stamp), stamp)
             else:
                 to_cut = True
         if to_cut:
@@ -228,30 +223,44 @@ class Author:
 class _View:
     """What a type sees of an object while one operation is carried out."""
 
-    __slots__ = ("_draft", "_prefix", "_replicas", "_seen")
+    __slots__ = ("_draft", "_live", "_replicas", "prefix", "seen")
 
     def __init__(
         self, draft: Draft, prefix: bytes, seen: VersionVector | None, replicas: Replicas
     ) -> None:
         self._draft = draft
-        self._prefix = prefix
-        self._seen = seen
         self._replicas = replicas
+        self.prefix = prefix
+        #: The read context of the operation.
+        self.seen = seen
+        #: What was looked at, by tail.
+        self._live: dict[bytes, Live] = {}
 
     def live(self, tail: bytes) -> Live:
-        return self._draft.live(self._prefix + tail, self._prefix)
+        live = self._live.get(tail)
+        if live is None:
+            live = self._live[tail] = self._draft.live(self.prefix + tail, self.prefix)
+        return live
+
+    def now_live(self, tail: bytes, live: Live) -> None:
+        """The operation has changed what is in force there."""
+        self._live[tail] = live
+
+    def forget(self) -> None:
+        """The operation has changed everything."""
+        self._live.clear()
 
     def size(self) -> int:
-        return self._draft.head(self._prefix).size
+        return self._draft.head(self.prefix).size
 
-    def members(self) -> Iterator[tuple[bytes, Live]]:
-        cut = self._draft.head(self._prefix).cut
-        for tail, live in self._draft.members(self._prefix):
+    def members(self, stem: bytes = address.MEMBER) -> Iterator[tuple[bytes, Live]]:
+        cut = self._draft.head(self.prefix).cut
+        for tail, live in self._draft.members(self.prefix, stem):
             if standing := visible(live, cut):
                 yield tail, standing
 
     def observed(self, live: Live) -> list[Dot]:
-        seen = self._seen
+        seen = self.seen
         return list(live) if seen is None else [dot for dot in live if seen.covers(dot)]
 
     def replicas(self) -> Mapping[int, str]:

@@ -31,8 +31,10 @@ from crdtdb.answers import (
     Given,
     Imported,
     Lost,
+    Order,
     Plain,
     Read,
+    Standing,
     Written,
 )
 from crdtdb.causal import VersionVector, format_incarnation
@@ -47,12 +49,20 @@ from crdtdb.following import Following
 from crdtdb.handles import Handles, Updates
 from crdtdb.head import Head
 from crdtdb.importing import Import, Portions
-from crdtdb.jsonvalue import JsonValue
+from crdtdb.jsonvalue import JsonValue, normalise
 from crdtdb.limits import LIMITS
 from crdtdb.names import readable_name
 from crdtdb.operations import check_name, read_operation, too_many, type_named
-from crdtdb.query import WHOLE, Query, check_key_start, encode_bound, only_member
-from crdtdb.reading import Digest, PageQuery, Reading
+from crdtdb.query import (
+    WHOLE,
+    Query,
+    check_key_start,
+    check_order,
+    encode_bound,
+    only_member,
+)
+from crdtdb.rankings import Rankings
+from crdtdb.reading import Digest, PageQuery, Reading, ShortReading
 from crdtdb.replication.members import read_members
 from crdtdb.store.base import Store, Table
 from crdtdb.store.memory import MemoryStore
@@ -99,6 +109,7 @@ class Database(Handles):
         self._submit: Submit | None = None
         self._stop: Callable[[], None] | None = None
         self._following = Following(self.engine, cluster)
+        self._rankings = Rankings()
         self.replica = self._named(replica, entropy)
         self.engine.replicas = self._members
 
@@ -159,11 +170,9 @@ class Database(Handles):
 
     # -- reading --------------------------------------------------------------------------------
 
-    @contextmanager
-    def reading(self) -> Iterator[Reading]:
+    def reading(self) -> ShortReading:
         """One consistent state, for as long as the block lasts. Keep it short."""
-        with self._store.snapshot() as snapshot:
-            yield Reading(snapshot)
+        return ShortReading(self._store)
 
     def read(
         self,
@@ -174,10 +183,16 @@ class Database(Handles):
         from_: Given = LEFT_OUT,
         to: Given = LEFT_OUT,
         reverse: bool = False,
+        order: Order = "member",
     ) -> Read[Any]:
-        """Read an object: its value, or a page of its members with `from_` ≤ member < `to`."""
+        """Read an object: its value, or a page of its members with `from_` ≤ member < `to`.
+
+        With an `order` other than that of members, the bounds are scores or ranks.
+        """
         check_name(name)
-        query = Query(limit, after, _bound(from_, "from"), _bound(to, "to"), reverse)
+        check_order(name.type, order)
+        start, end = _bound(from_, "from", order), _bound(to, "to", order)
+        query = Query(limit, after, start, end, reverse, order)
         with self.reading() as reading:
             return self.answer(reading, name, query)
 
@@ -214,7 +229,11 @@ class Database(Handles):
             value = reading.value(name, head)
             return Read(value, head.exists, seen, self.replica, also=also)
         identity = query.identity(name)
-        page = reading.page(name, head, query.page(identity))
+        page = (
+            reading.page(name, head, query.page(identity))
+            if query.order == "member"
+            else self._rankings.page(reading, name, head, query, query.position(identity))
+        )
         following = None if page.position is None else write_cursor(identity, page.position)
         return Read(
             page.items, head.exists, seen, self.replica, size=head.size, next=following, also=also
@@ -226,6 +245,30 @@ class Database(Handles):
         encode_bound(value, "member")
         with self.reading() as reading:
             return reading.contains(name, value)
+
+    def standing(self, name: ObjectName, member: JsonValue) -> Standing | None:
+        """Score and rank of a member of a sorted set; None if it is none."""
+        check_name(name)
+        check_order(name.type, "rank", "member")
+        encode_bound(member, "member")
+        with self.reading() as reading:
+            return self.standing_in(reading, name, member)
+
+    def standing_in(self, reading: Reading, name: ObjectName, member: JsonValue) -> Standing | None:
+        """The same as of a reading; name and member have been checked."""
+        return self._rankings.standing(reading, name, normalise(member))
+
+    def is_ranked(self, name: ObjectName) -> bool:
+        """Would reading the sorted set by score or rank, now, take no time?"""
+        return self._rankings.are_near(name, self.engine.state.sequence)
+
+    def rank(self, name: ObjectName) -> None:
+        """Rank the members of a sorted set, for whoever reads it next by score or rank.
+
+        O(n log n), where `is_ranked` says that it is needed. Raises TooLarge.
+        """
+        with self.reading() as reading:
+            self._rankings.prepare(reading, name)
 
     def digest(self) -> Digest:
         """A hash over everything users see: equal exactly when two replicas show the same."""
@@ -521,8 +564,8 @@ class Collected(Updates[None]):
         self.updates += [self._parse(name, plain) for plain in operations]
 
 
-def _bound(value: Given, field: str) -> bytes | None:
-    return None if value is LEFT_OUT else encode_bound(value, field)
+def _bound(value: Given, field: str, order: Order) -> bytes | None:
+    return None if value is LEFT_OUT else encode_bound(value, field, order)
 
 
 def summary(results: Sequence[Result]) -> Written:

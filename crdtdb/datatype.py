@@ -15,7 +15,7 @@ msgspec structs: they validate requests and describe themselves in the OpenAPI d
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Final, NamedTuple, Protocol, TypeAlias
 
 import msgspec
@@ -34,12 +34,14 @@ __all__ = [
     "Cut",
     "DataType",
     "Delete",
+    "NestedType",
     "Operation",
     "OperationType",
     "ReadContext",
     "Restored",
     "ScalarType",
     "ScoredType",
+    "SequenceType",
     "Stamp",
     "StateType",
     "View",
@@ -68,6 +70,18 @@ class Operation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fie
         """
         return False
 
+    def completed(self, read: Callable[[str, Any, str], Operation]) -> Operation:
+        """With the operations that it holds read, too: `read` takes type, operation and place.
+
+        Raises BadRequest, InvalidOperation or UnknownType.
+        """
+        return self
+
+    @property
+    def wide(self) -> bool:
+        """May carrying it out look at every record of the object? Then no event loop should."""
+        return False
+
 
 class Delete(Operation, tag="delete", frozen=True):
     """Remove the whole object, as far as it was observed. Every type but `bcounter` takes it."""
@@ -77,6 +91,10 @@ class Delete(Operation, tag="delete", frozen=True):
     @property
     def repeatable(self) -> bool:
         return self.seen is not None
+
+    @property
+    def wide(self) -> bool:
+        return self.seen is not None  # what came since survives, and has to be counted
 
 
 class Stamp(NamedTuple):
@@ -119,9 +137,9 @@ class View(Protocol):
     def size(self) -> int:
         """The number of members that users see. One store get."""
 
-    def members(self) -> Iterator[tuple[bytes, Live]]:
-        """Tail and visible live dots of each member with any. O(records of the object): bound it
-        by `size` first."""
+    def members(self, stem: bytes = address.MEMBER) -> Iterator[tuple[bytes, Live]]:
+        """Tail and visible live dots of each record with any whose tail starts with `stem`.
+        O(records there): bound it by `size` first."""
 
     def observed(self, live: Live) -> Collection[Dot]:
         """Those dots that the operation may remove: all, or what its read context shows."""
@@ -162,6 +180,10 @@ class DataType:
         """What an export holds, as `restore` takes it: whole, unless that could be too much."""
         yield value
 
+    def exported_items(self, items: list[JsonValue]) -> list[JsonValue]:
+        """What an export holds of the items of a page, of a type that reads in pages."""
+        return items
+
     @abstractmethod
     def restore(self, value: JsonValue) -> Iterator[Restored]:
         """The operations that write an exported value; they add to what is there already.
@@ -193,6 +215,10 @@ class StateType(DataType):
         """What deleting the object changes."""
         yield Cut()
 
+    def at(self, tail: bytes) -> StateType | None:
+        """The type of the record at a tail, for its own records; None if that is not known."""
+        return self
+
     def alive(self, live: Live) -> bool:
         """Do these live dots show something to users?"""
         return bool(live)
@@ -209,14 +235,29 @@ class StateType(DataType):
 class ScalarType(StateType):
     """A state-based type that is one record and one value."""
 
+    #: Do replicas hold parts of it that they can give to each other?
+    shareable: ClassVar[bool] = False
+
     def places(self, tail: bytes) -> bool:
         return tail == address.OWN
 
     def shows(self, live: Live) -> Any:
         return self.alive(live), self.value(live)
 
-    def check_together(self, live: Live) -> None:  # noqa: B027 - most types have no such rule
+    def check_together(self, live: Live) -> None:
         """Raises ValueError for what no honest replicas' operations, all together, can lead to."""
+
+    def share(self, live: Live, own: int, members: Collection[int]) -> Iterator[Operation]:
+        """What the replica `own` should give to other members now, so that they can go on.
+
+        `members` are those that are there, itself among them. Asked again after each change, so
+        what it gives must settle. Only of types that are `shareable`.
+        """
+        return iter(())
+
+    def concerns(self, live: Live) -> Collection[int]:
+        """The incarnations that `overview` tells of, whether they wrote or not."""
+        return ()
 
     def overview(self, live: Live) -> dict[str, Any]:
         """What all that is in force says together, for people who ask why it reads as it does."""
@@ -252,7 +293,13 @@ class CollectionType(StateType):
 
 
 class ScoredType(CollectionType):
-    """A collection whose members have scores, by which it can be read in order, too."""
+    """A collection whose members have scores, by which it can be read in order, too.
+
+    Scores can be counted up, so its payloads hold running totals; nothing else than a change of a
+    member's record changes its score.
+    """
+
+    totals = True
 
     @abstractmethod
     def score(self, live: Live) -> int | float:
@@ -265,15 +312,31 @@ class ScoredType(CollectionType):
         return {"member": address.member_value(tail), "score": self.score(live)}
 
 
-class OperationType(DataType):
-    """The operation-based family. `folded` is the materialised value, plain values for the codec.
+class NestedType(StateType):
+    """A state-based type whose records belong to other types, at LEAF tails; `at` tells which.
 
-    `apply` is called exactly once per operation and replica, in causal order, and must give the
-    same result for concurrent operations in either order.
+    Some of these have running totals, so no cut applies to it.
     """
 
-    #: The msgspec type of a materialised value.
+    collection = True
+    totals = True
+
+    def places(self, tail: bytes) -> bool:
+        return tail.startswith(address.LEAF)
+
+
+class OperationType(DataType):
+    """The operation-based family. `folded` is the materialised value, in memory as the type likes.
+
+    `apply` is called exactly once per operation and replica, in causal order, and must give the
+    same result for concurrent operations in either order. It changes nothing: a materialised value
+    is never altered, for a transaction that fails goes back to the one before.
+    """
+
+    #: The msgspec type of a materialised value as it is stored.
     folded: ClassVar[Any]
+    #: Is there something to let go (`settled`) once all operations so far are stable?
+    settles: ClassVar[bool] = False
 
     def places(self, tail: bytes) -> bool:
         return tail == address.BASE or tail.startswith(address.OPERATION)
@@ -290,6 +353,63 @@ class OperationType(DataType):
     def apply(self, folded: Any, dot: Dot, payload: Payload) -> Any:
         """The materialised value after one more operation."""
 
+    def settled(self, folded: Any, later: Iterable[Payload]) -> Any:
+        """The same to users, without what only operations in `folded` could refer to.
+
+        All operations in it are stable; `later` are the others that this replica knows. Only of
+        types that say `settles`.
+        """
+        return folded
+
+    def size(self, folded: Any) -> int:
+        """How many elements users see; one value is one. The object exists while there is any."""
+        return 1
+
+    def shown(self, folded: Any) -> Any:
+        """Plain values that differ exactly when what users read differs: what digests are over."""
+        return self.dump(folded)
+
+    def dump(self, folded: Any) -> Any:
+        """As plain values for the codec: equal ones, whatever order of operations led there."""
+        return folded
+
+    def load(self, stored: Any) -> Any:
+        """The inverse of `dump`."""
+        return stored
+
+    def check_base(self, stored: Any, context: VersionVector) -> None:
+        """Raises ValueError unless a peer could have folded these operations to this value."""
+        msgspec.convert(stored, type=self.folded, strict=True, builtin_types=(bytes,))
+
     @abstractmethod
     def value(self, folded: Any) -> JsonValue:
         """What users read. `value(empty())` is the bottom."""
+
+
+class SequenceType(OperationType):
+    """An operation-based type that reads as elements at positions, in pages."""
+
+    collection = True
+    removable = False
+    settles = True
+
+    @abstractmethod
+    def page(
+        self,
+        folded: Any,
+        limit: int,
+        after: bytes | None,
+        start: int | None,
+        end: int | None,
+        *,
+        reverse: bool,
+    ) -> tuple[list[JsonValue], bytes | None]:
+        """The elements at `start` ≤ position < `end`, and where the page ends if there are more.
+
+        `after` is where the page before ended: an element, so what comes in or goes meanwhile
+        moves nothing. Raises CursorExpired when that cannot be told any more.
+        """
+
+    @abstractmethod
+    def contains(self, folded: Any, value: JsonValue) -> bool:
+        """Is some element this normalised value?"""

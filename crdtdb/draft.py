@@ -1,14 +1,16 @@
 """A draft: everything one store transaction will change, before it is written.
 
 Here, and only here, records are joined. A draft reads through to a snapshot, keeps what changed,
-and carries each change into the object's head (size, digest, what a cut would have to cover). A
-fork takes the changes of one transaction and is absorbed whole or dropped whole, which is how a
-transaction that fails leaves no trace in a group commit.
+and carries each change into the object's head (size, digest, what a cut would have to cover). While
+it keeps a trail it can go back, which is how a transaction that fails leaves no trace in a group
+commit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from enum import Enum
+from itertools import islice
 from typing import Any, Final
 
 import msgspec
@@ -35,12 +37,35 @@ def type_of(prefix: bytes) -> StateType | OperationType | None:
     return CATALOGUE.get(prefix.split(b"\0", 2)[1].decode())
 
 
+class _Unknown(Enum):
+    """A draft says nothing about something: it is as the snapshot has it."""
+
+    UNKNOWN = "unknown"
+
+
+_UNKNOWN: Final = _Unknown.UNKNOWN
+
+
+class _Trail:
+    """How a draft was, as far as it has changed since."""
+
+    __slots__ = ("count", "order", "seen", "steps", "wide")
+
+    def __init__(self, seen: VersionVector, wide: WideCuts, count: int) -> None:
+        self.seen = seen
+        self.wide = wide
+        #: The records it had changed, and in which order, once a change alters that.
+        self.count = count
+        self.order: list[bytes] | None = None
+        #: Mapping, key, and what the mapping held there.
+        self.steps: list[tuple[dict[bytes, Any], bytes, Any]] = []
+
+
 class Draft:
     """Changes on top of a snapshot. Lookups cost one store get the first time, then none."""
 
     def __init__(self, snapshot: Snapshot, seen: VersionVector, wide: WideCuts) -> None:
         self._snapshot = snapshot
-        self._parent: Draft | None = None
         #: What the replica has seen, with this draft's own operations.
         self.seen = seen
         self.wide = wide
@@ -62,25 +87,39 @@ class Draft:
         #: As found in the snapshot: address → (record, sequence number), prefix → head.
         self._found: dict[bytes, tuple[Record, int]] = {}
         self._found_heads: dict[bytes, Head | None] = {}
+        self._trail: _Trail | None = None
 
-    # -- forks --------------------------------------------------------------------------------
+    # -- trails -------------------------------------------------------------------------------
 
-    def fork(self) -> Draft:
-        """A draft on top of this one."""
-        child = Draft(self._snapshot, self.seen, self.wide)
-        child._parent = self
-        child._found, child._found_heads = self._found, self._found_heads
-        return child
+    def keep_trail(self) -> None:
+        """From now on remember how everything was."""
+        self._trail = _Trail(self.seen, self.wide, len(self._records))
 
-    def absorb(self, child: Draft) -> None:
-        """Take over everything a fork changed."""
-        for at, record in child._records.items():
-            self._records.pop(at, None)
-            self._records[at] = record
-        self._heads.update(child._heads)
-        self._folded.update(child._folded)
-        self._latest.update(child._latest)
-        self.seen, self.wide = child.seen, child.wide
+    def end_trail(self) -> None:
+        """What was done since `keep_trail` stands."""
+        self._trail = None
+
+    def go_back(self) -> None:
+        """Undo everything since `keep_trail`; without a trail, nothing was done."""
+        trail, self._trail = self._trail, None
+        if trail is None:
+            return
+        for mapping, key, former in reversed(trail.steps):
+            if former is _UNKNOWN:
+                del mapping[key]
+            else:
+                mapping[key] = former
+        if trail.order is not None:
+            self._records = {at: self._records[at] for at in trail.order}
+        self.seen, self.wide = trail.seen, trail.wide
+
+    def _set_head(self, prefix: bytes, head: Head) -> None:
+        self._set(self._heads, prefix, head)
+
+    def _set(self, mapping: dict[bytes, Any], key: bytes, value: Any) -> None:
+        if self._trail is not None:
+            self._trail.steps.append((mapping, key, mapping.get(key, _UNKNOWN)))
+        mapping[key] = value
 
     @property
     def is_empty(self) -> bool:
@@ -90,11 +129,9 @@ class Draft:
 
     def record(self, at: bytes) -> Record:
         """The record at an address, as of this draft."""
-        layer: Draft | None = self
-        while layer is not None:
-            if at in layer._records:
-                return layer._records[at] or EMPTY
-            layer = layer._parent
+        record = self._records.get(at, _UNKNOWN)
+        if record is not _UNKNOWN:
+            return record or EMPTY
         found = self._found.get(at)
         if found is None:
             found = self._found[at] = read_record(self._snapshot, at)
@@ -102,11 +139,9 @@ class Draft:
 
     def head(self, prefix: bytes) -> Head:
         """The head of an object, as of this draft."""
-        layer: Draft | None = self
-        while layer is not None:
-            if prefix in layer._heads:
-                return layer._heads[prefix]
-            layer = layer._parent
+        head = self._heads.get(prefix)
+        if head is not None:
+            return head
         if prefix not in self._found_heads:
             self._found_heads[prefix] = read_head(self._snapshot, prefix)
         head = self._found_heads[prefix]
@@ -117,58 +152,47 @@ class Draft:
 
     def folded(self, prefix: bytes, kind: OperationType) -> Any:
         """The materialised value of an op-based object, as of this draft."""
-        layer: Draft | None = self
-        while layer is not None:
-            if prefix in layer._folded:
-                value = layer._folded[prefix]
-                return kind.empty() if value is None else value
-            layer = layer._parent
-        value = read_folded(self._snapshot, prefix)
+        value = self._folded.get(prefix, _UNKNOWN)
+        if value is _UNKNOWN:
+            stored = read_folded(self._snapshot, prefix)
+            value = None if stored is None else kind.load(stored)
         return kind.empty() if value is None else value
 
     def live(self, at: bytes, prefix: bytes) -> Live:
         """The visible live dots at an address."""
         return visible(self.record(at).live, self.head(prefix).cut)
 
-    def members(self, prefix: bytes) -> Iterator[tuple[bytes, Live]]:
-        """Tail and live dots, cut or not, of each member's record. O(records of the object)."""
-        for at, record in self._records_under(prefix + address.MEMBER):
+    def members(self, prefix: bytes, stem: bytes) -> Iterator[tuple[bytes, Live]]:
+        """Tail and live dots, cut or not, of each record whose tail starts with `stem`.
+
+        O(records there).
+        """
+        for at, record in self._records_under(prefix + stem):
             yield at[len(prefix) :], record.live
 
     def has_changed(self, prefix: bytes) -> bool:
-        """Has this draft, or one below it, changed the object?"""
-        layer: Draft | None = self
-        while layer is not None:
-            if prefix in layer._latest:
-                return True
-            layer = layer._parent
-        return False
+        """Has this draft changed the object?"""
+        return prefix in self._latest
 
     def has_standing(self, prefix: bytes) -> bool:
         """Is there anything in the object that no cut covers, seen by users or not?"""
         head = self.head(prefix)
         if _has_totals(type_of(prefix)):
-            return head.exists
+            return head.exists or any(r.live for _, r in self._records_under(prefix))
         return not (head.cut or NOTHING).includes(head.context)
 
     def heads_under(self, prefix: bytes) -> Iterator[bytes]:
         """The prefixes of all objects below an address prefix."""
         end = address.after(prefix)
         found = {p for p, _ in self._snapshot.scan(Table.HEADS, prefix, end)}
-        layer: Draft | None = self
-        while layer is not None:
-            found.update(p for p in layer._heads if p.startswith(prefix))
-            layer = layer._parent
+        found.update(p for p in self._heads if p.startswith(prefix))
         return iter(sorted(found))
 
     def _records_under(self, prefix: bytes) -> Iterator[tuple[bytes, Record]]:
         addresses = {
             a for a, _ in self._snapshot.scan(Table.RECORDS, prefix, address.after(prefix))
         }
-        layer: Draft | None = self
-        while layer is not None:
-            addresses.update(a for a in layer._records if a.startswith(prefix))
-            layer = layer._parent
+        addresses.update(at for at in self._records if at.startswith(prefix))
         return ((at, self.record(at)) for at in sorted(addresses))
 
     # -- changing -----------------------------------------------------------------------------
@@ -193,10 +217,27 @@ class Draft:
             self._install(at, prefix, tail, old, new)
         return new
 
+    def change(self, prefix: bytes, tail: bytes, delta: Record) -> None:
+        """Take in the delta of an operation of one's own at prefix + tail.
+
+        Whoever made it had seen all that is here, and the delta carries what of it stays in
+        force: it is what `join` would give (the delta law), so nothing is compared.
+        """
+        at = prefix + tail
+        old = self.record(at)
+        self._put(at, delta)
+        self._install(at, prefix, tail, old, delta)
+
     def _put(self, at: bytes, record: Record | None) -> None:
-        self._records.pop(at, None)
-        self._in_place.discard(at)
-        self._records[at] = record
+        records, trail = self._records, self._trail
+        if trail is not None:
+            if at in records and trail.order is None:
+                trail.order = list(islice(records, trail.count))
+            trail.steps.append((records, at, records.get(at, _UNKNOWN)))
+        records.pop(at, None)
+        records[at] = record
+        if self._in_place:
+            self._in_place.discard(at)
 
     def _install(
         self,
@@ -206,7 +247,7 @@ class Draft:
         old: Record,
         new: Record,
     ) -> None:
-        self._latest[prefix] = at
+        self._set(self._latest, prefix, at)
         kind = type_of(prefix)
         head = self.head(prefix)
         context = head.context.join(new.context)
@@ -214,24 +255,27 @@ class Draft:
             if tail[0] == _OPERATION and (live := visible(new.live, head.cut)):
                 self._fold_in(prefix, kind, head, context, live)
             else:
-                self._heads[prefix] = msgspec.structs.replace(head, context=context)
+                self._set_head(prefix, msgspec.structs.replace(head, context=context))
             return
         before, now = visible(old.live, head.cut), visible(new.live, head.cut)
-        if len(now) > 1 and kind is not None and kind.has_losers:
+        if len(now) > 1 and kind is not None and (own := kind.at(tail)) and own.has_losers:
             self._contended[at] = prefix
-        was_alive, is_alive = _alive(kind, before), _alive(kind, now)
+        was_alive, is_alive = _alive(kind, tail, before), _alive(kind, tail, now)
         digest = head.digest
         if was_alive:
             digest ^= codec.live_digest(at, before)
         if is_alive:
             digest ^= codec.live_digest(at, now)
-        self._heads[prefix] = Head(
-            size=head.size - was_alive + is_alive,
-            sequence=head.sequence,
-            context=context,
-            cut=head.cut,
-            digest=digest,
-            expires_at_ms=head.expires_at_ms,
+        self._set_head(
+            prefix,
+            Head(
+                head.size - was_alive + is_alive,
+                head.sequence,
+                context,
+                head.cut,
+                digest,
+                head.expires_at_ms,
+            ),
         )
 
     def _fold_in(
@@ -240,17 +284,13 @@ class Draft:
         folded = self.folded(prefix, kind)
         for dot, payload in live.items():
             folded = kind.apply(folded, dot, payload)
-        self._set_folded(prefix, head, context, folded)
+        self._set_folded(prefix, kind, msgspec.structs.replace(head, context=context), folded)
 
-    def _set_folded(self, prefix: bytes, head: Head, context: VersionVector, folded: Any) -> None:
-        self._folded[prefix] = folded
-        alive = folded is not None
-        self._heads[prefix] = msgspec.structs.replace(
-            head,
-            size=int(alive),
-            context=context,
-            digest=codec.live_digest(prefix, {(0, 0): folded}) if alive else 0,
-        )
+    def _set_folded(self, prefix: bytes, kind: OperationType, head: Head, folded: Any) -> None:
+        """The digest of what is shown is taken once, when it is written."""
+        self._set(self._folded, prefix, folded)
+        size = 0 if folded is None else kind.size(folded)
+        self._set_head(prefix, msgspec.structs.replace(head, size=size))
 
     def _install_cut(self, at: bytes, old: Record, new: Record) -> None:
         prefix = address.cut_prefix(at)
@@ -276,8 +316,8 @@ class Draft:
             kind = type_of(below)
             if len(live) < len(record.live) and kind is not None and not _has_totals(kind):
                 self._put(at, Record(live, record.context))
-                self._latest[below] = at
-                self._heads[below] = self.head(below)
+                self._set(self._latest, below, at)
+                self._set_head(below, self.head(below))
 
     def _cut_object(self, prefix: bytes, vector: VersionVector, at: bytes) -> None:
         head = self.head(prefix)
@@ -285,13 +325,13 @@ class Draft:
         cut = vector if head.cut is None else head.cut.join(vector)
         if cut == head.cut or _has_totals(kind):
             return
-        self._latest[prefix] = at
+        self._set(self._latest, prefix, at)
         head = msgspec.structs.replace(head, cut=cut)
         if cut.includes(head.context):
             # All there is was seen by the cut: nothing is left, and nothing need be read.
             if isinstance(kind, OperationType):
-                self._folded[prefix] = None
-            self._heads[prefix] = msgspec.structs.replace(head, size=0, digest=0)
+                self._set(self._folded, prefix, None)
+            self._set_head(prefix, msgspec.structs.replace(head, size=0, digest=0))
         else:
             self._recount(prefix, head, kind)
 
@@ -303,10 +343,10 @@ class Draft:
         size = digest = 0
         for at, record in self._records_under(prefix):
             live = visible(record.live, head.cut)
-            if _alive(kind, live):
+            if _alive(kind, at[len(prefix) :], live):
                 size += 1
                 digest ^= codec.live_digest(at, live)
-        self._heads[prefix] = msgspec.structs.replace(head, size=size, digest=digest)
+        self._set_head(prefix, msgspec.structs.replace(head, size=size, digest=digest))
 
     # -- all that somebody holds --------------------------------------------------------------
 
@@ -349,10 +389,14 @@ class Draft:
         ]
         for _, at in own:
             self._put(at, None)
+        # While the pages came, the donor folded what had come already into the base.
+        base_at = prefix + address.BASE
+        base = dict(incoming).get(base_at, EMPTY).context
+        taken = [e for e in incoming if e[0] == base_at or not base.includes(e[1].context)]
         context = NOTHING
-        for at, record in (*incoming, *later):
+        for at, record in (*taken, *later):
             self._put(at, record)
-            self._latest[prefix] = at
+            self._set(self._latest, prefix, at)
             context = context.join(record.context)
         head = msgspec.structs.replace(self.head(prefix), context=context)
         self._refold(prefix, head, kind)
@@ -364,7 +408,7 @@ class Draft:
         """Fold the base and every operation left again, in causal order. O(operations)."""
         base_at = prefix + address.BASE
         base = visible(self.record(base_at).live, head.cut)
-        folded = next(iter(base.values())) if base else kind.empty()
+        folded = _base_value(kind, base)
         order = self._changed_order()
         rest = [
             (order.get(at) or self._found[at][1], dot, payload)
@@ -373,17 +417,11 @@ class Draft:
         ]
         for _, dot, payload in sorted(rest, key=lambda entry: entry[:2]):
             folded = kind.apply(folded, dot, payload)
-        self._set_folded(prefix, head, head.context, folded if base or rest else None)
+        self._set_folded(prefix, kind, head, folded if base or rest else None)
 
     def _changed_order(self) -> dict[bytes, int]:
         """Address → a number above every stored sequence number, in the order of the changes."""
-        layers: list[Draft] = []
-        layer: Draft | None = self
-        while layer is not None:
-            layers.insert(0, layer)
-            layer = layer._parent
-        changed = [at for layer in layers for at in layer._records]
-        return {at: (1 << 63) + position for position, at in enumerate(changed)}
+        return {at: (1 << 63) + position for position, at in enumerate(self._records)}
 
     def _adopt_base(self, at: bytes, prefix: bytes, incoming: Record) -> Record:
         """Take over a peer's base, unless all of it has been seen here.
@@ -400,7 +438,7 @@ class Draft:
             raise _separate_histories()
         kind = type_of(prefix)
         self._put(at, incoming)
-        self._latest[prefix] = at
+        self._set(self._latest, prefix, at)
         self._adopted[prefix] = incoming.context
         for operation_at, record in list(self._records_under(prefix + address.OPERATION)):
             if record.live and incoming.context.includes(record.context):
@@ -423,15 +461,23 @@ class Draft:
         cut = self.head(prefix).cut
         base_at = prefix + address.BASE
         base = self.record(base_at)
-        live, context = dict(visible(base.live, cut)), base.context
+        live, context = visible(base.live, cut), base.context
+        folded, last = _base_value(kind, live), next(iter(live), None)
         for at in operations:
             record = self.record(at)
             context = context.join(record.context)
             for dot, payload in visible(record.live, cut).items():
-                standing = next(iter(live.values())) if live else kind.empty()
-                live = {dot: kind.apply(standing, dot, payload)}
+                folded, last = kind.apply(folded, dot, payload), dot
             self._put(at, None)
+        if kind.settles:
+            later = self._records_under(prefix + address.OPERATION)
+            folded = kind.settled(
+                folded, (p for _, r in later for p in visible(r.live, cut).values())
+            )
+        live = {} if last is None else {last: kind.dump(folded)}
         self._put(base_at, Record(live, context))
+        if kind.settles:
+            self._refold(prefix, self.head(prefix), kind)
 
     # -- reclaiming ---------------------------------------------------------------------------
 
@@ -458,8 +504,8 @@ class Draft:
         """Take a cut out of a head: nothing it covers is there any more. `left`: the other cuts."""
         head = self.head(prefix)
         standing = {i: n for i, n in head.context.items() if n > swept.get(i)}
-        self._heads[prefix] = msgspec.structs.replace(
-            head, context=VersionVector(standing), cut=left
+        self._set_head(
+            prefix, msgspec.structs.replace(head, context=VersionVector(standing), cut=left)
         )
 
     def vacate_if_bare(self, prefix: bytes) -> None:
@@ -487,8 +533,10 @@ class Draft:
                 continue
             kind, head = type_of(prefix), self._found_heads[prefix]
             assert isinstance(kind, StateType)
+            own = kind.at(at[len(prefix) :])
+            assert own is not None
             before = visible(self._found[at][0].live, head.cut if head else None)
-            loss = loss_between(kind, at, before, self.live(at, prefix))
+            loss = loss_between(own, at, before, self.live(at, prefix))
             if loss is not None:
                 losses.append(loss)
         return losses
@@ -524,20 +572,31 @@ class Draft:
         if any(at not in numbers for at in self._latest.values()):
             sequence += 1  # the latest change of some object is that a record went
         nobodys = sequence
+        folded = self._dump_folded()
         heads: dict[bytes, bytes | None] = {}
         for prefix, head in self._heads.items():
             latest = self._latest.get(prefix)
             number = head.sequence if latest is None else numbers.get(latest, nobodys)
-            self._heads[prefix] = numbered = msgspec.structs.replace(head, sequence=number)
+            self._heads[prefix] = numbered = head.numbered(number)
             heads[prefix] = numbered.encode()
         heads.update(dict.fromkeys(self._vacated))
         batch: Batch = {Table.RECORDS: records, Table.SEQUENCE: entries, Table.HEADS: heads}
-        if self._folded:
-            batch[Table.FOLDED] = {
-                prefix: None if value is None else pack_folded(value)
-                for prefix, value in self._folded.items()
-            }
+        if folded:
+            batch[Table.FOLDED] = folded
         return batch, travelling, sequence
+
+    def _dump_folded(self) -> dict[bytes, bytes | None]:
+        """The rows of materialised values; their heads get the digests. O(bytes of them)."""
+        rows: dict[bytes, bytes | None] = {}
+        for prefix, folded in self._folded.items():
+            kind, head = type_of(prefix), self.head(prefix)
+            assert isinstance(kind, OperationType)
+            rows[prefix] = None if folded is None else pack_folded(kind.dump(folded))
+            digest = 0
+            if head.size:
+                digest = codec.live_digest(prefix, {(0, 0): kind.shown(folded)})
+            self._heads[prefix] = msgspec.structs.replace(head, digest=digest)
+        return rows
 
 
 def _log_of(at: bytes) -> bytes:
@@ -548,6 +607,11 @@ def _log_of(at: bytes) -> bytes:
     return prefix if isinstance(type_of(prefix), OperationType) else b""
 
 
+def _base_value(kind: OperationType, base: Live) -> Any:
+    """The materialised value of a base, of which no more than one dot is visible."""
+    return kind.load(next(iter(base.values()))) if base else kind.empty()
+
+
 def _separate_histories() -> PeerError:
     return PeerError(
         "separate-histories",
@@ -556,10 +620,12 @@ def _separate_histories() -> PeerError:
     )
 
 
-def _alive(kind: StateType | OperationType | None, live: Live) -> bool:
-    if not live:
-        return False
-    return kind.alive(live) if isinstance(kind, StateType) else True
+def _alive(kind: StateType | OperationType | None, tail: bytes, live: Live) -> bool:
+    """Does a record show something to users? Of a map: not if its leaf's type is not known."""
+    if not live or not isinstance(kind, StateType):
+        return bool(live)
+    own = kind.at(tail)
+    return own is not None and own.alive(live)
 
 
 def _has_totals(kind: StateType | OperationType | None) -> bool:

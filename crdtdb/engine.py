@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -42,7 +42,7 @@ from crdtdb.state import STATE_KEY, State
 from crdtdb.store.base import Batch, Store, Table
 from crdtdb.transaction import Committed, Expectation, Outcome, Push, Transaction, Update
 
-__all__ = ["Engine", "Entropy", "WallClock"]
+__all__ = ["Drafted", "Engine", "Entropy", "WallClock"]
 
 #: Milliseconds since 1970; allowed to be wrong and to jump.
 WallClock = Callable[[], int]
@@ -55,6 +55,23 @@ _NO_ROWS: Final[Mapping[bytes, bytes | None]] = MappingProxyType({})
 
 def _nothing() -> None:
     """The callback of one who is not interested."""
+
+
+class Write(NamedTuple):
+    """A store transaction, and what the replica is after it."""
+
+    batch: Batch
+    state: State
+    epochs: Epochs
+    wide: WideCuts
+
+
+class Drafted(NamedTuple):
+    """A commit that has been worked out and not been written."""
+
+    committed: Committed
+    #: None: there is nothing to write.
+    write: Write | None
 
 
 class Engine:
@@ -153,6 +170,16 @@ class Engine:
         Each takes effect whole or, when its outcome has an error, not at all. Raises NoSpace or
         StorageFailed when the store refuses; then none of them has taken effect.
         """
+        drafted = self.draft(transactions)
+        self.persist(drafted)
+        return self.install(drafted)
+
+    def draft(self, transactions: Sequence[Transaction]) -> Drafted:
+        """The first step of a commit: work out what the transactions do. Nothing changes yet.
+
+        `persist` and `install` have to follow before anything else is written; unless `persist`
+        fails, then it was all in vain.
+        """
         if self._state.incarnation == _NOBODY:
             self.take_incarnation()
         before = self._state
@@ -166,13 +193,15 @@ class Engine:
             rows = kept.rows()
             if draft.is_empty and not rows:
                 _number(outcomes, transactions, draft)
-                return Committed(tuple(outcomes), None, before.seen)
+                return Drafted(Committed(tuple(outcomes), None, before.seen), None)
             batch, records, sequence = draft.batch(before.sequence)
             _number(outcomes, transactions, draft)
         batch[Table.META] = rows
-        self._write(batch, seen=draft.seen, wide=draft.wide, time=author.time, sequence=sequence)
+        write = self._prepare(
+            batch, seen=draft.seen, wide=draft.wide, time=author.time, sequence=sequence
+        )
         if draft.is_empty:
-            return Committed(tuple(outcomes), None, draft.seen)
+            return Drafted(Committed(tuple(outcomes), None, draft.seen), write)
         own = before.incarnation
         push = Push(
             origin=own,
@@ -182,12 +211,25 @@ class Engine:
             time=author.time,
             records=tuple(records),
         )
-        return Committed(tuple(outcomes), push, draft.seen)
+        return Drafted(Committed(tuple(outcomes), push, draft.seen), write)
+
+    def persist(self, drafted: Drafted) -> None:
+        """The second step: make it durable. Waits for the disk, in any thread.
+
+        Raises NoSpace or StorageFailed with nothing changed.
+        """
+        if drafted.write is not None:
+            self._store.commit(drafted.write.batch)
+
+    def install(self, drafted: Drafted) -> Committed:
+        """The last step: from now on this replica is in the new state."""
+        if drafted.write is not None:
+            self._install(drafted.write)
+        return drafted.committed
 
     def _attempt(
         self, author: Author, kept: KeptAnswers, draft: Draft, transaction: Transaction
     ) -> Outcome:
-        fork = draft.fork()
         own = self._state.incarnation
         first = draft.seen.get(own) + 1
         try:
@@ -195,11 +237,13 @@ class Engine:
             if replay is not None:
                 return Outcome(replay.results, None, first, first, replay.seen)
             for expectation in transaction.expects:
-                _check_unchanged(fork, expectation)
-            results = author.carry_out(fork, transaction)
+                _check_unchanged(draft, expectation)
+            draft.keep_trail()
+            results = author.carry_out(draft, transaction)
         except Problem as error:
+            draft.go_back()
             return Outcome((), error, first, first)
-        draft.absorb(fork)
+        draft.end_trail()
         if transaction.key is not None:
             kept.keep(transaction.key, results, draft.seen)
         return Outcome(results, None, first, draft.seen.get(own) + 1)
@@ -292,6 +336,30 @@ class Engine:
         incarnation: int | None = None,
         served: bool | None = None,
     ) -> None:
+        write = self._prepare(
+            batch,
+            seen=seen,
+            wide=wide,
+            time=time,
+            sequence=sequence,
+            incarnation=incarnation,
+            served=served,
+        )
+        self._store.commit(write.batch)
+        self._install(write)
+
+    def _prepare(
+        self,
+        batch: Batch | None,
+        *,
+        seen: VersionVector | None = None,
+        wide: WideCuts | None = None,
+        time: int | None = None,
+        sequence: int | None = None,
+        incarnation: int | None = None,
+        served: bool | None = None,
+    ) -> Write:
+        """A store transaction with the state it leads to. What is left out stays as it is."""
         old = self._state
         state = State(
             old.store_id,
@@ -315,11 +383,12 @@ class Engine:
         if gives_places and not self._has_begun_epoch:
             epochs = epochs.begin(self._entropy(64) or 1, old.sequence)
             meta[EPOCHS_KEY] = epochs.encode()
-        self._store.commit(batch)
-        self._state, self._epochs = state, epochs
-        self._has_begun_epoch = self._has_begun_epoch or gives_places
-        if wide is not None:
-            self._wide = wide
+        return Write(batch, state, epochs, self._wide if wide is None else wide)
+
+    def _install(self, write: Write) -> None:
+        if write.state.sequence > self._state.sequence:
+            self._has_begun_epoch = True
+        self._state, self._epochs, self._wide = write.state, write.epochs, write.wide
         self.on_write()
 
 

@@ -199,6 +199,15 @@ class MethodNotAllowed(CallerError):
     slug, status, title = "method-not-allowed", 405, "This address does not take that method"
 
 
+class UnknownReplica(CallerError):
+    """The cluster has no member of that name.
+
+    `GET /v1/cluster` lists the members, and who was evicted.
+    """
+
+    slug, status, title = "unknown-replica", 404, "No member has this name"
+
+
 class OutOfBounds(CallerError):
     """The operation would take a bounded counter beyond its bound.
 
@@ -218,12 +227,14 @@ class NoRights(CallerError):
 
 
 class ConflictingBounds(CallerError):
-    """Replicas created the counter at the same time, with different bounds.
+    """The counter has been created otherwise: before, or by other replicas at the same time.
 
-    Increments are refused until an operator has chosen one of them.
+    Creations at the same time each gave out rights up to a `max`, which together are too many. So
+    increments are refused until an operator has chosen: `create` it again, where all of them are
+    known, with the bounds to go on with. Bounds that do not conflict stay as they are.
     """
 
-    slug, status, title = "conflicting-bounds", 409, "Concurrent creations disagree on the bounds"
+    slug, status, title = "conflicting-bounds", 409, "The counter was created with other bounds"
 
 
 class IdentityConflict(CallerError):
@@ -332,6 +343,16 @@ class ReadOnly(Unavailable):
     """
 
     slug, status, title = "read-only", 503, "This replica takes no writes now"
+
+
+class Evicted(Unavailable):
+    """An operator took this replica out of the cluster. It answers reads, but takes no writes.
+
+    Write to another replica. An operator can take it back with `crdtdb cluster rejoin`; nothing
+    that it holds is lost.
+    """
+
+    slug, status, title = "evicted", 503, "This replica was evicted"
 
 
 class NoSpace(Unavailable):

@@ -48,6 +48,8 @@ def explain(
             break
         records.append(_record(kind, tail, record, head.cut))
         writers.update(incarnation for incarnation, _ in record.live)
+        if isinstance(kind, ScalarType):
+            writers.update(kind.concerns(visible(record.live, head.cut)))
     writers.update(incarnation for incarnation, _ in head.context.items())
     return {
         "replicas": {format_incarnation(i): names.get(i) for i in sorted(writers)},
@@ -72,7 +74,7 @@ def _record(
     document["entries"] = [
         {"dot": format_dot(dot), "state": _state(dot in live, dot in decisive)}
         | (
-            {"value": kind.value(payload)}
+            {"value": kind.value(kind.load(payload))}
             if isinstance(kind, OperationType) and tail == address.BASE
             else kind.describe(payload)
         )

@@ -109,7 +109,7 @@ class Export:
             if page.position is None:
                 self._stand_behind(prefix)
             if page.items:
-                yield [line_of(name, page.items)]
+                yield [line_of(name, kind.exported_items(page.items))]
 
     def _stand_behind(self, prefix: bytes) -> None:
         # No name holds a zero byte, so no object's prefix is between the two.

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 from crdtdb import jsonvalue
 from crdtdb.answers import LEFT_OUT, Event, Given
 from crdtdb.changes import BEGINNING, Change, ChangeCursor, Scope, changes_head, read_changes
+from crdtdb.datatype import ScoredType
 from crdtdb.engine import Engine
 from crdtdb.operations import type_named
 from crdtdb.reading import Reading
@@ -79,8 +80,12 @@ def read_events(
 def _event(change: Change, cursor: str, reading: Reading | None) -> Event:
     name = change.name
     value: Given = LEFT_OUT
-    if reading is not None and not change.deleted and not type_named(name.type).collection:
-        value = reading.value(name, reading.head(name.prefix))
+    if reading is not None and not change.deleted:
+        kind = type_named(name.type)
+        if not kind.collection:
+            value = reading.value(name, reading.head(name.prefix))
+        elif isinstance(kind, ScoredType) and change.tail is not None:
+            value = reading.score(name, change.tail)
     member = LEFT_OUT if change.tail is None else change.member
     return Event(name, change.deleted, cursor, member, value)
 

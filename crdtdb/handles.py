@@ -19,11 +19,11 @@ collects returns None, an asynchronous door (`crdtdb_client.AsyncClient`) an awa
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from crdtdb.address import ObjectName
-from crdtdb.answers import LEFT_OUT, Given, Plain, Read, Written
-from crdtdb.jsonvalue import JsonValue
+from crdtdb.answers import LEFT_OUT, Given, Order, Plain, Read, Rights, Standing, Written
+from crdtdb.jsonvalue import JsonValue, encode, normalise
 from crdtdb.limits import LIMITS
 
 __all__ = ["Door", "Handles", "Plain", "Read", "Updates", "Written"]
@@ -44,11 +44,15 @@ class Door(Protocol):
         from_: Given = LEFT_OUT,
         to: Given = LEFT_OUT,
         reverse: bool = False,
+        order: Order = "member",
     ) -> Read[Any]:
         """Read an object: its value, or a page of its members with `from_` ≤ member < `to`."""
 
     def contains(self, name: ObjectName, value: JsonValue) -> bool:
         """Is the value a member of the collection?"""
+
+    def standing(self, name: ObjectName, member: JsonValue) -> Standing | None:
+        """Score and rank of a member of a sorted set; None if it is none."""
 
     def explain(self, name: ObjectName, member: Given = LEFT_OUT) -> dict[str, Any]:
         """Why the object, or one member of it, reads as it does."""
@@ -102,6 +106,30 @@ class CounterWrites(GrowingCounterWrites[R]):
         return self._do("reset")
 
 
+class BoundedCounterWrites(Writes[R]):
+    def create(self, min: int = 0, max: int | None = None) -> R:
+        """Bring it into being at `min`; again to choose between bounds that conflict."""
+        return self._do("create", min=min, max=max)
+
+    def increment(self, by: int = 1) -> R:
+        """Add `by` (1 to 2^53 - 1); refused beyond `max`, or beyond the rights held here."""
+        return self._do("increment", by=by)
+
+    def decrement(self, by: int = 1) -> R:
+        """Take away `by` (1 to 2^53 - 1); refused below `min`, or beyond the rights held here."""
+        return self._do("decrement", by=by)
+
+    def transfer(
+        self, to: str, amount: int, *, rights: Literal["decrement", "increment"] = "decrement"
+    ) -> R:
+        """Give rights that this replica holds to the member of that name (or incarnation)."""
+        return self._do("transfer", to=to, amount=amount, rights=rights)
+
+    def delete(self, *, seen: str | None = None) -> R:
+        """Refused: rights to it may be in use elsewhere."""
+        return super().delete(seen=seen)
+
+
 class RegisterWrites(Writes[R]):
     def set(self, value: JsonValue) -> R:
         """Replace the value; of a `max` or `min`, if it is further out."""
@@ -150,6 +178,27 @@ class SketchWrites(Writes[R]):
         return self._do("merge", sketch=sketch)
 
 
+class SortedSetWrites(Writes[R]):
+    def add(self, member: JsonValue, score: int | float) -> R:
+        """Put a member in with this score, or set its score."""
+        return self._do("add", member=member, score=score)
+
+    def increment(self, member: JsonValue, by: int | float = 1) -> R:
+        """Add `by` to the score of a member; it becomes one if it was not."""
+        return self._do("increment", member=member, by=by)
+
+    def remove(self, member: JsonValue, *, seen: str | None = None) -> R:
+        """Take a member out, as far as it was observed.
+
+        By an older read (`seen`), the increments of a replica that has made others since stay.
+        """
+        return self._do("remove", member=member, seen=_given(seen))
+
+    def clear(self, *, seen: str | None = None) -> R:
+        """Take all observed members out."""
+        return self._do("clear", seen=_given(seen))
+
+
 class Updates(Generic[R]):
     """Where writes are addressed: a bucket, a key, and by the method's name the type."""
 
@@ -158,6 +207,9 @@ class Updates(Generic[R]):
 
     def counter(self, bucket: str, key: str) -> CounterWrites[R]:
         return CounterWrites(self._send, ObjectName(bucket, "counter", key))
+
+    def bcounter(self, bucket: str, key: str) -> BoundedCounterWrites[R]:
+        return BoundedCounterWrites(self._send, ObjectName(bucket, "bcounter", key))
 
     def gcounter(self, bucket: str, key: str) -> GrowingCounterWrites[R]:
         return GrowingCounterWrites(self._send, ObjectName(bucket, "gcounter", key))
@@ -195,6 +247,9 @@ class Updates(Generic[R]):
     def hll(self, bucket: str, key: str) -> SketchWrites[R]:
         return SketchWrites(self._send, ObjectName(bucket, "hll", key))
 
+    def zset(self, bucket: str, key: str) -> SortedSetWrites[R]:
+        return SortedSetWrites(self._send, ObjectName(bucket, "zset", key))
+
 
 # -- reads ----------------------------------------------------------------------------------------
 
@@ -215,14 +270,14 @@ class Value(Writes[Written], Generic[V]):
         return self._door.explain(self.name)
 
 
-class Members(Writes[Written]):
+class Members(Writes[Written], Generic[V]):
     """An object that reads as members, in pages and in the order of JSON values."""
 
     def __init__(self, door: Door, name: ObjectName) -> None:
         super().__init__(door.update, name)
         self._door = door
 
-    def get(self) -> Read[list[JsonValue]]:
+    def get(self) -> Read[list[V]]:
         """Read the first page."""
         return self._door.read(self.name)
 
@@ -234,7 +289,7 @@ class Members(Writes[Written]):
         from_: Given = LEFT_OUT,
         to: Given = LEFT_OUT,
         reverse: bool = False,
-    ) -> Read[list[JsonValue]]:
+    ) -> Read[list[V]]:
         """Read the page after `after` (the `next` of the page before, of the same query).
 
         A page has 1 to 1,000 members, those with `from_` ≤ member < `to`.
@@ -269,7 +324,7 @@ class Members(Writes[Written]):
     def __len__(self) -> int:
         return self.size()
 
-    def __iter__(self) -> Iterator[JsonValue]:
+    def __iter__(self) -> Iterator[V]:
         page = self.page(limit=LIMITS.page_items)
         yield from page.value
         while page.next is not None:
@@ -285,6 +340,21 @@ class Counter(Value[int], CounterWrites[Written]):
     """A handle on a `counter` or `opcounter`."""
 
 
+class BoundedCounter(Value[int], BoundedCounterWrites[Written]):
+    """A handle on a `bcounter`."""
+
+    def rights(self) -> Rights:
+        """The bounds, and who may still do how much, as far as the replica asked knows.
+
+        >>> from crdtdb import Database
+        >>> stock = Database.in_memory(replica="eu-1").bcounter("shop", "stock")
+        >>> _ = stock.create(max=10), stock.increment(4)
+        >>> [(held.replica, held.decrement, held.increment) for held in stock.rights().held]
+        [('eu-1', 4, 6)]
+        """
+        return Rights.of(self.explain())
+
+
 class Register(Value[JsonValue], RegisterWrites[Written]):
     """A handle on a `register`."""
 
@@ -297,11 +367,11 @@ class Flag(Value[bool], FlagWrites[Written]):
     """A handle on a `flag` or `dwflag`."""
 
 
-class GrowingSet(Members, GrowingSetWrites[Written]):
+class GrowingSet(Members[JsonValue], GrowingSetWrites[Written]):
     """A handle on a `gset`."""
 
 
-class Set(Members, SetWrites[Written]):
+class Set(Members[JsonValue], SetWrites[Written]):
     """A handle on a `set` or `rwset`."""
 
 
@@ -313,11 +383,74 @@ class Sketch(Value[int], SketchWrites[Written]):
     """A handle on an `hll`."""
 
 
+class SortedSet(Members[dict[str, Any]], SortedSetWrites[Written]):
+    """A handle on a `zset`: its entries are {"member", "score"}, read in the order of either.
+
+    >>> from crdtdb import Database
+    >>> scores = Database.in_memory().zset("game", "scores")
+    >>> _ = scores.add("ann", 10), scores.add("bo", 7.5), scores.increment("bo", 4)
+    >>> scores.score("bo"), scores.rank("bo"), "cy" in scores
+    (11.5, 1, False)
+    >>> scores.page(order="rank", reverse=True, limit=1).value
+    [{'member': 'bo', 'score': 11.5, 'rank': 1}]
+    """
+
+    def page(
+        self,
+        after: str | None = None,
+        limit: int = LIMITS.page_items_default,
+        *,
+        from_: Given = LEFT_OUT,
+        to: Given = LEFT_OUT,
+        reverse: bool = False,
+        order: Order = "member",
+    ) -> Read[list[dict[str, Any]]]:
+        """Read the page after `after` (the `next` of the page before, of the same query).
+
+        A page has 1 to 1,000 entries, those with `from_` ≤ member, score or rank < `to`. Ranks
+        count from 0, the least score; with `reverse` a page begins at its greatest end. By member
+        it takes nothing but the page; by score or rank the first who asks has all members ranked,
+        in memory. Through a listing by score each member whose score stays the same appears once.
+        """
+        return self._door.read(
+            self.name,
+            limit=limit,
+            after=after,
+            from_=from_,
+            to=to,
+            reverse=reverse,
+            order=order,
+        )
+
+    def score(self, member: JsonValue) -> int | float | None:
+        """The score of a member, None if it is none. The cost does not depend on the size."""
+        return score_in(self.page(from_=member, limit=1), member)
+
+    def rank(self, member: JsonValue) -> int | None:
+        """How many members come before it, by score and among equal ones by member."""
+        standing = self._door.standing(self.name, member)
+        return None if standing is None else standing.rank
+
+    def contains(self, value: JsonValue) -> bool:
+        """Is the value a member? The cost does not depend on the size."""
+        return self.score(value) is not None
+
+
+def score_in(page: Read[list[dict[str, Any]]], member: JsonValue) -> int | float | None:
+    """The score of a member in a page that begins there, if it is one."""
+    wanted = encode(normalise(member))
+    scores = (one["score"] for one in page.value if encode(normalise(one["member"])) == wanted)
+    return next(scores, None)
+
+
 class Handles:
     """The handles of a synchronous door; mixed into it."""
 
     def counter(self: Door, bucket: str, key: str) -> Counter:
         return Counter(self, ObjectName(bucket, "counter", key))
+
+    def bcounter(self: Door, bucket: str, key: str) -> BoundedCounter:
+        return BoundedCounter(self, ObjectName(bucket, "bcounter", key))
 
     def gcounter(self: Door, bucket: str, key: str) -> GrowingCounter:
         return GrowingCounter(self, ObjectName(bucket, "gcounter", key))
@@ -354,3 +487,6 @@ class Handles:
 
     def hll(self: Door, bucket: str, key: str) -> Sketch:
         return Sketch(self, ObjectName(bucket, "hll", key))
+
+    def zset(self: Door, bucket: str, key: str) -> SortedSet:
+        return SortedSet(self, ObjectName(bucket, "zset", key))

@@ -50,6 +50,10 @@ class Head(msgspec.Struct, frozen=True):
     def exists(self) -> bool:
         return self.size > 0
 
+    def numbered(self, sequence: int) -> Head:
+        """The same, changed last at another place."""
+        return Head(self.size, sequence, self.context, self.cut, self.digest, self.expires_at_ms)
+
     def encode(self) -> bytes:
         return codec.pack_whole(
             _VERSION,

@@ -21,6 +21,9 @@ class Limits:
     key_bytes: int = 1_024
     #: A set member in its order-preserving form; it must fit a URL (`?member=`).
     member_bytes: int = 4_096
+    #: A field of a map: how deep, and in its order-preserving form (it must fit a URL, too).
+    map_depth: int = 16
+    field_bytes: int = 2_048
     #: One register value, as JSON text.
     value_bytes: int = 1_048_576
     #: Nesting of a JSON value; below what any JSON library refuses to write back.
@@ -31,6 +34,9 @@ class Limits:
     transaction_operations: int = 1_000
     #: Values in one `add` or `remove`.
     operation_values: int = 1_000
+    #: Elements that a list shows, and the bytes of their values: every write rewrites them.
+    list_elements: int = 100_000
+    list_bytes: int = 4 * 1_048_576
     #: Concurrent values that a write with an old read context may leave standing.
     siblings: int = 100
     #: Body of one request.

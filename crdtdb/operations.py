@@ -63,7 +63,7 @@ def operation_structs(type_name: str) -> Mapping[str, type[Operation]]:
     """The operations of a type by name, as the structs that say what each may hold."""
     kind = CATALOGUE[type_name]
     structs: tuple[type[Operation], ...] = kind.operations
-    if kind.deletable:
+    if kind.deletable and not any(issubclass(struct, Delete) for struct in structs):
         structs = (*structs, Delete)
     return {str(struct.__struct_config__.tag): struct for struct in structs}
 
@@ -105,9 +105,13 @@ def read_operation(type_name: str, value: Any, field: str = "") -> Operation:
             Field(joined(field, "op"), "unknown operation", ", ".join(structs)),
         )
     try:
-        return msgspec.convert(value, type=struct, strict=True)
+        operation = msgspec.convert(value, type=struct, strict=True)
     except msgspec.ValidationError as error:
         raise refusal(error, field) from error
+    try:
+        return operation.completed(read_operation)
+    except CallerError as error:
+        raise error.below(field) from error
 
 
 def is_repeatable(type_name: str, value: Any) -> bool:

@@ -2,38 +2,59 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, get_args
 
 from crdtdb import jsonvalue
 from crdtdb.address import ObjectName
+from crdtdb.answers import Order
 from crdtdb.cursor import read_cursor
-from crdtdb.errors import BadRequest, Field, TooLarge
+from crdtdb.datatype import ScoredType
+from crdtdb.errors import BadRequest, Field, InvalidOperation, TooLarge
 from crdtdb.jsonvalue import JsonValue
 from crdtdb.limits import LIMITS
+from crdtdb.operations import type_named
 from crdtdb.reading import PageQuery
 
-__all__ = ["WHOLE", "Query", "check_key_start", "check_limit", "encode_bound", "only_member"]
+__all__ = [
+    "ORDERS",
+    "WHOLE",
+    "Query",
+    "check_key_start",
+    "check_limit",
+    "check_order",
+    "encode_bound",
+    "only_member",
+]
+
+ORDERS: Final[tuple[Order, ...]] = get_args(Order)
 
 
 class Query(NamedTuple):
-    """The page parameters of a read: `start` ≤ member < `end`, both encoded JSON values."""
+    """The page parameters of a read: `start` ≤ member < `end`, both encoded JSON values.
+
+    They are scores, or ranks, when members are read in that order.
+    """
 
     limit: int = LIMITS.page_items_default
     after: str | None = None
     start: bytes | None = None
     end: bytes | None = None
     reverse: bool = False
+    order: Order = "member"
 
     def identity(self, name: ObjectName) -> str:
         """The query without its position: what a cursor belongs to."""
         bounds = f"{(self.start or b'').hex()}-{'' if self.end is None else self.end.hex()}"
-        return f"members {name.bucket}/{name.type}/{name.key} {bounds} {self.reverse}"
+        return f"{self.order}s {name.bucket}/{name.type}/{name.key} {bounds} {self.reverse}"
 
     def page(self, identity: str) -> PageQuery:
         """What to read. Raises BadRequest for a limit or cursor that does not fit."""
+        return PageQuery(self.limit, self.position(identity), self.start, self.end, self.reverse)
+
+    def position(self, identity: str) -> bytes | None:
+        """Where to go on. Raises BadRequest for a limit or cursor that does not fit."""
         check_limit(self.limit)
-        position = None if self.after is None else read_cursor(identity, self.after)
-        return PageQuery(self.limit, position, self.start, self.end, self.reverse)
+        return None if self.after is None else read_cursor(identity, self.after)
 
 
 WHOLE: Final = Query()
@@ -48,6 +69,18 @@ def check_limit(limit: int) -> None:
         )
 
 
+def check_order(type_name: str, order: str, field: str = "order") -> None:
+    """Refuse an order in which members of that type are not read."""
+    if order not in ORDERS:
+        known = " or ".join(ORDERS)
+        raise BadRequest(f"`{field}` is {known}", Field(field, "unknown order", known))
+    if order != "member" and not isinstance(type_named(type_name), ScoredType):
+        raise InvalidOperation(
+            f"a {type_name} has no scores; read its members in their own order",
+            Field(field, "not for a type without scores", "member"),
+        )
+
+
 def check_key_start(start: str) -> None:
     """Refuse what no key begins with."""
     if "\0" in start or len(start.encode()) > LIMITS.key_bytes:
@@ -57,9 +90,15 @@ def check_key_start(start: str) -> None:
         )
 
 
-def encode_bound(value: JsonValue, field: str) -> bytes:
+def encode_bound(value: JsonValue, field: str, order: Order = "member") -> bytes:
     """A member to look for, or a bound of a range, encoded. Raises BadRequest or TooLarge."""
-    encoded = jsonvalue.encode(jsonvalue.normalise(value))
+    value = jsonvalue.normalise(value)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if order == "score" and not is_number:
+        raise BadRequest(f"`{field}` is a score, a number", Field(field, "not a number"))
+    if order == "rank" and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
+        raise BadRequest(f"`{field}` is a rank, counted from 0", Field(field, "not a rank", 0))
+    encoded = jsonvalue.encode(value)
     if len(encoded) > LIMITS.member_bytes:
         raise TooLarge(
             f"no member takes {len(encoded)} bytes; they have at most {LIMITS.member_bytes}",

@@ -9,26 +9,32 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from crdtdb import address, jsonvalue
 from crdtdb.address import ObjectName
 from crdtdb.causal import NOTHING, VersionVector
 from crdtdb.conflicts import NotedPage, read_journal
-from crdtdb.datatype import CollectionType, OperationType, ScalarType, StateType
-from crdtdb.errors import Field, InvalidOperation
+from crdtdb.datatype import (
+    CollectionType,
+    OperationType,
+    ScalarType,
+    ScoredType,
+    SequenceType,
+    StateType,
+)
+from crdtdb.errors import BadRequest, Field, InvalidOperation
 from crdtdb.head import FRESH, Head
 from crdtdb.jsonvalue import JsonValue
 from crdtdb.limits import LIMITS
 from crdtdb.operations import type_named
-from crdtdb.reclaimed import read_reclaimed
-from crdtdb.record import Live, Record, visible
-from crdtdb.rows import read_folded, read_head, read_record, scan_heads, scan_records
+from crdtdb.record import EMPTY, Live, Record, visible
+from crdtdb.rows import head_of, read_folded, record_of, scan_heads, scan_records
 from crdtdb.state import STATE_KEY, read_state
-from crdtdb.store.base import Snapshot, Table
+from crdtdb.store.base import Snapshot, Store, Table
 from crdtdb.types import CATALOGUE
 
-__all__ = ["SYSTEM_BUCKET", "Digest", "Page", "PageQuery", "Reading"]
+__all__ = ["SYSTEM_BUCKET", "Digest", "Page", "PageQuery", "Reading", "ShortReading"]
 
 #: Objects of the system itself: replicated, but not shown and not part of the digest.
 SYSTEM_BUCKET = "_system"
@@ -60,10 +66,38 @@ class Digest(NamedTuple):
     objects: int
 
 
+#: What was read lately is read again: so many rows are kept decoded, about 1 KiB each. The key is
+#: the bytes of a row, so a changed row is another one. Scans and writes pass this by.
+_KEPT = 8_192
+
+_head = lru_cache(maxsize=_KEPT)(head_of)
+_kept_record = lru_cache(maxsize=_KEPT)(record_of)
+
+
 @lru_cache(maxsize=8)
 def _seen(row: bytes) -> VersionVector:
     """What a state covers. Many readings share the state of the one before."""
     return read_state(row).seen
+
+
+class ShortReading:
+    """`with` it, a reading of the newest state, which ends with the block."""
+
+    __slots__ = ("_snapshot",)
+
+    def __init__(self, store: Store) -> None:
+        self._snapshot = store.snapshot()
+
+    def __enter__(self) -> Reading:
+        snapshot = self._snapshot.__enter__()
+        try:
+            return Reading(snapshot)
+        except BaseException:
+            self._snapshot.__exit__(None, None, None)
+            raise
+
+    def __exit__(self, *error: Any) -> None:
+        self._snapshot.__exit__(*error)
 
 
 class Reading:
@@ -83,14 +117,14 @@ class Reading:
 
     def head(self, prefix: bytes) -> Head:
         """The head of an object, by its prefix. One store get."""
-        return read_head(self._snapshot, prefix) or FRESH
+        row = self._snapshot.get(Table.HEADS, prefix)
+        return FRESH if row is None else _head(prefix, row)
 
     def value(self, name: ObjectName, head: Head) -> JsonValue:
         """The value of an object that reads as one value. At most one store get."""
         kind = type_named(name.type)
         if isinstance(kind, OperationType):
-            folded = read_folded(self._snapshot, name.prefix) if head.exists else None
-            return kind.value(kind.empty() if folded is None else folded)
+            return kind.value(self._folded(name, kind, head))
         assert isinstance(kind, ScalarType)
         return kind.value(self._own(name, head))
 
@@ -101,12 +135,21 @@ class Reading:
             return kind.exported(self._own(name, head))
         return self.value(name, head)
 
+    def _folded(self, name: ObjectName, kind: OperationType, head: Head) -> Any:
+        """The materialised value of an op-based object."""
+        stored = read_folded(self._snapshot, name.prefix) if head.exists else None
+        return kind.empty() if stored is None else kind.load(stored)
+
     def _own(self, name: ObjectName, head: Head) -> Live:
         """What is in force of an object that is one record."""
         if not head.exists:
             return {}
-        record, _ = read_record(self._snapshot, name.prefix + address.OWN)
+        record = self._record(name.prefix + address.OWN)
         return visible(record.live, head.cut)
+
+    def _record(self, at: bytes) -> Record:
+        row = self._snapshot.get(Table.RECORDS, at)
+        return EMPTY if row is None else _kept_record(at, row)[0]
 
     def also(self, name: ObjectName) -> list[str]:
         """Other types under which the key exists. One store get per type."""
@@ -117,17 +160,39 @@ class Reading:
         ]
 
     def contains(self, name: ObjectName, value: object) -> bool:
-        """Is the value a member? Two store gets, whatever the size of the collection."""
-        kind = _collection(name)
+        """Is the value a member? Two store gets, whatever the size; in a sequence O(n) besides."""
         prefix = name.prefix
         head = self.head(prefix)
+        sequence = type_named(name.type)
+        if isinstance(sequence, SequenceType):
+            folded = self._folded(name, sequence, head)
+            return sequence.contains(folded, jsonvalue.normalise(value))
+        kind = _collection(name)
         if not head.exists:
             return False
-        record, _ = read_record(self._snapshot, address.member(name, jsonvalue.normalise(value)))
+        record = self._record(address.member(name, jsonvalue.normalise(value)))
         return bool(record.live) and kind.alive(visible(record.live, head.cut))
 
+    def score(self, name: ObjectName, tail: bytes) -> int | float:
+        """The score of a member that is alive. Two store gets."""
+        kind = type_named(name.type)
+        assert isinstance(kind, ScoredType)
+        record = self._record(name.prefix + tail)
+        return kind.score(visible(record.live, self.head(name.prefix).cut))
+
     def page(self, name: ObjectName, head: Head, query: PageQuery) -> Page:
-        """A page of a collection, in the order of its members. O(page + dead records between)."""
+        """A page of a collection, in the order of its members. O(page + dead records between).
+
+        The bounds of a sequence are positions, and it is read whole for each page.
+        """
+        sequence = type_named(name.type)
+        if isinstance(sequence, SequenceType):
+            start, end = _position(query.start, "from"), _position(query.end, "to")
+            folded = self._folded(name, sequence, head)
+            page = sequence.page(
+                folded, query.limit, query.after, start, end, reverse=query.reverse
+            )
+            return Page(*page)
         kind = _collection(name)
         if not head.exists:
             return Page([], None)
@@ -146,13 +211,14 @@ class Reading:
     def records(self, name: ObjectName, query: PageQuery) -> Iterator[tuple[bytes, Record]]:
         """The records of an object by tail: of a collection those in the range, lazily."""
         prefix = name.prefix
-        if type_named(name.type).collection:
+        is_collection = isinstance(type_named(name.type), CollectionType)
+        if is_collection:
             members = prefix + address.MEMBER
             start = members + (query.start or b"")
             end = address.after(members) if query.end is None else members + query.end
         else:
             start, end = prefix, address.after(prefix)
-        if query.after is not None:
+        if query.after is not None and is_collection:
             if query.reverse:
                 end = min(end or query.after, prefix + query.after)
             else:
@@ -163,22 +229,16 @@ class Reading:
     def changed_since(
         self, prefix: bytes, place: int, most: int
     ) -> list[tuple[bytes, Record]] | None:
-        """The records below `prefix` that changed after a place of the sequence, by kind and tail.
+        """The records below `prefix` that changed after a place of the sequence, by their tails.
 
-        None when that cannot be told, for one of them may be gone, or not from `most` places.
+        Those that went are not among them. None if it takes a look at more than `most` places.
         """
-        if place < read_reclaimed(self._snapshot).place:
-            return None
         start = (place + 1).to_bytes(8, "big")
         places = list(islice(self._snapshot.scan(Table.SEQUENCE, start), most + 1))
         if len(places) > most:
             return None
         object_bytes = len(prefix) - len(address.MEMBER)
-        return [
-            (at[object_bytes:], read_record(self._snapshot, at)[0])
-            for _, at in places
-            if at.startswith(prefix)
-        ]
+        return [(at[object_bytes:], self._record(at)) for _, at in places if at.startswith(prefix)]
 
     def keys(
         self, bucket: str, type_name: str, start: str, after: str | None, limit: int
@@ -244,6 +304,18 @@ class Reading:
 
     def _any_exists(self, prefix: bytes) -> bool:
         return next(self.existing(prefix), None) is not None
+
+
+def _position(bound: bytes | None, field: str) -> int | None:
+    """A bound of a page of a sequence. Raises BadRequest."""
+    if bound is None:
+        return None
+    position, _ = jsonvalue.decode(bound)
+    if isinstance(position, bool) or not isinstance(position, int) or position < 0:
+        raise BadRequest(
+            f"`{field}` is a position, counted from 0", Field(field, "not a position", 0)
+        )
+    return position
 
 
 def _collection(name: ObjectName) -> CollectionType:

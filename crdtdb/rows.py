@@ -16,6 +16,7 @@ from crdtdb.store.base import Snapshot, Table
 
 __all__ = [
     "WIDE_CUT_ROWS",
+    "head_of",
     "pack_cut_row",
     "pack_folded",
     "read_cut_row",
@@ -23,6 +24,7 @@ __all__ = [
     "read_head",
     "read_record",
     "read_row",
+    "record_of",
     "scan_heads",
     "scan_records",
 ]
@@ -36,7 +38,8 @@ _folded_decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder()
 _flat_decoder = msgspec.msgpack.Decoder(list[int])
 
 
-def _decoded(at: bytes, row: bytes) -> tuple[Record, int]:
+def record_of(at: bytes, row: bytes) -> tuple[Record, int]:
+    """The record in a row, and its sequence number. Raises StorageFailed."""
     try:
         return codec.decode_row(at, row)
     except codec.FormatError as error:
@@ -50,7 +53,7 @@ def read_record(snapshot: Snapshot, at: bytes) -> tuple[Record, int]:
     row = snapshot.get(Table.RECORDS, at)
     if row is None:
         return EMPTY, 0
-    return _decoded(at, row)
+    return record_of(at, row)
 
 
 def read_row(snapshot: Snapshot, at: bytes, sequence: int) -> tuple[Record, bytes]:
@@ -58,7 +61,7 @@ def read_row(snapshot: Snapshot, at: bytes, sequence: int) -> tuple[Record, byte
     row = snapshot.get(Table.RECORDS, at)
     if row is None:
         raise StorageFailed(f"the sequence names a record at {at!r} that is not there")
-    record, place = _decoded(at, row)
+    record, place = record_of(at, row)
     if place != sequence:
         raise StorageFailed(
             f"the sequence is damaged on disk: it has the record at {at!r} in place {sequence}, "
@@ -72,13 +75,13 @@ def scan_records(
 ) -> Iterator[tuple[bytes, Record]]:
     """Records with start ≤ address < end, in order, lazily. Raises StorageFailed."""
     for at, row in snapshot.scan(Table.RECORDS, start, end, reverse=reverse):
-        yield at, _decoded(at, row)[0]
+        yield at, record_of(at, row)[0]
 
 
 def read_head(snapshot: Snapshot, prefix: bytes) -> Head | None:
     """The head of an object, by its prefix; None if it has none. Raises StorageFailed."""
     row = snapshot.get(Table.HEADS, prefix)
-    return None if row is None else _head(prefix, row)
+    return None if row is None else head_of(prefix, row)
 
 
 def scan_heads(
@@ -86,10 +89,11 @@ def scan_heads(
 ) -> Iterator[tuple[bytes, Head]]:
     """Object prefixes and heads with start ≤ prefix < end, in order, lazily."""
     for prefix, row in snapshot.scan(Table.HEADS, start, end):
-        yield prefix, _head(prefix, row)
+        yield prefix, head_of(prefix, row)
 
 
-def _head(prefix: bytes, row: bytes) -> Head:
+def head_of(prefix: bytes, row: bytes) -> Head:
+    """The head in a row. Raises StorageFailed."""
     try:
         return Head.decode(row)
     except codec.FormatError as error:

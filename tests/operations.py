@@ -65,15 +65,38 @@ _SCORE: Final[Sequence[tuple[str, _Arguments]]] = (
     ("increment", {"member": ("a",)}),
 )
 
+_PUT_IN: Final[Sequence[tuple[str, _Arguments]]] = (
+    ("insert", {"value": ("a", 1)}),
+    ("insert", {"index": (0,), "values": (["b", "b"], ["c", None, "d"])}),
+    ("insert", {"index": (1,), "value": ("e", {"f": 1.0})}),
+    ("insert", {"index": (2,), "values": (["g"],)}),
+)
+
 #: Type → its operations, each as often as it should be chosen. The first brings an object into
 #: being.
 OPERATIONS: Final[Mapping[str, Sequence[tuple[str, _Arguments]]]] = {
+    "bcounter": (
+        ("create", {}),
+        ("create", {"min": (0, -2), "max": (20,)}),
+        *(("create", {"max": (20,)}),) * 3,
+        *(("increment", {"by": _STEPS}),) * 3,
+        *(("decrement", {"by": (1, 2, 3)}),) * 3,
+        ("transfer", {"to": ("a", "b", "c"), "amount": (1, 3)}),
+        ("transfer", {"to": ("a", "b", "c"), "amount": (1, 3), "rights": ("increment",)}),
+    ),
     "counter": (*_COUNT, ("delete", {})),
     "dwflag": (*_SWITCH, *_SWITCH, ("delete", {})),
     "flag": (*_SWITCH, *_SWITCH, ("delete", {})),
     "gcounter": (("increment", {"by": _STEPS}), ("increment", {}), ("delete", {})),
     "gset": (*_ADD, *_ADD, ("delete", {})),
     "hll": (*_TAKE_IN, *_TAKE_IN, ("delete", {})),
+    "list": (
+        *_PUT_IN,
+        *_PUT_IN,
+        *(("delete", {"index": (0, 1, 2)}),) * 3,
+        ("delete", {"index": (1,), "count": (2,)}),
+        ("delete", {}),
+    ),
     "max": (*(("set", {"value": _VALUES}),) * 4, ("delete", {})),
     "min": (*(("set", {"value": _VALUES}),) * 4, ("delete", {})),
     "mvregister": (*(("set", {"value": _VALUES}),) * 4, ("delete", {})),
@@ -86,6 +109,11 @@ OPERATIONS: Final[Mapping[str, Sequence[tuple[str, _Arguments]]]] = {
 
 #: Type → what an export may hold of an object; the first in few words.
 EXPORTS: Final[Mapping[str, Sequence[Any]]] = {
+    "bcounter": [
+        {"min": -1, "max": 8, "value": 3},
+        {"min": 5, "max": None, "value": 5},
+        {"min": 0, "max": None, "value": LIMITS.step * LIMITS.transaction_operations},
+    ],
     "counter": [1, -7, 0, LIMITS.step + 1, 3 * LIMITS.step * LIMITS.transaction_operations + 5],
     "gcounter": [1, LIMITS.step + 1],
     "opcounter": [1, -7, 0, -(LIMITS.step * LIMITS.transaction_operations) - 1],
@@ -96,6 +124,7 @@ EXPORTS: Final[Mapping[str, Sequence[Any]]] = {
     "set": [[1, "a", None], list(range(LIMITS.operation_values + 1))],
     "gset": [[1, "a", None]],
     "rwset": [[1, "a", None], list(range(LIMITS.operation_values + 1))],
+    "list": [["a", 1, "a", None, {"b": [1.5, "ü"]}], list(range(LIMITS.operation_values + 1))],
     "max": [None, {"a": [1.5, "ü"]}],
     "min": [None, {"a": [1.5, "ü"]}],
     "hll": [{"sketch": "AQykAQ=="}],
@@ -106,6 +135,16 @@ EXPORTS: Final[Mapping[str, Sequence[Any]]] = {
 }
 #: Type → what no export of it holds.
 NO_EXPORTS: Final[Mapping[str, Sequence[Any]]] = {
+    "bcounter": [
+        3,
+        {"min": 0, "max": 8},
+        {"min": 0, "max": 8, "value": -1},
+        {"min": 0, "max": "8", "value": 1},
+        {"min": True, "max": None, "value": 1},
+        {"min": 0, "max": None, "value": 1.5},
+        {"min": 0, "max": None, "value": LIMITS.step * LIMITS.transaction_operations},
+        {"min": 0, "max": 8, "value": 3, "more": 1},
+    ],
     "counter": [True, 1.5, "1", None, [1], 2 * LIMITS.step * LIMITS.transaction_operations],
     "gcounter": [-1, "1"],
     "opcounter": [True, "1"],
@@ -116,6 +155,7 @@ NO_EXPORTS: Final[Mapping[str, Sequence[Any]]] = {
     "set": [1, "ab", {"a": 1}, None],
     "gset": ["x"],
     "rwset": ["x", None],
+    "list": ["x", None, {}, 1],
     "max": [],
     "min": [],
     "hll": [3, "AQykAQ==", {"sketch": 1}, {"sketch": "AQ"}, {"sketch": "AQykAQ==", "more": 1}],

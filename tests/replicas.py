@@ -15,7 +15,6 @@ from typing import Any, Final, NamedTuple
 from crdtdb import codec
 from crdtdb.address import ObjectName
 from crdtdb.causal import VersionVector
-from crdtdb.datatype import CollectionType
 from crdtdb.engine import Engine, Entropy
 from crdtdb.jsonvalue import JsonValue
 from crdtdb.operations import read_operation, type_named
@@ -29,7 +28,7 @@ from crdtdb.store.memory import MemoryStore
 from crdtdb.transaction import Committed, Erase, Push, Result, Transaction, Update
 from oracle.specification import Shown
 
-__all__ = ["START_MS", "Replica", "Staged", "exchange", "missing", "update"]
+__all__ = ["START_MS", "Replica", "Staged", "acquaint", "exchange", "missing", "update"]
 
 START_MS: Final = 1_700_000_000_000
 #: Small, so that every collection takes several pages.
@@ -75,12 +74,24 @@ class Replica:
         self.times_refused = 0
         self.store = MemoryStore(f"replica {number}".encode())
         self._entropy = entropy or (lambda bits: next(distinct))
+        #: The members, as far as this replica knows.
+        self.members = [self]
         self.reopen()
 
     def reopen(self, location: bytes | None = None) -> None:
         """Stop and start again, from what a crash leaves; at another location if one is given."""
         self.store = self.store.copy(location)
         self.engine = Engine(self.store, lambda: self.now_ms, self._entropy)
+        self.engine.replicas = lambda: {
+            incarnation: member.name
+            for member in self.members
+            if (incarnation := member.engine.state.incarnation)
+        }
+
+    @property
+    def name(self) -> str:
+        """What the others call it."""
+        return chr(ord("a") + self.number % 26)
 
     @property
     def seen(self) -> VersionVector:
@@ -136,7 +147,7 @@ class Replica:
         """All that a read shows of an object, in the specification's terms."""
         with self.reading() as reading:
             head = reading.head(name.prefix)
-            if isinstance(type_named(name.type), CollectionType):
+            if type_named(name.type).collection:
                 members = _all_members(reading, name)
                 return Shown.members(members)._replace(exists=head.exists, size=head.size)
             return Shown.value(reading.value(name, head), head.exists)
@@ -196,6 +207,12 @@ class Replica:
     def merge(self, records: Iterable[tuple[bytes, bytes]], seen: VersionVector, time: int) -> None:
         """Take in records from somebody who has seen `seen`."""
         self.times_refused += self.engine.merge(records, seen, time)
+
+
+def acquaint(*replicas: Replica) -> None:
+    """Make them members of one cluster, who know each other's names."""
+    for replica in replicas:
+        replica.members = list(replicas)
 
 
 def exchange(*replicas: Replica) -> None:

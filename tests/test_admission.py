@@ -179,7 +179,7 @@ def test_a_peer_that_knows_operations_of_mine_that_i_do_not_is_refused() -> None
 @pytest.mark.parametrize(
     "record",
     [
-        Record({}, SEEN),
+        Record({}, VersionVector({PEER: 8})),
         Record({(PEER, 8): 1}, VersionVector({PEER: 8})),
         Record({DOT: 1, (PEER, 8): 1}, SEEN),
         Record({DOT: 1}, SEEN.join(VersionVector({PEER + 1: 1}))),
@@ -189,6 +189,14 @@ def test_an_operation_is_a_record_of_its_own(record: Record) -> None:
     at = address.operation(ObjectName("shop", "opcounter", "k"), DOT)
     seen = SEEN.join(VersionVector({PEER + 1: 1}))
     assert reason(sent(at, record), seen) == "bad-record"
+
+
+def test_an_operation_that_a_cut_took_out() -> None:
+    """Its record stays until the cut is stable, as that of a removed member does."""
+    at = address.operation(ObjectName("shop", "opcounter", "k"), DOT)
+    a = Replica(1)
+    a.merge([sent(at, Record({}, SEEN))], SEEN, 0)
+    assert a.engine.state.seen == SEEN
 
 
 # Payloads -----------------------------------------------------------------------------------------
@@ -302,6 +310,38 @@ def test_a_payload_that_its_type_never_writes_is_refused(type_name: str, payload
 def test_a_mark_that_its_type_never_writes_is_refused(mark: Any) -> None:
     at = address.member(ObjectName("shop", "rwset", "k"), 1)
     assert reason(payload_at(at, mark)) == "bad-record"
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        [None, None, []],
+        [[1, "1"], None, []],
+        [[1, True], None, []],
+        [[1, 1.0], None, []],
+        [[1, float("nan")], None, []],
+        [[1, float("inf")], None, []],
+        [[-1, 1], None, []],
+        [[1, 1], [*DOT, 1, [1, 0]], []],
+        [None, [*DOT, 1, [1, 0]], [[*DOT, 1, [1, 0]]]],
+        [None, [DOT[0] + 1, 1, 1, [1, 0]], []],
+        [None, [DOT[0], DOT[1] + 1, 1, [1, 0]], []],
+        [None, [*DOT, 0, [1, 0]], []],
+        [None, [*DOT, DOT[1] + 1, [1, 0]], []],
+        [None, [*DOT, 1, [2, 1]], []],
+        [None, [*DOT, 1, [1, 1_075]], []],
+        [None, [*DOT, 1, [1, -1]], []],
+        [None, [*DOT, 1, [b"\x01", 0]], []],
+        [None, [*DOT, 1, [b"\x00" * 9, 0]], []],
+        [None, [*DOT, 1, [b"\x01" * 281, 0]], []],
+        [None, None, [[2, 1, 1, [1, 0]], [1, 1, 1, [1, 0]]]],
+        [None, None, [[1, 1, 1, [1, 0]], [1, 1, 2, [1, 0]]]],
+        [None, None, [[1, 0, 1, [1, 0]]]],
+    ],
+)
+def test_a_score_that_its_type_never_writes_is_refused(payload: Any) -> None:
+    at = address.member(ObjectName("game", "zset", "k"), 1)
+    assert reason(payload_at(at, payload)) == "bad-record"
 
 
 @pytest.mark.parametrize("by", [LIMITS.step + 1, -LIMITS.step - 1])

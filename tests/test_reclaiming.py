@@ -327,6 +327,23 @@ def test_who_pulls_whole_loses_what_was_deleted_and_nothing_else() -> None:
     assert a.value("set") == ["own", "y"]
 
 
+def test_operations_folded_while_a_whole_pull_goes_on_count_once() -> None:
+    """They came with an early page; by the last one the donor had put them into the base."""
+    a, b = Replica(1), Replica(2)
+    a.do("set", "add", value="x")
+    a.do("set", "remove", value="x")
+    a.reclaim()
+    b.pull(a)
+    a.do("opcounter", "increment", by=3)
+    early = missing(a.store, NOTHING)
+    a.reclaim()
+    a.do("opcounter", "increment", by=4)
+    pages = dict(early) | dict(missing(a.store, NOTHING))
+    b.engine.merge(list(pages.items()), a.seen, 0, whole=a.engine.reclaimed.vector)
+    check_books(b.store)
+    assert b.value("opcounter") == 7
+
+
 # The change feed ----------------------------------------------------------------------------------
 
 

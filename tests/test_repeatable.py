@@ -27,6 +27,7 @@ from crdtdb.types import CATALOGUE
         # They remove what one read showed, and nothing that came after it.
         ("set", {"op": "remove", "value": 1, "seen": "x"}),
         ("set", {"op": "clear", "seen": "x"}),
+        ("zset", {"op": "remove", "member": 1, "seen": "x"}),
         ("flag", {"op": "disable", "seen": "x"}),
         ("register", {"op": "delete", "seen": "x"}),
     ],
@@ -40,6 +41,7 @@ def test_what_a_repetition_does_not_spoil(type_name: str, plain: dict[str, Any])
     [
         ("counter", {"op": "increment"}),
         ("opcounter", {"op": "decrement"}),
+        ("zset", {"op": "increment", "member": 1, "by": 0.5}),
         # The second time they would take out what was done after the first.
         ("counter", {"op": "reset"}),
         ("set", {"op": "remove", "value": 1}),
@@ -49,6 +51,7 @@ def test_what_a_repetition_does_not_spoil(type_name: str, plain: dict[str, Any])
         ("set", {"op": "delete"}),
         # They would overrule a value that was set after the first time, by who had seen it.
         ("register", {"op": "set", "value": 1}),
+        ("zset", {"op": "add", "member": 1, "score": 1}),
         ("mvregister", {"op": "set", "value": 1, "seen": "x"}),
         # They lose against what is concurrent with them.
         ("dwflag", {"op": "enable"}),

@@ -34,7 +34,7 @@ from crdtdb.token import TokenKind, read_token, write_token
 from crdtdb.transaction import IdempotencyKey, Result
 from crdtdb.types import CATALOGUE
 from crdtdb_server.peers.envelope import open_body, open_sender, seal_body, seal_sender
-from replicas import Replica, missing, update
+from replicas import Replica, acquaint, missing, update
 
 FOLDER: Final = Path(__file__).parent / "wire"
 Vector = dict[str, Any]
@@ -76,6 +76,7 @@ def test_a_record(vector: Vector) -> None:
 def test_what_operations_leave(vector: Vector) -> None:
     """Carried out anew, they leave these bytes; taken in, these bytes show that value."""
     writer, other, reader = Replica(1), Replica(2), Replica(3)
+    acquaint(writer, other)
     name = ObjectName("shop", vector["type"], "k")
     for step in vector["do"]:
         match step:

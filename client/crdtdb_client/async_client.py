@@ -9,7 +9,18 @@ from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
 from crdtdb.address import ObjectName
-from crdtdb.answers import LEFT_OUT, Conflict, Event, Given, Imported, Plain, Read, Written
+from crdtdb.answers import (
+    LEFT_OUT,
+    Conflict,
+    Event,
+    Given,
+    Imported,
+    Order,
+    Plain,
+    Read,
+    Standing,
+    Written,
+)
 from crdtdb.importing import Portions, check_import_key
 from crdtdb.jsonvalue import JsonValue
 from crdtdb.limits import LIMITS
@@ -77,10 +88,22 @@ class AsyncClient(Asking, AsyncHandles):
         from_: Given = LEFT_OUT,
         to: Given = LEFT_OUT,
         reverse: bool = False,
+        order: Order = "member",
     ) -> Read[Any]:
-        """Read an object: its value, or a page of its members with `from_` ≤ member < `to`."""
+        """Read an object: its value, or a page of its members with `from_` ≤ member < `to`.
+
+        With an `order` other than that of members, the bounds are scores or ranks.
+        """
         return await self._run(
-            calls.read(name, limit=limit, after=after, from_=from_, to=to, reverse=reverse)
+            calls.read(
+                name,
+                limit=limit,
+                after=after,
+                from_=from_,
+                to=to,
+                reverse=reverse,
+                order=order,
+            )
         )
 
     async def read_together(self, names: Sequence[ObjectName]) -> list[Read[Any]]:
@@ -90,6 +113,10 @@ class AsyncClient(Asking, AsyncHandles):
     async def contains(self, name: ObjectName, value: JsonValue) -> bool:
         """Is the value a member of the collection?"""
         return await self._run(calls.contains(name, value))
+
+    async def standing(self, name: ObjectName, member: JsonValue) -> Standing | None:
+        """Score and rank of a member of a sorted set; None if it is none."""
+        return await self._run(calls.standing(name, member))
 
     async def explain(self, name: ObjectName, member: Given = LEFT_OUT) -> dict[str, Any]:
         """Why an object, or one member of it, reads as it does: a JSON document."""
@@ -253,6 +280,18 @@ class AsyncClient(Asking, AsyncHandles):
     async def cluster(self) -> dict[str, Any]:
         """The members as this replica sees them, and what is stable."""
         return await self._run(calls.document(path("cluster")))
+
+    async def add_member(self, url: str) -> str | None:
+        """Ask the replica at a URL to become a member; its name if it is one already."""
+        return await self._run(calls.add_member(url))
+
+    async def evict(self, replica: str, *, dry_run: bool = False) -> dict[str, Any]:
+        """Take a member out of the cluster; says what that changes and what is at stake."""
+        return await self._run(calls.evict(replica, dry_run=dry_run))
+
+    async def rejoin(self) -> str:
+        """Take this replica, which was evicted, back into the cluster; its new incarnation."""
+        return await self._run(calls.rejoin())
 
     async def put_fault(
         self,

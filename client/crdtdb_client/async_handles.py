@@ -10,8 +10,9 @@ from collections.abc import AsyncIterator, Coroutine
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from crdtdb.address import ObjectName
-from crdtdb.answers import LEFT_OUT, Given, Plain, Read, Written
+from crdtdb.answers import LEFT_OUT, Given, Order, Plain, Read, Rights, Standing, Written
 from crdtdb.handles import (
+    BoundedCounterWrites,
     CounterWrites,
     FlagWrites,
     GrowingCounterWrites,
@@ -20,12 +21,15 @@ from crdtdb.handles import (
     RegisterWrites,
     SetWrites,
     SketchWrites,
+    SortedSetWrites,
     Writes,
+    score_in,
 )
 from crdtdb.jsonvalue import JsonValue
 from crdtdb.limits import LIMITS
 
 __all__ = [
+    "AsyncBoundedCounter",
     "AsyncCounter",
     "AsyncExtreme",
     "AsyncFlag",
@@ -37,6 +41,7 @@ __all__ = [
     "AsyncRegister",
     "AsyncSet",
     "AsyncSketch",
+    "AsyncSortedSet",
     "AsyncValue",
 ]
 
@@ -57,9 +62,12 @@ class AsyncDoor(Protocol):
         from_: Given = LEFT_OUT,
         to: Given = LEFT_OUT,
         reverse: bool = False,
+        order: Order = "member",
     ) -> Read[Any]: ...
 
     async def contains(self, name: ObjectName, value: JsonValue) -> bool: ...
+
+    async def standing(self, name: ObjectName, member: JsonValue) -> Standing | None: ...
 
     async def explain(self, name: ObjectName, member: Given = LEFT_OUT) -> dict[str, Any]: ...
 
@@ -82,14 +90,14 @@ class AsyncValue(Writes[_Later], Generic[V]):
         return await self._door.explain(self.name)
 
 
-class AsyncMembers(Writes[_Later]):
+class AsyncMembers(Writes[_Later], Generic[V]):
     """An object that reads as members, in pages and in the order of JSON values."""
 
     def __init__(self, door: AsyncDoor, name: ObjectName) -> None:
         super().__init__(door.update, name)
         self._door = door
 
-    async def get(self) -> Read[list[JsonValue]]:
+    async def get(self) -> Read[list[V]]:
         """Read the first page."""
         return await self._door.read(self.name)
 
@@ -101,7 +109,7 @@ class AsyncMembers(Writes[_Later]):
         from_: Given = LEFT_OUT,
         to: Given = LEFT_OUT,
         reverse: bool = False,
-    ) -> Read[list[JsonValue]]:
+    ) -> Read[list[V]]:
         """Read the page after `after` (the `next` of the page before, of the same query).
 
         A page has 1 to 1,000 members, those with `from_` ≤ member < `to`.
@@ -122,7 +130,7 @@ class AsyncMembers(Writes[_Later]):
         """Why one member, or the first page of them, reads as it does."""
         return await self._door.explain(self.name, member)
 
-    async def __aiter__(self) -> AsyncIterator[JsonValue]:
+    async def __aiter__(self) -> AsyncIterator[V]:
         page = await self.page(limit=LIMITS.page_items)
         for member in page.value:
             yield member
@@ -140,6 +148,14 @@ class AsyncCounter(AsyncValue[int], CounterWrites[_Later]):
     """A handle on a `counter` or `opcounter`."""
 
 
+class AsyncBoundedCounter(AsyncValue[int], BoundedCounterWrites[_Later]):
+    """A handle on a `bcounter`."""
+
+    async def rights(self) -> Rights:
+        """The bounds, and who may still do how much, as far as the replica asked knows."""
+        return Rights.of(await self.explain())
+
+
 class AsyncRegister(AsyncValue[JsonValue], RegisterWrites[_Later]):
     """A handle on a `register`."""
 
@@ -152,11 +168,11 @@ class AsyncFlag(AsyncValue[bool], FlagWrites[_Later]):
     """A handle on a `flag` or `dwflag`."""
 
 
-class AsyncGrowingSet(AsyncMembers, GrowingSetWrites[_Later]):
+class AsyncGrowingSet(AsyncMembers[JsonValue], GrowingSetWrites[_Later]):
     """A handle on a `gset`."""
 
 
-class AsyncSet(AsyncMembers, SetWrites[_Later]):
+class AsyncSet(AsyncMembers[JsonValue], SetWrites[_Later]):
     """A handle on a `set` or `rwset`."""
 
 
@@ -168,11 +184,52 @@ class AsyncSketch(AsyncValue[int], SketchWrites[_Later]):
     """A handle on an `hll`."""
 
 
+class AsyncSortedSet(AsyncMembers[dict[str, Any]], SortedSetWrites[_Later]):
+    """A handle on a `zset`: its entries are {"member", "score"}, read in the order of either."""
+
+    async def page(
+        self,
+        after: str | None = None,
+        limit: int = LIMITS.page_items_default,
+        *,
+        from_: Given = LEFT_OUT,
+        to: Given = LEFT_OUT,
+        reverse: bool = False,
+        order: Order = "member",
+    ) -> Read[list[dict[str, Any]]]:
+        """Read the page after `after`; see `crdtdb.handles.SortedSet.page`."""
+        return await self._door.read(
+            self.name,
+            limit=limit,
+            after=after,
+            from_=from_,
+            to=to,
+            reverse=reverse,
+            order=order,
+        )
+
+    async def score(self, member: JsonValue) -> int | float | None:
+        """The score of a member, None if it is none. The cost does not depend on the size."""
+        return score_in(await self.page(from_=member, limit=1), member)
+
+    async def rank(self, member: JsonValue) -> int | None:
+        """How many members come before it, by score and among equal ones by member."""
+        standing = await self._door.standing(self.name, member)
+        return None if standing is None else standing.rank
+
+    async def contains(self, value: JsonValue) -> bool:
+        """Is the value a member? The cost does not depend on the size."""
+        return await self.score(value) is not None
+
+
 class AsyncHandles:
     """The handles of an asynchronous door; mixed into it."""
 
     def counter(self: AsyncDoor, bucket: str, key: str) -> AsyncCounter:
         return AsyncCounter(self, ObjectName(bucket, "counter", key))
+
+    def bcounter(self: AsyncDoor, bucket: str, key: str) -> AsyncBoundedCounter:
+        return AsyncBoundedCounter(self, ObjectName(bucket, "bcounter", key))
 
     def gcounter(self: AsyncDoor, bucket: str, key: str) -> AsyncGrowingCounter:
         return AsyncGrowingCounter(self, ObjectName(bucket, "gcounter", key))
@@ -209,3 +266,6 @@ class AsyncHandles:
 
     def hll(self: AsyncDoor, bucket: str, key: str) -> AsyncSketch:
         return AsyncSketch(self, ObjectName(bucket, "hll", key))
+
+    def zset(self: AsyncDoor, bucket: str, key: str) -> AsyncSortedSet:
+        return AsyncSortedSet(self, ObjectName(bucket, "zset", key))

@@ -15,8 +15,10 @@ from crdtdb.answers import (
     Given,
     Imported,
     Lost,
+    Order,
     Plain,
     Read,
+    Standing,
     Written,
     WrongLine,
 )
@@ -25,6 +27,7 @@ from crdtdb.handles import Updates
 from crdtdb.jsonvalue import JsonValue
 from crdtdb.limits import LIMITS
 from crdtdb.operations import is_repeatable
+from crdtdb.query import check_order
 from crdtdb.reading import Digest
 from crdtdb_client.exchange import Answer, Request
 from crdtdb_client.targets import path, path_to
@@ -35,12 +38,14 @@ __all__ = [
     "Collected",
     "Page",
     "Scope",
+    "add_member",
     "buckets",
     "change_page",
     "conflicts",
     "contains",
     "digest",
     "document",
+    "evict",
     "explain",
     "export_page",
     "import_portion",
@@ -51,6 +56,8 @@ __all__ = [
     "read",
     "read_together",
     "readiness",
+    "rejoin",
+    "standing",
     "transaction",
     "types",
     "update",
@@ -81,13 +88,21 @@ class Page(NamedTuple, Generic[T]):
 
 
 def read(
-    name: ObjectName, *, limit: int, after: str | None, from_: Given, to: Given, reverse: bool
+    name: ObjectName,
+    *,
+    limit: int,
+    after: str | None,
+    from_: Given,
+    to: Given,
+    reverse: bool,
+    order: Order,
 ) -> Call[Read[Any]]:
     target = path_to(
         name,
         limit=None if limit == LIMITS.page_items_default else limit,
         after=after,
         reverse="true" if reverse else None,
+        order=None if order == "member" else order,
         **{"from": _json_text(from_), "to": _json_text(to)},
     )
     return Call(Request("GET", target), lambda answer: _read(answer.document, answer.replica))
@@ -103,7 +118,22 @@ def read_together(names: Sequence[ObjectName]) -> Call[list[Read[Any]]]:
 
 def contains(name: ObjectName, value: JsonValue) -> Call[bool]:
     target = path_to(name, member=_json_text(value))
-    return Call(Request("GET", target), lambda answer: bool(answer.document["value"]))
+    return Call(Request("GET", target), lambda answer: _is_member(answer.document["value"]))
+
+
+def _is_member(value: Any) -> bool:
+    """A score is one, also that of 0."""
+    return value is not None and value is not False
+
+
+def standing(name: ObjectName, member: JsonValue) -> Call[Standing | None]:
+    check_order(name.type, "rank", "member")
+    target = path_to(name, member=_json_text(member))
+    return Call(Request("GET", target), lambda answer: _standing(answer.document))
+
+
+def _standing(shown: dict[str, Any]) -> Standing | None:
+    return None if shown["value"] is None else Standing(shown["value"], shown["rank"])
 
 
 def explain(name: ObjectName, member: Given) -> Call[dict[str, Any]]:
@@ -357,6 +387,23 @@ def put_fault(
 
 def mend(replica: str) -> Call[None]:
     return Call(Request("DELETE", path("faults", "links", replica)), _nothing)
+
+
+def add_member(url: str) -> Call[str | None]:
+    target = path("cluster", "members")
+    return Call(
+        Request("POST", target, _body({"url": url})), lambda answer: answer.document["replica"]
+    )
+
+
+def evict(replica: str, *, dry_run: bool) -> Call[dict[str, Any]]:
+    target = path("cluster", "members", replica, dry_run="true" if dry_run else None)
+    return Call(Request("DELETE", target), lambda answer: dict(answer.document))
+
+
+def rejoin() -> Call[str]:
+    target = path("cluster", "rejoin")
+    return Call(Request("POST", target), lambda answer: str(answer.document["incarnation"]))
 
 
 def _nothing(_: Answer) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from random import Random
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -19,6 +19,14 @@ from crdtdb.errors import PeerError
 from crdtdb.reading import Reading
 from crdtdb.replication import messages
 from crdtdb.replication.cursors import Cursor, Cursors
+from crdtdb.replication.evictions import (
+    Eviction,
+    Stake,
+    evicting,
+    read_evictions,
+    read_told,
+    told_rows,
+)
 from crdtdb.replication.members import (
     Member,
     adding,
@@ -29,12 +37,10 @@ from crdtdb.replication.members import (
 from crdtdb.replication.messages import Message, Sender, write_frame
 from crdtdb.replication.peers import Contact, Peer
 from crdtdb.replication.stability import Reports
+from crdtdb.replication.twins import Twins
 from crdtdb.transaction import Push, Transaction
 
 __all__ = ["Cluster", "Send"]
-
-#: Who was heard so lately is alive.
-_ALIVE_MS: Final = 10_000
 
 
 class Send(NamedTuple):
@@ -58,19 +64,19 @@ class Cluster:
         #: Replicas that were heard, by incarnation.
         self.peers: dict[int, Peer] = {}
         self.members: dict[int, Member] = {}
+        self.evictions: dict[int, Eviction] = {}
         self.reports = Reports()
         #: When each member last reported to have seen more than before.
         self.reported_ms: dict[int, int] = {}
         with engine.store.snapshot() as snapshot:
             self.cursors = Cursors(snapshot)
+            #: The incarnation that others said is evicted.
+            self._told = read_told(snapshot)
         #: What was refused, by reason; and times that were too far ahead.
         self.refusals: Counter[str] = Counter()
         #: Is it certain that this incarnation's next dot was never issued before?
         self.settled = False
-        #: Who spoke from an endpoint before the one that does now: incarnation → that one's.
-        self._displaced: dict[int, int] = {}
-        #: When somebody was last refused for it, and why, by endpoint.
-        self._twins: dict[str, tuple[int, str]] = {}
+        self.twins = Twins()
         self._me = me
 
     # -- this replica ---------------------------------------------------------------------------
@@ -106,7 +112,7 @@ class Cluster:
         Looked at again whenever members changed, so a crash between taking an identity and
         announcing it leaves nobody behind who would block reclaiming for ever.
         """
-        if not (self.served and self.settled):
+        if self.is_evicted or not (self.served and self.settled):
             return []
         gone = predecessors(self.members.values(), self.me)
         if self.incarnation in self.members and not gone:
@@ -117,14 +123,17 @@ class Cluster:
         """The identity goes on once everybody has said that they know no more of its dots.
 
         Everybody is each member and each configured peer: a directory that was rolled back may not
-        know yet who is a member. Earlier incarnations of this very replica are not asked: nobody
-        speaks for them any more.
+        know yet who is a member. Earlier incarnations of this very replica are not asked, nor those
+        of one that has confirmed: nobody speaks for them any more.
         """
-        gone = predecessors(self.members.values(), self.me)
-        asked = (self.contacts.get(endpoint) for endpoint in self._configured)
-        self.settled = all(contact.welcomed for contact in asked if contact) and all(
-            (peer := self.peers.get(member)) is not None and peer.confirmed
-            for member in self.members.keys() - {self.incarnation, *gone}
+        confirming = [peer.sender for peer in self.peers.values() if peer.confirmed]
+        confirmed = {self.incarnation, *(sender.incarnation for sender in confirming)}
+        for sender in (self.me, *confirming):
+            confirmed.update(predecessors(self.members.values(), sender))
+        configured = self._configured - self._vacated()
+        asked = (self.contacts.get(endpoint) for endpoint in configured)
+        self.settled = self.members.keys() <= confirmed and all(
+            contact.welcomed for contact in asked if contact
         )
 
     # -- writing --------------------------------------------------------------------------------
@@ -185,15 +194,65 @@ class Cluster:
     def refresh_members(self) -> None:
         """Read the members again, because something was written about them."""
         with self.engine.store.snapshot() as snapshot:
-            self.members = read_members(Reading(snapshot))
+            reading = Reading(snapshot)
+            members, self.evictions = read_members(reading), read_evictions(reading)
+        self.members = {i: member for i, member in members.items() if i not in self.evictions}
+        for incarnation in self.evictions.keys() & self.peers.keys():
+            del self.peers[incarnation]
+
+    # -- eviction -------------------------------------------------------------------------------
+
+    @property
+    def is_evicted(self) -> bool:
+        """Was this replica, under this incarnation, taken out of the cluster?"""
+        return self.incarnation == self._told or self.incarnation in self.evictions
+
+    def note_evicted(self, incarnation: int) -> None:
+        """Another replica says who was evicted. If it is this one, that is kept over restarts.
+
+        A late frame may be about an earlier incarnation, which is nothing to this one.
+        """
+        if incarnation == self.incarnation and not self.is_evicted:
+            self.engine.merge([], NOTHING, 0, rows=told_rows(incarnation))
+            self._told = incarnation
+
+    def stake(self, name: str) -> Stake:
+        """What the eviction of all members of a name would change. O(members × entries)."""
+        gone = {i: member for i, member in self.members.items() if member.name == name}
+        left = self.members.keys() - gone.keys()
+        blocking = self.reports.blocking(left, self.incarnation, self.seen)
+        stable = NOTHING if self.unmet() else self.reports.stable(left, self.incarnation, self.seen)
+        elsewhere, theirs = self.seen, NOTHING
+        contacts: list[int] = []
+        for incarnation, peer in self.peers.items():
+            if incarnation in gone:
+                theirs = theirs.join(peer.seen)
+                contacts.append(peer.last_contact_ms)
+            else:
+                elsewhere = elsewhere.join(peer.seen)
+        reported = [at_ms for i in gone if (at_ms := self.reported_ms.get(i)) is not None]
+        return Stake(
+            tuple(gone.values()),
+            self.stable().missing(stable),
+            tuple(self.members[i] for i in blocking),
+            elsewhere.missing(theirs),
+            max(contacts, default=None),
+            max(reported, default=None),
+        )
+
+    def evict(self, members: tuple[Member, ...]) -> list[Send]:
+        """Take members out of the cluster, for good."""
+        return self.commit(evicting(members, self._me.name, self.engine.now_ms()))
+
+    def _vacated(self) -> set[str]:
+        """Endpoints where nobody is expected any more."""
+        members = {member.endpoint for member in self.members.values()}
+        return {eviction.endpoint for eviction in self.evictions.values()} - members
 
     # -- others ---------------------------------------------------------------------------------
 
-    def meet(self, sender: Sender, via: str) -> Peer:
-        """Note who speaks, in answer to what was sent to the endpoint `via` (if not empty).
-
-        Raises PeerError for a stranger or this replica itself.
-        """
+    def check(self, sender: Sender) -> None:
+        """Raises PeerError for a stranger or this replica itself."""
         if sender.cluster != self._me.cluster:
             raise PeerError(
                 "wrong-cluster",
@@ -202,14 +261,22 @@ class Cluster:
             )
         if sender.incarnation == self.incarnation:
             raise PeerError("self", f"{sender.name!r} is this replica itself")
+
+    def meet(self, sender: Sender, via: str) -> Peer:
+        """Note who speaks, in answer to what was sent to the endpoint `via` (if not empty).
+
+        Raises PeerError for a twin of another replica.
+        """
         peer = self.peers.get(sender.incarnation)
         if peer is None:
-            self._refuse_twin(sender)
+            self.twins.check(sender, via, self.now_ms)
             self._forget_predecessors(sender)
             peer = self.peers[sender.incarnation] = Peer(sender)
         peer.sender = sender
         peer.via = via or peer.via
         peer.last_contact_ms = self.now_ms
+        if via and via == sender.endpoint:
+            self.twins.answered(sender, self.now_ms)
         for contact in self.contacts_of(peer):
             if contact.incarnation != sender.incarnation:
                 contact.welcomed, contact.hello_ms = False, 0  # somebody else: ask again
@@ -226,32 +293,6 @@ class Cluster:
         """An endpoint turned out to be this replica itself."""
         self.contacts.pop(endpoint, None)
 
-    def _refuse_twin(self, sender: Sender) -> None:
-        """Who lost its endpoint to another is refused for as long as that one is alive.
-
-        Else the two would take it from each other for ever. Raises PeerError.
-        """
-        owner = self.peers.get(self._displaced.pop(sender.incarnation, 0))
-        if owner is None or owner.sender.endpoint != sender.endpoint:
-            return
-        if self.now_ms - owner.last_contact_ms >= _ALIVE_MS:
-            return
-        self._displaced[sender.incarnation] = owner.sender.incarnation
-        why = (
-            f"two live replicas say that they are {sender.name!r} at {sender.endpoint}; "
-            "give each a directory, a name and a URL of its own"
-        )
-        self._twins[sender.endpoint] = (self.now_ms, why)
-        raise PeerError("identity-conflict", why)
-
-    def twins(self) -> dict[str, str]:
-        """Endpoints that two live replicas claim, and what to do about it."""
-        return {
-            endpoint: why
-            for endpoint, (at_ms, why) in self._twins.items()
-            if self.now_ms - at_ms < _ALIVE_MS
-        }
-
     def _forget_predecessors(self, sender: Sender) -> None:
         """An endpoint belongs to who spoke from it last."""
         gone = [
@@ -261,7 +302,7 @@ class Cluster:
         ]
         for incarnation in gone:
             del self.peers[incarnation]
-            self._displaced[incarnation] = sender.incarnation
+            self.twins.displace(incarnation, sender)
             self.cursors.inherit(sender.incarnation, incarnation)
 
     def answer(self, peer: Peer, message: Message) -> list[Send]:
@@ -300,7 +341,7 @@ class Cluster:
         endpoints = {member.endpoint for member in self.members.values()}
         return sorted(
             endpoint
-            for endpoint in self._configured - endpoints
+            for endpoint in self._configured - endpoints - self._vacated()
             if (contact := self.contacts.get(endpoint)) and contact.incarnation not in self.members
         )
 

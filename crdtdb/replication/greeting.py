@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from crdtdb.errors import Overloaded
 from crdtdb.replication.cluster import Cluster, Send
 from crdtdb.replication.messages import Hello, Welcome, write_frame
 from crdtdb.replication.peers import Contact, Peer
@@ -21,6 +22,8 @@ HELLO_INTERVAL_MS: Final = 500
 ALONE_AFTER_MS: Final = 3_000
 #: … or when all who did are fresh too, so long after the first of them.
 FRESH_GRACE_MS: Final = 300
+#: Endpoints that have not answered; beyond that no more are tried at the same time.
+_KNOCKS: Final = 32
 
 
 class Greeting:
@@ -43,6 +46,23 @@ class Greeting:
             cluster.settle_if_confirmed()
             if not cluster.settled:
                 self._knock_at_members()
+        return [] if cluster.is_evicted else self.knock()
+
+    def start_over(self) -> list[Send]:
+        """Knock at every endpoint again, as somebody new."""
+        self._started_ms, self._first_fresh_ms = self._cluster.now_ms, None
+        self._knock_at_members()
+        for contact in self._cluster.contacts.values():
+            contact.welcomed, contact.hello_ms = False, 0
+        return self.knock()
+
+    def knock_at(self, endpoint: str) -> list[Send]:
+        """Knock at one more endpoint. Raises Overloaded while too many have not answered."""
+        contacts = self._cluster.contacts
+        if endpoint != self._cluster.me.endpoint and endpoint not in contacts:
+            if sum(not contact.welcomed for contact in contacts.values()) >= _KNOCKS:
+                raise Overloaded(f"{_KNOCKS} URLs have not answered yet; see the log for why")
+            contacts[endpoint] = Contact(endpoint)
         return self.knock()
 
     def _become_somebody(self) -> None:

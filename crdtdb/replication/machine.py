@@ -22,10 +22,12 @@ from crdtdb.errors import PeerError
 from crdtdb.replication import messages
 from crdtdb.replication.cluster import Cluster, Send
 from crdtdb.replication.early import EarlyPushes, fits
+from crdtdb.replication.evictions import Eviction, Stake
 from crdtdb.replication.greeting import Greeting
 from crdtdb.replication.members import Member
 from crdtdb.replication.messages import (
     Digest,
+    Evicted,
     Gone,
     Hello,
     Message,
@@ -36,13 +38,16 @@ from crdtdb.replication.messages import (
     Same,
     Sender,
     Summary,
+    Talk,
     Welcome,
     read_frame,
     read_vector,
+    write_frame,
 )
 from crdtdb.replication.peers import Peer
 from crdtdb.replication.reclaiming import Reclaiming
 from crdtdb.replication.repair import Repair
+from crdtdb.replication.sharing import Sharing
 from crdtdb.transaction import Push
 
 __all__ = ["Phase", "Replication"]
@@ -56,6 +61,8 @@ class Phase(Enum):
     SERVING = "serving"
     #: Serving, and taking in what it missed.
     CATCHING_UP = "catching_up"
+    #: Taken out of the cluster: shows what it has, takes in nothing.
+    EVICTED = "evicted"
 
 
 class Replication:
@@ -80,6 +87,7 @@ class Replication:
         self._repair = Repair(self._cluster)
         self._early = EarlyPushes()
         self._reclaiming = Reclaiming(self._cluster)
+        self._sharing = Sharing(self._cluster)
 
     # -- looking --------------------------------------------------------------------------------
 
@@ -94,9 +102,16 @@ class Replication:
 
     @property
     def phase(self) -> Phase:
+        if self._cluster.is_evicted:
+            return Phase.EVICTED
         if not self._cluster.served:
             return Phase.BOOTSTRAPPING
         return Phase.SERVING if self._repair.pull is None else Phase.CATCHING_UP
+
+    @property
+    def is_evicted(self) -> bool:
+        """Was this replica told that it was taken out of the cluster?"""
+        return self._cluster.is_evicted
 
     @property
     def settled(self) -> bool:
@@ -120,7 +135,7 @@ class Replication:
 
     def twins(self) -> dict[str, str]:
         """Endpoints that two live replicas claim, and what to do about it."""
-        return self._cluster.twins()
+        return self._cluster.twins.refused(self._cluster.now_ms)
 
     @property
     def pulls_from(self) -> str | None:
@@ -144,6 +159,11 @@ class Replication:
         """Records, and their bytes, that would go if they were stable; as last looked at."""
         return self._reclaiming.waiting
 
+    @property
+    def evictions(self) -> Mapping[int, Eviction]:
+        """Who was taken out of the cluster, by incarnation."""
+        return self._cluster.evictions
+
     def unmet(self) -> list[str]:
         """Configured peers that are no members yet; they too keep operations from being stable."""
         return self._cluster.unmet()
@@ -163,7 +183,9 @@ class Replication:
         An incarnation goes on only if every member has said that it knows no more of its dots;
         whoever cannot wait for that gets a new one.
         """
-        return [] if self._cluster.settled else self._cluster.take_new_incarnation()
+        if self._cluster.settled or self._cluster.is_evicted:
+            return []
+        return self._cluster.take_new_incarnation()
 
     def committed(self, push: Push) -> list[Send]:
         """Spread a local commit to every member that can be reached. It is durable already."""
@@ -180,6 +202,8 @@ class Replication:
     def tick(self, now_ms: int) -> list[Send]:
         """Let time pass. Cheap when nothing is due."""
         self._cluster.now_ms = now_ms
+        if self._cluster.is_evicted:
+            return []
         sends = self._greeting.knock()
         if not self._cluster.served:
             return sends + self._begin()
@@ -189,7 +213,38 @@ class Replication:
             self._cluster.settle_if_confirmed()
         sends += self._cluster.correct_membership()
         self._reclaiming.tick()
-        return sends
+        return sends + self._sharing.tick()
+
+    def knock(self, endpoint: str) -> list[Send]:
+        """Make the acquaintance of a replica that shall become a member, until it answers.
+
+        It does, when it pulls; the cluster waits for it from then on. Raises Overloaded while too
+        many have not answered.
+        """
+        return self._greeting.knock_at(endpoint)
+
+    def stake(self, name: str) -> Stake:
+        """What the eviction of all members of a name would change. O(members × entries)."""
+        return self._cluster.stake(name)
+
+    def evict(self, name: str) -> list[Send]:
+        """Take all members of a name out of the cluster, for good; durable when this returns.
+
+        They keep nothing from being stable any more, and every replica that has heard of it
+        refuses what they send. Not for this replica itself.
+        """
+        return self._cluster.evict(self._cluster.stake(name).members)
+
+    def rejoin(self) -> list[Send]:
+        """Go on under a new identity after an eviction, as a newcomer that has some data.
+
+        What only this replica has, others pull from it. It pulls what it lacks; all that the donor
+        holds if that reclaimed deletes meanwhile, and then drops whatever the donor has seen and
+        does not hold.
+        """
+        if not self._cluster.is_evicted:
+            return []
+        return self._cluster.take_new_incarnation() + self._greeting.start_over()
 
     def forget(self, endpoint: str) -> None:
         """A configured endpoint is this replica itself."""
@@ -216,11 +271,20 @@ class Replication:
     def step(self, sender: Sender, frame: bytes, now_ms: int, via: str = "") -> list[Send]:
         """Take in one frame, in answer to what was sent to the endpoint `via` (if not empty).
 
+        Frames of one exchange come with the same `now_ms`, and an endpoint is asked one thing at a
+        time: what it answers next was asked after this.
+
         Raises PeerError, with nothing changed, for what must be refused.
         """
         self._cluster.now_ms = now_ms
         try:
-            peer, message = self._cluster.meet(sender, via), read_frame(frame)
+            message = read_frame(frame)
+            self._cluster.check(sender)
+            if isinstance(message, Evicted):
+                return self._on_evicted(message)
+            if self._cluster.is_evicted or sender.incarnation in self._cluster.evictions:
+                return self._fence(sender, message, via)
+            peer = self._cluster.meet(sender, via)
             sends = self._take(peer, message)
             if not isinstance(message, Hello | Welcome):
                 sends += self._greeting.ask(peer)
@@ -245,7 +309,7 @@ class Replication:
             return self._greeting.serve_empty()
         return []
 
-    def _take(self, peer: Peer, message: Message) -> list[Send]:
+    def _take(self, peer: Peer, message: Talk) -> list[Send]:
         match message:
             case Hello():
                 return self._greeting.on_hello(peer, self._early.last(peer.sender.incarnation))
@@ -271,6 +335,24 @@ class Replication:
                 return self._on_push(peer, message)
             case Received():
                 return self._on_received(peer, message)
+
+    def _on_evicted(self, message: Evicted) -> list[Send]:
+        """Never answered, and heard from whomever: two replicas may have evicted each other."""
+        self._cluster.note_evicted(message.incarnation)
+        if self._cluster.is_evicted:
+            self._repair.stop()
+        return []
+
+    def _fence(self, sender: Sender, message: Talk, via: str) -> list[Send]:
+        """Take nothing in, because one of the two is evicted, and say so."""
+        self._cluster.refusals["evicted"] += 1
+        if not self._cluster.is_evicted:
+            answer: Message = Evicted(sender.incarnation)
+        elif isinstance(message, Refused):
+            return []
+        else:
+            answer = Refused("evicted")
+        return [Send(via or sender.address, write_frame(answer))]
 
     def _after_welcome(self, peer: Peer) -> list[Send]:
         if self._cluster.served:

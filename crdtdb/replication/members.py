@@ -24,6 +24,7 @@ __all__ = [
     "SYSTEM_PREFIX",
     "Member",
     "adding",
+    "member_object",
     "predecessors",
     "read_members",
     "touches_members",
@@ -45,19 +46,20 @@ class Member(NamedTuple):
     endpoint: str
 
 
-def _object(incarnation: int) -> ObjectName:
+def member_object(incarnation: int) -> ObjectName:
+    """The object that says of an incarnation that it is a member."""
     return ObjectName(SYSTEM_BUCKET, _TYPE, _KEY + format_incarnation(incarnation))
 
 
 def _setting(sender: Sender) -> Update:
     value = {"name": sender.name, "region": sender.region, "endpoint": sender.endpoint}
     operation = read_operation(_TYPE, {"op": "set", "value": value})
-    return Update(_object(sender.incarnation), operation)
+    return Update(member_object(sender.incarnation), operation)
 
 
 def adding(sender: Sender, *predecessors: int) -> Transaction:
     """The transaction that makes a replica a member, in the place of its earlier incarnations."""
-    gone = (Update(_object(incarnation), Delete()) for incarnation in predecessors)
+    gone = (Update(member_object(incarnation), Delete()) for incarnation in predecessors)
     return Transaction((*gone, _setting(sender)))
 
 

@@ -18,6 +18,7 @@ from crdtdb.errors import PeerError
 __all__ = [
     "Claim",
     "Digest",
+    "Evicted",
     "Gone",
     "Hello",
     "Message",
@@ -29,6 +30,7 @@ __all__ = [
     "Same",
     "Sender",
     "Summary",
+    "Talk",
     "Welcome",
     "read_frame",
     "read_sender",
@@ -159,7 +161,7 @@ class Received(_Message, tag=9, frozen=True):
 
 
 class Refused(_Message, tag=10, frozen=True):
-    """I cannot serve that now (`bootstrapping`, `damaged`, `not-a-member`)."""
+    """I cannot serve that now (`bootstrapping`, `damaged`, `evicted`)."""
 
     reason: str
 
@@ -174,9 +176,17 @@ class Gone(_Message, tag=11, frozen=True):
     reclaimed: list[int]
 
 
-Message: TypeAlias = (
+class Evicted(_Message, tag=12, frozen=True):
+    """The answer to everything that comes from this incarnation: it was evicted, and is fenced."""
+
+    incarnation: _Incarnation
+
+
+#: What members say to each other.
+Talk: TypeAlias = (
     Hello | Welcome | Digest | Same | Summary | Pull | Page | Push | Received | Refused | Gone
 )
+Message: TypeAlias = Talk | Evicted
 
 _decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
 _sender_decoder = msgspec.msgpack.Decoder(Sender)

@@ -40,6 +40,8 @@ class Peer:
     clock_offset_ms: int = 0
     #: Does it confirm that it knows no more of this replica's dots?
     confirmed: bool = False
+    #: When it was last told what members have reported.
+    reported_ms: int | None = None
     #: No pull from there before that, and how long the next such wait is: merging failed here.
     not_before_ms: int = 0
     wait_ms: int = 0

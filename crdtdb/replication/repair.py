@@ -33,6 +33,9 @@ __all__ = ["Repair"]
 #: Mean time between digests, and to how many peers each time.
 DIGEST_INTERVAL_MS: Final = 1_000
 DIGEST_FANOUT: Final = 2
+#: While there is always news, reports of members go with it this often: they may be many, and only
+#: reclaiming waits for them.
+REPORTS_INTERVAL_MS: Final = 5_000
 #: There is news to relay: tell the others so soon that what follows at once goes with it.
 RELAY_DELAY_MS: Final = 20
 #: What was pulled could not be merged here: wait before it is fetched again, ever longer.
@@ -54,6 +57,11 @@ class Repair:
     def start(self) -> None:
         """The first digests are due after one interval."""
         self._digest_ms = self._cluster.now_ms + self._cluster.jittered(DIGEST_INTERVAL_MS)
+
+    def stop(self) -> None:
+        """Give up the pull under way, and all that were to follow."""
+        self.pull = None
+        self._wanted.clear()
 
     def relay_soon(self) -> None:
         """Compare with everybody in a moment."""
@@ -93,13 +101,14 @@ class Repair:
         cluster = self._cluster
         cluster.note_time(peer, message.time)
         mark = codec.fingerprint(cluster.seen.flat())
-        if message.seen == mark:
-            cluster.note_seen(peer, cluster.seen)
-            if message.reports == cluster.reports_mark():
-                engine = cluster.engine
-                same = Same(mark, engine.time_now(), engine.epochs.latest, engine.state.sequence)
-                return cluster.answer(peer, same)
-        return cluster.answer(peer, self._summary(answer=True))
+        if message.seen != mark:
+            return cluster.answer(peer, self._summary(peer, answer=True))
+        cluster.note_seen(peer, cluster.seen)
+        if message.reports != cluster.reports_mark():
+            return cluster.answer(peer, self._summary(peer, answer=True, only_reports_differ=True))
+        engine = cluster.engine
+        same = Same(mark, engine.time_now(), engine.epochs.latest, engine.state.sequence)
+        return cluster.answer(peer, same)
 
     def on_same(self, peer: Peer, message: Same) -> list[Send]:
         cluster = self._cluster
@@ -111,10 +120,15 @@ class Repair:
             cluster.note_seen(peer, cluster.seen)
         return []
 
-    def _summary(self, *, answer: bool) -> Summary:
+    def _summary(self, peer: Peer, *, answer: bool, only_reports_differ: bool = False) -> Summary:
+        """What was seen here; with what members reported, if that is due or all that is new."""
         cluster = self._cluster
-        time = cluster.engine.time_now()
-        return Summary(cluster.seen.flat(), time, cluster.report_table(), answer)
+        last_ms, now_ms = peer.reported_ms, cluster.now_ms
+        reports: dict[int, list[int]] = {}
+        if only_reports_differ or last_ms is None or now_ms - last_ms >= REPORTS_INTERVAL_MS:
+            peer.reported_ms = now_ms
+            reports = cluster.report_table()
+        return Summary(cluster.seen.flat(), cluster.engine.time_now(), reports, answer)
 
     def on_summary(self, peer: Peer, message: Summary) -> list[Send]:
         cluster = self._cluster
@@ -129,7 +143,10 @@ class Repair:
         sends = cluster.take_new_incarnation() if lost else []
         cluster.note_seen(peer, theirs)
         if message.answer:
-            sends += cluster.answer(peer, self._summary(answer=False))
+            level = theirs == cluster.seen
+            sends += cluster.answer(
+                peer, self._summary(peer, answer=False, only_reports_differ=level)
+            )
         return sends if cluster.seen.includes(theirs) else sends + self._want(peer)
 
     # -- pulling --------------------------------------------------------------------------------

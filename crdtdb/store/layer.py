@@ -118,24 +118,30 @@ class Layer:
                 values, moved = column.values, column.moved
                 for view in self._views:
                     view.keep(table, changes)
+                forgets = not self._marks_deletions
                 written_once = table in WRITTEN_ONCE
+                count = size = 0
                 for key, value in changes.items():
                     old = values.get(key, ABSENT)
-                    column.count += (value is not None) - isinstance(old, bytes)
-                    if value is None and (
-                        not self._marks_deletions or (written_once and isinstance(old, bytes))
-                    ):
-                        if old is not ABSENT:
+                    if old is ABSENT:
+                        if value is None and forgets:
+                            continue
+                        moved.setdefault(key, False)
+                        size += _ENTRY_BYTES + len(key)
+                    elif old is not None:
+                        count -= 1
+                        size -= len(old)
+                        if value is None and (forgets or written_once):
                             del values[key]
                             moved.setdefault(key, True)
-                            self.size_bytes -= _entry_bytes(key, old)
-                        continue
+                            size -= _ENTRY_BYTES + len(key)
+                            continue
+                    if value is not None:
+                        count += 1
+                        size += len(value)
                     values[key] = value
-                    self.size_bytes += _entry_bytes(key, value)
-                    if old is ABSENT:
-                        moved.setdefault(key, False)
-                    else:
-                        self.size_bytes -= _entry_bytes(key, old)
+                column.count += count
+                self.size_bytes += size
 
     def close(self) -> None:
         """End all views; nothing can be done any more."""
@@ -149,10 +155,6 @@ class Layer:
         """Raises StorageFailed after `close`."""
         if self._closed:
             raise StorageFailed("the store is closed; open it again")
-
-
-def _entry_bytes(key: bytes, value: bytes | Absent | None) -> int:
-    return _ENTRY_BYTES + len(key) + (len(value) if isinstance(value, bytes) else 0)
 
 
 class View:

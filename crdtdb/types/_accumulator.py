@@ -103,8 +103,13 @@ def _own(live: Live, dot: Dot) -> tuple[list[Dot], Dot]:
     mine = [d for d in live if d[0] == dot[0]]
     if not mine:
         return mine, dot
-    incarnation, counter, *_ = live[max(mine)]
+    incarnation, counter, *_ = live[max(mine, key=lambda d: (_has_counted(live[d]), d))]
     return mine, (incarnation, counter)
+
+
+def _has_counted(payload: Payload) -> bool:
+    """Is it more than baselines?"""
+    return bool(payload[2] or payload[3])
 
 
 def check(dot: Dot, payload: Payload) -> None:
@@ -179,10 +184,25 @@ def accumulate(live: Live, dot: Dot, by: Sums) -> Step:
     return Step(mine, _write(name, Sums(sums.added + by.added, sums.taken + by.taken), carried))
 
 
-def reset(live: Live, dot: Dot) -> Step:
-    """Record what is seen of every accumulator as its baseline."""
-    mine, name = _own(live, dot)
-    totals, baselines = _read(live)
-    for accumulator, sums in totals.items():
+def reset(live: Live, dot: Dot, observed: Collection[Dot]) -> Step | None:
+    """Record what was observed of every accumulator as its baseline; None: it is known already.
+
+    This replica's own totals, if they were not observed, keep the dot of their last step: by that
+    alone a later removal tells whether it has observed them. The baselines then stand by
+    themselves, until the next step takes them along.
+    """
+    baselines = _read(live)[1]
+    taken_out = _read({d: live[d] for d in observed})[0]
+    if all(
+        sums.added <= baselines.get(accumulator, _NONE).added
+        and sums.taken <= baselines.get(accumulator, _NONE).taken
+        for accumulator, sums in taken_out.items()
+    ):
+        return None
+    for accumulator, sums in taken_out.items():
         _raise_to(baselines, accumulator, sums)
-    return Step(mine, _write(name, totals.get(name, _NONE), baselines))
+    mine, name = _own(live, dot)
+    if all(d in observed for d in mine):
+        return Step(mine, _write(name, taken_out.get(name, _NONE), baselines))
+    marks = [d for d in mine if not _has_counted(live[d])]
+    return Step(marks, _write(dot, _NONE, baselines))

@@ -35,8 +35,8 @@ class CountingType(ScalarType):
     def delete(self, view: View, stamp: Stamp) -> Iterator[Change | Cut]:
         """Reset: a running total is not a dot, so a cut could not remove exactly what it saw."""
         live = view.live(OWN)
-        if not _accumulator.is_spent(live):
-            step = _accumulator.reset(live, stamp.dot)
+        step = _accumulator.reset(live, stamp.dot, view.observed(live))
+        if step is not None:
             yield Change(OWN, step.replaces, step.payload)
 
     def portions(self, value: JsonValue) -> Iterator[JsonValue]:

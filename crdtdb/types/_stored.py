@@ -9,13 +9,13 @@ from crdtdb.limits import LIMITS
 __all__ = ["check_stored", "stored"]
 
 
-def stored(value: object) -> bytes:
+def stored(value: object, field: str = "value") -> bytes:
     """The JSON text of a value. Raises BadRequest, or TooLarge beyond `LIMITS.value_bytes`."""
     text = jsonvalue.dump(jsonvalue.normalise(value))
     if len(text) > LIMITS.value_bytes:
         raise TooLarge(
             f"the value has {len(text)} bytes as JSON; keep it within {LIMITS.value_bytes}",
-            Field("value", "too large", LIMITS.value_bytes),
+            Field(field, "too large", LIMITS.value_bytes),
         )
     return text
 

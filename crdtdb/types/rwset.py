@@ -64,6 +64,10 @@ class Clear(Operation, tag="clear", frozen=True):
     def repeatable(self) -> bool:
         return self.seen is not None
 
+    @property
+    def wide(self) -> bool:
+        return True
+
 
 class RemoveWinsSet(CollectionType):
     name = "rwset"

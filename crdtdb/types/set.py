@@ -53,6 +53,10 @@ class Clear(Operation, tag="clear", frozen=True):
     def repeatable(self) -> bool:
         return self.seen is not None
 
+    @property
+    def wide(self) -> bool:
+        return self.seen is not None  # what came since survives, and has to be counted
+
 
 class AddWinsSet(CollectionType):
     name = "set"

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable
 from typing import Any, Final
 
 from crdtdb.address import ObjectName
 from crdtdb.database import summary
+from crdtdb.datatype import ScoredType
 from crdtdb.errors import BadRequest, Field, InvalidOperation
 from crdtdb.handles import Written
 from crdtdb.head import Head
+from crdtdb.jsonvalue import JsonValue
 from crdtdb.limits import LIMITS
 from crdtdb.operations import check_name, operation_names, too_many, type_named
 from crdtdb.query import encode_bound, only_member
@@ -42,7 +46,7 @@ _EXISTS: Final[dict[bool, Headers]] = {
 }
 
 
-def get_object(service: Service, request: Request) -> Answer:
+def get_object(service: Service, request: Request) -> Answer | Awaitable[Answer]:
     """The value of an object, a page of its members (`from` ≤ member < `to`), or one member.
 
     HEAD, and a tag that still holds, are answered from the object's head: O(1), no value is read.
@@ -52,6 +56,23 @@ def get_object(service: Service, request: Request) -> Answer:
     query = dict(request.query)
     explained = query.pop(_EXPLAIN.name, _EXPLAIN.default)
     part = part_of(name.type, query)
+    is_read = request.method == "GET"
+    if is_read and part.is_ranked(name.type) and not service.database.is_ranked(name):
+        return _rank_first(service, request, name, part, explained)
+    return _object(service, request, name, part, explained)
+
+
+async def _rank_first(
+    service: Service, request: Request, name: ObjectName, part: Part, explained: bool
+) -> Answer:
+    """Ranking many members takes a while, in which others are to be answered."""
+    await asyncio.to_thread(service.database.rank, name)
+    return _object(service, request, name, part, explained)
+
+
+def _object(
+    service: Service, request: Request, name: ObjectName, part: Part, explained: bool
+) -> Answer:
     store_id = service.database.engine.state.store_id
     with service.database.reading() as reading:
         head = reading.head(name.prefix)
@@ -73,6 +94,11 @@ def _explanation(
     """Why the part reads as it does."""
     if part.member:
         query = only_member(encode_bound(part.member[0], "member"))
+    elif part.query.order != "member":
+        raise BadRequest(
+            "members are explained in their own order; leave `order` out",
+            Field("order", "not together with `explain`", "member"),
+        )
     else:
         query = part.query.page(part.query.identity(name))
     return service.database.explanation(reading, name, query)
@@ -83,7 +109,7 @@ def object_document(
 ) -> dict[str, Any]:
     """What a reading shows of an object, whose head may be at hand already."""
     if part.member:
-        return {"value": reading.contains(name, part.member[0])}
+        return _member_document(service, reading, name, part.member[0])
     read = service.database.answer(reading, name, part.query, head)
     document = {
         "bucket": name.bucket,
@@ -101,6 +127,18 @@ def object_document(
     if read.also:
         document["also"] = read.also
     return document
+
+
+def _member_document(
+    service: Service, reading: Reading, name: ObjectName, member: JsonValue
+) -> dict[str, Any]:
+    """Is it a member, or with which score?"""
+    if not isinstance(type_named(name.type), ScoredType):
+        return {"value": reading.contains(name, member)}
+    standing = service.database.standing_in(reading, name, member)
+    if standing is None:
+        return {"value": None, "rank": None}
+    return {"value": standing.score, "rank": standing.rank}
 
 
 async def post_object(service: Service, request: Request) -> Answer:

@@ -134,7 +134,9 @@ class Dispatcher:
     def _admits(self, carried: VersionVector, headers: Mapping[str, str]) -> bool:
         """Can this replica answer now? Raises Bootstrapping, or BadHeader for a bad `Prefer`."""
         service = self._service
-        if service.state() == "bootstrapping":
+        state = service.state()
+        served = service.database.engine.state.served
+        if state == "bootstrapping" or (state == "evicted" and not served):
             raise Bootstrapping("this replica is taking its first copy; ask another one")
         if "prefer" in headers:
             wait_of(headers)
@@ -163,9 +165,9 @@ class Dispatcher:
         self._body_bytes += room
         try:
             if route.streamed:
-                request = request._replace(parts=incoming.stream_body())
+                request.parts = incoming.stream_body()
             else:
-                request = request._replace(body=await incoming.read_body(route.body_bytes))
+                request.body = await incoming.read_body(route.body_bytes)
             answer = route.handler(self._service, request)
             return answer if isinstance(answer, Answer) else await answer
         finally:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 
@@ -61,8 +62,12 @@ class Incoming(NamedTuple):
     stream_body: Callable[[], AsyncIterator[bytes]]
 
 
-class Request(NamedTuple):
-    """A request as handlers see it: decoded, and known to be one that its route takes."""
+@dataclass(slots=True)
+class Request:
+    """A request as handlers see it: decoded, and known to be one that its route takes.
+
+    The body comes last; all else is known before it is read.
+    """
 
     method: str
     #: The path of its route, with the names of its parameters in braces.

@@ -1,7 +1,9 @@
 """What waits for its turn at the engine, and what one turn is.
 
 A job is carried out in one place (the event loop or the commit thread) and settled in another:
-`run` does the work and keeps what came of it, `settle` tells the loop's futures.
+`run` does the work and keeps what came of it, `settle` tells the loop's futures. A group of small
+transactions can be run in three steps, of which only the one that waits for the disk is for a
+thread: two threads that both run Python only take turns.
 """
 
 from __future__ import annotations
@@ -12,14 +14,15 @@ from time import perf_counter
 from typing import Final, Generic, TypeVar, cast
 
 from crdtdb.database import Database
+from crdtdb.engine import Drafted
 from crdtdb.transaction import Committed, Erase, Outcome, Transaction
 
 __all__ = ["Bulk", "Call", "Group", "Waiting"]
 
 T = TypeVar("T")
 
-#: More updates than this take too long for the event loop.
-SMALL_OPERATIONS: Final = 64
+#: More updates than this take too long for the event loop: about 10 ms.
+SMALL_OPERATIONS: Final = 256
 
 
 class Waiting:
@@ -80,28 +83,53 @@ class Group:
         updates = [update for one in waiting for update in one.transaction.updates]
         #: May the event loop carry it out itself?
         self.small = len(updates) <= SMALL_OPERATIONS and not any(
-            isinstance(update, Erase) for update in updates
+            isinstance(update, Erase) or update.operation.wide for update in updates
         )
         #: What was made durable; None if nothing was.
         self.committed: Committed | None = None
         self.duration_s = 0.0
+        self._began = 0.0
+        self._ready: list[Waiting] = []
+        self._drafted: Drafted | None = None
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def run(self, database: Database) -> None:
         """Carry the transactions out, in one commit."""
-        began = perf_counter()
+        self.draft(database)
+        self.persist(database)
+        self.install(database)
+
+    def draft(self, database: Database) -> None:
+        """The first step of `run`, where nothing else is under way."""
+        self._began = perf_counter()
         try:
-            ready = [one for one in self._waiting if one.prepare()]
-            committed = database.engine.commit([one.transaction for one in ready])
-            for one, outcome in zip(ready, committed.outcomes, strict=True):
-                one.finish(outcome)
-            self.committed = committed
+            self._ready = [one for one in self._waiting if one.prepare()]
+            self._drafted = database.engine.draft([one.transaction for one in self._ready])
         except Exception as error:
-            for one in self._waiting:
-                one.fail(error)
-        self.duration_s = perf_counter() - began
+            self._fail(error)
+
+    def persist(self, database: Database) -> None:
+        """The second step, which waits for the disk, in any thread."""
+        if self._drafted is not None:
+            try:
+                database.engine.persist(self._drafted)
+            except Exception as error:
+                self._fail(error)
+
+    def install(self, database: Database) -> None:
+        """The last step, where nothing else is under way."""
+        if self._drafted is not None:
+            self.committed = database.engine.install(self._drafted)
+            for one, outcome in zip(self._ready, self.committed.outcomes, strict=True):
+                one.finish(outcome)
+        self.duration_s = perf_counter() - self._began
+
+    def _fail(self, error: Exception) -> None:
+        self._drafted = None
+        for one in self._waiting:
+            one.fail(error)
 
     def settle(self) -> None:
         """Tell every request, on the loop."""

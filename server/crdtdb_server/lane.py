@@ -44,9 +44,27 @@ class FastLane:
         self.connections: set[_Connection] = set()
         self.closing = False
         self._loop = asyncio.get_running_loop()
+        #: Answers that go out together, with their connections; True: the connection's last.
+        self._outbox: list[tuple[_Connection, bytes, bool]] = []
 
     def __call__(self) -> asyncio.Protocol:
         return _Connection(self, self._loop)
+
+    def send(self, connection: _Connection, data: bytes, *, last: bool) -> None:
+        """Send an answer when all that has arrived by now has been looked at.
+
+        Each send wakes its reader, which costs both sides more than the answer is worth, unless it
+        is awake; so what the event loop answers in one turn goes out in one go.
+        """
+        if not self._outbox:
+            self._loop.call_soon(self.flush)
+        self._outbox.append((connection, data, last))
+
+    def flush(self) -> None:
+        """Send what waits."""
+        outbox, self._outbox = self._outbox, []
+        for connection, data, last in outbox:
+            connection.write(data, last=last)
 
     async def close(self, patience_s: float) -> None:
         """Answer what is under way, for so long at most; close every connection."""
@@ -57,6 +75,7 @@ class FastLane:
                 connection.end()
         if tasks:
             await asyncio.wait(tasks, timeout=patience_s)
+        self.flush()
         for connection in list(self.connections):
             connection.abort()
 
@@ -116,6 +135,13 @@ class _Connection(asyncio.Protocol):
             self._taken.set_result(None)
         self._taken = None
 
+    def write(self, data: bytes, *, last: bool) -> None:
+        """Give bytes to the socket, unless it is gone."""
+        if not self._transport.is_closing():
+            self._transport.write(data)
+            if last:
+                self.end()
+
     def end(self) -> None:
         """Close the connection once everything has been sent."""
         self._transport.close()
@@ -171,6 +197,7 @@ class _Connection(asyncio.Protocol):
 
     def _hand_over(self) -> None:
         """Let aiohttp go on from the request that is next."""
+        self._lane.flush()
         self._leave()
         self._resume_reading()
         protocol = self._lane.fallback()
@@ -232,10 +259,8 @@ class _Connection(asyncio.Protocol):
         """Send a response; False: the connection ends with it."""
         assert response.stream is None, "a data route answers in one piece"
         last = self._lane.closing or not head.keep_alive
-        self._transport.write(response_bytes(head.method, response, last=last))
+        self._lane.send(self, response_bytes(head.method, response, last=last), last=last)
         self._used_at = self._loop.time()
-        if last:
-            self.end()
         return not last
 
 

@@ -20,6 +20,7 @@ from crdtdb.errors import (
     BadToken,
     Behind,
     Bootstrapping,
+    Evicted,
     Forbidden,
     IdempotencyMismatch,
     InvalidOperation,
@@ -65,7 +66,7 @@ _SEGMENT: Final = re.compile(r"\{(\w+)\}")
 _ALWAYS: Final = (BadRequest, BadToken, BadHeader, BadHost)
 _OF_CALLERS: Final = (Unauthorized, Forbidden)
 _OF_DATA: Final = (Bootstrapping, Behind, StorageFailed)
-_OF_WRITES: Final = (InvalidOperation, TooLarge, Overloaded, ReadOnly, NoSpace)
+_OF_WRITES: Final = (InvalidOperation, TooLarge, Overloaded, ReadOnly, Evicted, NoSpace)
 _OF_BODIES: Final = (TooLarge, UnsupportedMediaType, Overloaded)
 
 #: Headers of every answer.

@@ -5,21 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from crdtdb import jsonvalue
+from crdtdb.answers import Order
+from crdtdb.datatype import ScoredType
 from crdtdb.errors import BadRequest, Field, InvalidOperation, joined
 from crdtdb.jsonvalue import JsonValue
 from crdtdb.operations import type_named
-from crdtdb.query import WHOLE, Query
-from crdtdb_server.parameters import AFTER, LIMIT, Boolean, Json, parameters
+from crdtdb.query import ORDERS, WHOLE, Query, check_order, encode_bound
+from crdtdb_server.parameters import AFTER, LIMIT, Boolean, Choice, Json, parameters
 
 __all__ = ["PART_PARAMETERS", "Part", "part_of"]
 
-_FROM: Final = Json("from", "The least member of the page")
-_TO: Final = Json("to", "The page ends before this member")
+_FROM: Final = Json("from", "The least member of the page (or score, or rank)")
+_TO: Final = Json("to", "The page ends before this member (or score, or rank)")
 _REVERSE: Final = Boolean("reverse", "From the greatest member down")
+_ORDER: Final = Choice(
+    "order", "Of what the members of a zset are in the order; else that of members", ORDERS
+)
 _MEMBER: Final = Json("member", "Ask for one member only")
 
-PART_PARAMETERS: Final = parameters(LIMIT, AFTER, _FROM, _TO, _REVERSE, _MEMBER)
+PART_PARAMETERS: Final = parameters(LIMIT, AFTER, _FROM, _TO, _REVERSE, _ORDER, _MEMBER)
 
 
 class Part(NamedTuple):
@@ -28,6 +32,12 @@ class Part(NamedTuple):
     query: Query = WHOLE
     #: The member asked for, alone in a tuple; empty for a page.
     member: tuple[JsonValue, ...] = ()
+
+    def is_ranked(self, type_name: str) -> bool:
+        """Does it take a ranking to read it?"""
+        if self.member:
+            return isinstance(type_named(type_name), ScoredType)
+        return self.query.order != "member"
 
 
 _ALL: Final = Part()
@@ -53,16 +63,26 @@ def part_of(type_name: str, given: Mapping[str, Any], place: str = "") -> Part:
                 Field(joined(place, _MEMBER.name), "given together with others"),
             )
         return Part(member=member)
+    order = _order(type_name, given, place)
     return Part(
         Query(
             limit=LIMIT.of(given),
             after=AFTER.of(given),
-            start=_bound(_FROM.of(given)),
-            end=_bound(_TO.of(given)),
+            start=_bound(_FROM, given, order, place),
+            end=_bound(_TO, given, order, place),
             reverse=_REVERSE.of(given),
+            order=order,
         )
     )
 
 
-def _bound(value: tuple[JsonValue, ...]) -> bytes | None:
-    return jsonvalue.encode(value[0]) if value else None
+def _order(type_name: str, given: Mapping[str, Any], place: str) -> Order:
+    word = _ORDER.of(given)
+    order = next((order for order in ORDERS if order == word), ORDERS[0])
+    check_order(type_name, order, joined(place, _ORDER.name))
+    return order
+
+
+def _bound(parameter: Json, given: Mapping[str, Any], order: Order, place: str) -> bytes | None:
+    value = parameter.of(given)
+    return encode_bound(value[0], joined(place, parameter.name), order) if value else None

@@ -8,6 +8,7 @@ malicious or no HTTP at all, is not judged here: it is left to aiohttp, from its
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from email.utils import formatdate
 from functools import lru_cache
@@ -33,6 +34,10 @@ _SPECIAL: Final = frozenset(
     {"transfer-encoding", "content-encoding", "expect", "upgrade", "te", "trailer"}
 )
 _END: Final = b"\r\n\r\n"
+#: A request line about which no parser could be of another mind.
+_LINE: Final = re.compile(
+    rb"(GET|HEAD|POST|PUT|DELETE) (/v1/(?:buckets/|transactions)[\w%./?=&:,~+-]*) HTTP/1\.1"
+)
 
 _STATUS_LINES: Final = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus
@@ -59,10 +64,19 @@ class Head(NamedTuple):
 
 
 class HeadReader:
-    """Reads the heads of one connection's requests."""
+    """Reads the heads of one connection's requests.
+
+    Clients say the same fields again and again. Fields that are those of the request before, byte
+    for byte, are not read again: only the request line is, if it is as simple as they mostly are.
+    """
 
     def __init__(self) -> None:
         self._parser = httptools.HttpRequestParser(self)
+        #: The fields of the latest head that was plain, as bytes, and what was read there.
+        self._fields: bytes | None = None
+        self._read: Head | None = None
+        #: Did the parser see the latest head?
+        self._is_parsed = False
         self._target = b""
         self._headers: dict[str, str] = {}
         self._is_whole = False
@@ -76,6 +90,16 @@ class HeadReader:
                 raise NotPlain
             return None
         end += len(_END)
+        line_end = data.find(b"\r\n")
+        fields = data[line_end:end]
+        if fields == self._fields and (line := _LINE.fullmatch(data, 0, line_end)):
+            assert self._read is not None
+            _, _, headers, keep_alive, head_bytes, request_bytes = self._read
+            self._is_parsed = False
+            method, target = line[1].decode(), line[2].decode()
+            return Head(method, target, headers, keep_alive, end, end + request_bytes - head_bytes)
+        self._is_parsed = True
+        self._fields = None
         self._headers, self._target, self._is_whole = {}, b"", False
         parser = self._parser
         try:
@@ -96,11 +120,14 @@ class HeadReader:
         body_bytes = int(headers.get("content-length", 0))
         if body_bytes > BODY_BYTES:
             raise NotPlain
-        return Head(method, target, headers, self._keep_alive, end, end + body_bytes)
+        head = Head(method, target, headers, self._keep_alive, end, end + body_bytes)
+        self._fields, self._read = fields, head
+        return head
 
     def skip(self, body: bytes) -> None:
-        """Let the parser see a body, so that it expects the next head."""
-        self._parser.feed_data(body)
+        """Let the parser see the body of the head it saw, so that it expects the next one."""
+        if self._is_parsed:
+            self._parser.feed_data(body)
 
     # -- what the parser calls ------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ from typing import Final
 
 from crdtdb.errors import (
     CursorExpired,
+    Evicted,
     InvalidOperation,
     NoSpace,
     Overloaded,
@@ -190,7 +191,7 @@ ROUTES: Final = (
         takes=TRANSACTION,
         body_bytes=_BODY,
         by_bucket=True,
-        problems=(UnknownType, InvalidOperation, TooLarge, Overloaded, ReadOnly, NoSpace),
+        problems=(UnknownType, InvalidOperation, TooLarge, Overloaded, ReadOnly, Evicted, NoSpace),
     ),
     Route(
         "GET",

@@ -77,9 +77,10 @@ class ObjectDocument(TypedDict):
 
 
 class MemberDocument(TypedDict):
-    """Is it a member?"""
+    """Is it a member? Of a zset: which score and rank has it, null for none?"""
 
-    value: bool
+    value: bool | int | float | None
+    rank: NotRequired[int | None]
     explain: NotRequired[dict[str, Any]]
 
 

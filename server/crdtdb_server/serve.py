@@ -21,6 +21,7 @@ from crdtdb.replication import Replication
 from crdtdb_server.app import serving
 from crdtdb_server.config import Settings
 from crdtdb_server.credentials import Keyring
+from crdtdb_server.peers.membership import membership_routes
 from crdtdb_server.peers.network import Network
 from crdtdb_server.peers.routes import fault_routes, peer_routes
 from crdtdb_server.peers.secret import ClusterSecret
@@ -130,7 +131,7 @@ async def live(database: Database, settings: Settings) -> AsyncIterator[LiveRepl
     service.witnesses = network
     service.staleness = Staleness(replication).text
     service.writer.on_commit = network.committed
-    routes = ROUTES + peer_routes(network, secret)
+    routes = ROUTES + peer_routes(network, secret) + membership_routes(network)
     if settings.allow_fault_injection:
         routes += fault_routes(network)
     async with serving(service, routes) as url:

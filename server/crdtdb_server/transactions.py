@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -34,6 +35,15 @@ class _Reads:
         self.text = b"[]"
         self.seen = NOTHING
 
+    async def prepare(self) -> None:
+        """Rank what is read by score or rank. It can take a while, so a thread does it."""
+        for i, (name, part) in enumerate(self._wanted):
+            if part.is_ranked(name.type) and not self._service.database.is_ranked(name):
+                try:
+                    await asyncio.to_thread(self._service.database.rank, name)
+                except Problem as error:
+                    raise error.below(f"reads[{i}]") from error
+
     def carry_out(self) -> None:
         with self._service.database.reading() as reading:
             self.text = array(self._shown(reading), "reads")
@@ -58,6 +68,7 @@ async def post_transaction(service: Service, request: Request) -> Answer:
     wanted, updates = _parsed(service.database, document)
     _check_rights(request.principal, wanted, updates)
     reads = _Reads(service, wanted)
+    await reads.prepare()
     if not updates:
         reads.carry_out()
         return Answer(b'{"reads":%b,"results":[]}' % reads.text, reads.seen)

@@ -2,8 +2,9 @@
 
 Requests hand in transactions and wait. Whatever has gathered by the next turn of the event loop
 becomes one batch and one fsync. A small batch on a quick disk is carried out right there, on the
-loop: handing it to a thread would cost more than it saves. Anything else, and everything while the
-store has to catch up, goes to the one commit thread, and while that works, the next batch forms.
+loop: handing it to a thread would cost more than it saves. Of a greater one, and if the disk is
+slow, the one commit thread does what waits for the disk; while it does, the next batch forms. What
+takes long by itself is the thread's from beginning to end.
 
 The order is that of arrival, for transactions and calls alike. Nothing is answered or pushed
 before it is durable. A request that is cancelled before its batch begins is not carried out;
@@ -20,7 +21,7 @@ from time import perf_counter, thread_time
 from typing import Any, Final, TypeVar
 
 from crdtdb.database import Database
-from crdtdb.errors import Overloaded, ReadOnly
+from crdtdb.errors import Overloaded, Problem, ReadOnly
 from crdtdb.limits import LIMITS
 from crdtdb.transaction import Committed, Outcome, Transaction
 from crdtdb_server.jobs import Bulk, Call, Group, Waiting
@@ -35,6 +36,8 @@ QUEUE_ENTRIES: Final = 4_096
 #: One batch: enough to share an fsync well, few enough to keep the next one's wait short.
 BATCH_TRANSACTIONS: Final = 256
 BATCH_OPERATIONS: Final = 2_000
+#: A batch of more transactions than this is worth a thread that waits for the disk.
+INLINE_TRANSACTIONS: Final = 64
 #: A disk that makes commits wait longer than this is not for the event loop …
 INLINE_WAIT_S: Final = 0.002
 #: … on average over so many of the latest: one hiccup says nothing of the next commit …
@@ -70,10 +73,14 @@ class Writer:
         self._queue: deque[Waiting | Bulk | Call[Any]] = deque()
         #: Transactions that `hold` keeps waiting.
         self._held: deque[Waiting | Bulk] | None = None
+        #: Why transactions are refused; None: they are taken.
+        self._refusal: Problem | None = None
         #: Of the bodies of the transactions that wait, held or not.
         self._waiting_bytes = 0
         #: A job is under way, or its beginning has been scheduled.
         self._busy = False
+        #: How many entries waited when a job was about to begin.
+        self._met = 0
         #: How long the event loop's commits have waited for the disk: a running mean.
         self._wait_s = 0.0
         #: When the event loop may try again to commit by itself.
@@ -114,6 +121,8 @@ class Writer:
 
     def _submit(self, entry: Waiting | Bulk) -> None:
         """Let a write wait for its turn."""
+        if self._refusal is not None:
+            raise self._refusal
         if self._held is None:
             self._enqueue(entry)
         else:
@@ -151,6 +160,20 @@ class Writer:
             self._queue.extend(held)
             self._begin_soon()
 
+    def refuse(self, why: Problem) -> None:
+        """Take no transactions until `accept`; those that are held fail. Calls go on."""
+        self._refusal = why
+        held, self._held = self._held, None if self._held is None else deque()
+        for waiting in held or ():
+            if isinstance(waiting, Waiting):
+                self._waiting_bytes -= waiting.body_bytes
+            waiting.fail(why)
+            waiting.settle()
+
+    def accept(self) -> None:
+        """Take transactions again. Idempotent."""
+        self._refusal = None
+
     @property
     def closed(self) -> bool:
         """Is nothing taken any more?"""
@@ -186,19 +209,31 @@ class Writer:
 
     def _begin(self) -> None:
         """Start the next job, or come to rest."""
+        waiting = len(self._queue)
+        if self._met < waiting < BATCH_TRANSACTIONS:
+            # More are arriving: who comes now shares the wait for the disk.
+            self._met = waiting
+            self._loop.call_soon(self._begin)
+            return
+        self._met = 0
         job = self._next()
         if job is None:
             self._busy = False
             if self._drained is not None:
                 self._drained.set_result(None)
-        elif (
-            job.small
-            and perf_counter() >= self._inline_from
-            and not self._database.engine.store.is_congested
-        ):
+        elif not job.small:
+            self._thread.submit(self._run_in_thread, job)
+        elif self._is_quick() and not (isinstance(job, Group) and len(job) > INLINE_TRANSACTIONS):
             self._run_inline(job)
+        elif isinstance(job, Group):
+            job.draft(self._database)
+            self._thread.submit(self._persist, job)
         else:
             self._thread.submit(self._run_in_thread, job)
+
+    def _is_quick(self) -> bool:
+        """Will a commit hardly wait?"""
+        return perf_counter() >= self._inline_from and not self._database.engine.store.is_congested
 
     def _next(self) -> Group | Bulk | Call[Any] | None:
         """The next call or bulk, or as many transactions as one batch takes."""
@@ -242,6 +277,14 @@ class Writer:
     def _run_in_thread(self, job: Group | Bulk | Call[Any]) -> None:
         job.run(self._database)
         self._loop.call_soon_threadsafe(self._settle, job)
+
+    def _persist(self, job: Group) -> None:
+        job.persist(self._database)
+        self._loop.call_soon_threadsafe(self._install, job)
+
+    def _install(self, job: Group) -> None:
+        job.install(self._database)
+        self._settle(job)
 
     def _settle(self, job: Group | Bulk | Call[Any]) -> None:
         """Tell about this job, and go on with the next."""

@@ -12,5 +12,7 @@ def mistakes(db: Database | Client, later: AsyncClient) -> None:
     db.gcounter("shop", "views").decrement()  # type: ignore[attr-defined]
     db.gset("shop", "seen").remove("ann")  # type: ignore[attr-defined]
     db.register("shop", "title").set({1, 2})  # type: ignore[arg-type]
+    db.zset("game", "scores").add("ann")  # type: ignore[call-arg]
+    db.zset("game", "scores").page(order="size")  # type: ignore[arg-type]
     Client("http://eu:7460", on_behind="ignore")  # type: ignore[arg-type]
     print("apple" in later.set("shop", "cart"))  # type: ignore[operator]

@@ -9,7 +9,7 @@ from typing import Any, assert_type
 from crdtdb import Database
 from crdtdb.answers import Conflict, Event, Read, Written
 from crdtdb.errors import Behind, Problem
-from crdtdb.handles import Counter, Set
+from crdtdb.handles import Counter, Set, SortedSet
 from crdtdb.jsonvalue import JsonValue
 from crdtdb_client import AsyncClient, Client, OutcomeUnknown
 
@@ -51,6 +51,11 @@ def regions() -> None:
         assert_type(db.flag("shop", "open").explain(), dict[str, Any])
         assert_type(db.hll("shop", "visitors").get().value, int)
         assert_type(db.max("shop", "price").get().value, JsonValue)
+        assert_type(db.bcounter("shop", "stock").rights().held[0].decrement, int)
+        scores = assert_type(db.zset("game", "scores"), SortedSet)
+        assert_type(scores.add("ann", 1.5), Written)
+        assert_type(scores.page(order="rank", reverse=True).value, list[dict[str, Any]])
+        assert_type(scores.rank("ann"), int | None)
         watch(db.changes("shop", since="now"))
 
 

@@ -35,6 +35,17 @@ def test_each_changed_record_is_one_event_with_its_latest_state(door: Door) -> N
     assert apple.value is LEFT_OUT
 
 
+def test_a_member_with_a_score_comes_with_it(door: Door) -> None:
+    scores = door.zset("game", "scores")
+    scores.add("ann", 1)
+    scores.add("bo", 0.5)
+    scores.increment("ann", 2)
+    scores.remove("bo")
+    ann, bo = door.changes(follow=False, include_value=True)
+    assert (ann.member, ann.value, ann.deleted) == ("ann", 3, False)
+    assert (bo.member, bo.value, bo.deleted) == ("bo", LEFT_OUT, True)
+
+
 def test_a_value_of_null_is_not_one_left_out(door: Door) -> None:
     door.register("shop", "title").set(None)
     door.set("shop", "cart").add(None)

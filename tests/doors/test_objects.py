@@ -8,6 +8,8 @@ import pytest
 
 from crdtdb import Database
 from crdtdb.address import ObjectName
+from crdtdb.answers import Rights
+from crdtdb.errors import BadRequest, ConflictingBounds, InvalidOperation, OutOfBounds
 from crdtdb.handles import Flag
 from crdtdb.limits import LIMITS
 from crdtdb_client import Client
@@ -102,6 +104,99 @@ def test_sketches_estimate_how_many_different_values_there_were(door: Door) -> N
         visitors.add(*range(start, start + 500))
     assert visitors.get().value == pytest.approx(4_002, rel=0.05)
     assert visitors.delete().value == 0
+
+
+def test_bounded_counters(door: Door) -> None:
+    stock = door.bcounter("shop", "stock")
+    assert (stock.get().value, stock.get().exists) == (0, False)
+    assert stock.rights() == Rights(0, None, False, ())
+    assert stock.create(min=2, max=10).value == 2
+    assert stock.increment(5).value == 7
+    assert stock.decrement().value == 6
+    with pytest.raises(OutOfBounds) as refused:
+        stock.decrement(5)
+    assert refused.value.fields == (("by", "beyond `min`", 4),)
+    with pytest.raises(OutOfBounds):
+        stock.increment(5)
+    with pytest.raises(ConflictingBounds):
+        stock.create(max=11)
+    with pytest.raises(InvalidOperation, match="no member is named 'us-1'"):
+        stock.transfer("us-1", 1)
+    with pytest.raises(InvalidOperation, match="has its rights already"):
+        stock.transfer("eu-1", 1, rights="increment")
+    with pytest.raises(InvalidOperation):
+        stock.delete()
+    (held,) = stock.rights().held
+    assert (held.replica, held.decrement, held.increment) == ("eu-1", 4, 4)
+    assert not stock.create(min=2, max=10).changed
+
+
+def test_sorted_sets(door: Door) -> None:
+    scores = door.zset("game", "scores")
+    assert scores.add("ann", 10).size == 1
+    assert scores.add("bo", 2.5).size == 2
+    assert not scores.add("bo", 2.5).changed
+    assert scores.increment("bo", 10).changed
+    assert scores.increment({"team": [1]}).size == 3
+    assert (scores.score("bo"), scores.rank("bo")) == (12.5, 2)
+    assert (scores.score("cy"), scores.rank("cy")) == (None, None)
+    assert scores.get().value == [
+        {"member": "ann", "score": 10},
+        {"member": "bo", "score": 12.5},
+        {"member": {"team": [1]}, "score": 1},
+    ]
+    assert [one["score"] for one in scores.page(order="score").value] == [1, 10, 12.5]
+    seen = scores.get().seen
+    scores.add("ann", 0)
+    assert scores.contains("ann")
+    assert scores.remove("ann", seen=seen).size == 3
+    assert scores.remove("ann").size == 2
+    assert scores.explain("bo")["records"][0]["member"] == "bo"
+    assert scores.clear(seen=seen).size == 0
+    assert ("bo" in scores, len(scores), list(scores)) == (False, 0, [])
+
+
+def test_pages_of_a_sorted_set_in_every_order(door: Door) -> None:
+    scores = door.zset("game", "scores")
+    name = scores.name
+    for start in range(0, 1_500, 500):
+        adds = [
+            {"op": "add", "member": number, "score": -number}
+            for number in range(start, start + 500)
+        ]
+        door.update(name, adds)
+    top = scores.page(order="score", reverse=True, limit=2)
+    assert [one["member"] for one in top.value] == [0, 1]
+    following = scores.page(top.next, 2, order="score", reverse=True)
+    assert [one["member"] for one in following.value] == [2, 3]
+    ranked = scores.page(order="rank", from_=10, to=1_200, limit=1_000)
+    assert ranked.value[0] == {"member": 1_489, "score": -1_489, "rank": 10}
+    rest = scores.page(ranked.next, 1_000, order="rank", from_=10, to=1_200)
+    assert (len(ranked.value) + len(rest.value), rest.next) == (1_190, None)
+    bounded = scores.page(order="score", from_=-3, to=-0.5)
+    assert [one["score"] for one in bounded.value] == [-3, -2, -1]
+    with pytest.raises(BadRequest):
+        scores.page(ranked.next, 1_000, order="rank", from_=11, to=1_200)
+
+
+def test_what_has_no_scores_is_not_ranked(door: Door) -> None:
+    cart = door.set("shop", "cart")
+    cart.add("apple")
+    with pytest.raises(InvalidOperation) as refused:
+        door.read(cart.name, order="score")
+    assert refused.value.fields[0].field == "order"
+    with pytest.raises(InvalidOperation):
+        door.standing(cart.name, "apple")
+
+
+def test_no_member_has_a_score_that_is_not_finite(door: Door) -> None:
+    scores = door.zset("game", "scores")
+    for score in (float("inf"), float("nan")):
+        with pytest.raises(BadRequest):
+            scores.add("ann", score)
+        with pytest.raises(BadRequest):
+            scores.increment("ann", score)
+    assert not scores.get().exists
 
 
 def test_collections_are_read_like_any_other(door: Door) -> None:

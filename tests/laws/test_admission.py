@@ -114,7 +114,8 @@ def _use(a: Replica, type_name: str) -> None:
     b = Replica(9)
     b.pull(a)
     assert b.digest() == a.digest()
-    a.do(type_name, "delete")
+    if CATALOGUE[type_name].deletable:
+        a.do(type_name, "delete")
     a.reclaim()
     check_books(a.store)
     a.reopen()

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+import msgspec
+
 from crdtdb import address, codec
 from crdtdb.causal import VersionVector
 from crdtdb.cuts import check_cut
@@ -98,10 +100,11 @@ def _check_head(books: _Books, prefix: bytes) -> None:
     size = digest = 0
     if isinstance(kind, OperationType):
         folded = _fold(kind, own, cut)
-        if folded != books.folded.get(prefix):
-            raise Violation("folded", f"{prefix!r} has {books.folded.get(prefix)}, not {folded}")
-        if folded is not None:
-            size, digest = 1, codec.live_digest(prefix, {(0, 0): folded})
+        stored = None if folded is None else _as_stored(kind.dump(folded))
+        if stored != books.folded.get(prefix):
+            raise Violation("folded", f"{prefix!r} has {books.folded.get(prefix)}, not {stored}")
+        if folded is not None and (size := kind.size(folded)):
+            digest = codec.live_digest(prefix, {(0, 0): kind.shown(folded)})
     else:
         for at, live in _alive(kind, own, cut):
             size += 1
@@ -116,6 +119,11 @@ def _check_head(books: _Books, prefix: bytes) -> None:
             raise Violation("heads", f"{prefix!r} has {head}, which {at!r} exceeds with {record}")
     if any(row.sequence > head.sequence for at, row in own.items() if not _is_local(at)):
         raise Violation("heads", f"{prefix!r} has changed after {head.sequence}")
+
+
+def _as_stored(plain: Any) -> Any:
+    """As it comes back from a store: there are no tuples."""
+    return msgspec.msgpack.decode(codec.pack(plain))
 
 
 def _is_local(at: bytes) -> bool:
@@ -159,7 +167,7 @@ def _fold(kind: OperationType, own: Mapping[bytes, _Row], cut: VersionVector | N
     ]
     if not standing and not payloads:
         return None
-    folded = standing[0] if standing else kind.empty()
+    folded = kind.load(standing[0]) if standing else kind.empty()
     for dot, payload in payloads:
         folded = kind.apply(folded, dot, payload)
     return folded

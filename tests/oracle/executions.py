@@ -25,10 +25,10 @@ from crdtdb.errors import UnknownType
 from crdtdb.replication.stability import Reports
 from crdtdb.transaction import Outcome, Push, Result
 from oracle.checks import Violation, check_books
-from oracle.history import History
+from oracle.history import History, named_by_incarnation
 from oracle.requests import Request, Requests, as_transaction, must_fail
 from oracle.specification import EventId, Scope, Shown, covers
-from replicas import START_MS, Replica, Staged, missing
+from replicas import START_MS, Replica, Staged, acquaint, missing
 
 __all__ = ["Execution"]
 
@@ -46,6 +46,7 @@ class Execution:
             Replica(n, entropy=random.getrandbits, now_ms=START_MS + random.choice(_OFFSETS_MS))
             for n in range(random.randint(3, 5))
         ]
+        acquaint(*self._replicas)
         self._reports = [Reports() for _ in self._replicas]
         #: Pushes under way, by receiver.
         self._in_flight: list[list[Push]] = [[] for _ in self._replicas]
@@ -90,7 +91,8 @@ class Execution:
         committed = replica.engine.commit([as_transaction(requests) for requests in group])
         for requests, outcome in zip(group, committed.outcomes, strict=True):
             self._tell("transactions", f"{replica.number} writes {requests}: {outcome}")
-            visible = self._take_outcome(requests, outcome, visible)
+            who = replica.engine.state.incarnation
+            visible = self._take_outcome(requests, outcome, visible, who)
             self._check_times(replica, outcome)
         if committed.push is not None:
             for other in self._replicas:
@@ -182,6 +184,11 @@ class Execution:
         replica.now_ms += self._random.choice(_TIMES_MS)
         self._tell("clock changes", f"{replica.number} has {replica.now_ms - START_MS:+} ms")
 
+    def _incarnations(self) -> dict[int, Replica]:
+        """The replicas that have written under their present identity."""
+        found = ((replica.engine.state.incarnation, replica) for replica in self._replicas)
+        return {incarnation: replica for incarnation, replica in found if incarnation}
+
     def _others(self, replica: Replica) -> list[Replica]:
         return [other for other in self._replicas if other is not replica]
 
@@ -211,19 +218,26 @@ class Execution:
     # -- checking -------------------------------------------------------------------------------
 
     def _take_outcome(
-        self, requests: list[Request], outcome: Outcome, visible: frozenset[EventId]
+        self, requests: list[Request], outcome: Outcome, visible: frozenset[EventId], who: int
     ) -> frozenset[EventId]:
         """Note what a transaction did, check its answers; returns what is visible after it."""
-        if must_fail(requests) != isinstance(outcome.error, UnknownType):
-            raise Violation("answers", f"{requests} refused with {outcome.error!r}")
+        members = {member.name: i for i, member in self._incarnations().items()}
+        refusal = self._history.refusal(requests, who, members, visible)
+        if refusal is None and must_fail(requests):
+            refusal = UnknownType.slug
+        if refusal != (outcome.error and outcome.error.slug):
+            raise Violation("answers", f"{requests} refused with {outcome.error!r}, not {refusal}")
         if outcome.error is not None:
+            self.tally[f"refused with {refusal}"] += 1
             self.tally["refused transactions"] += 1
             return visible
         for request, result in zip(requests, outcome.results, strict=True):
             before = visible
             if result.stamp is not None:
                 dot, time = result.stamp
-                self._history.add(dot, *request, past=before, time=time)
+                target, asked, context = request
+                operation = named_by_incarnation(asked, members)
+                self._history.add(dot, target, operation, context, past=before, time=time)
                 visible = before | {dot}
             elif isinstance(request.target, ObjectName):
                 self._check_in_vain(request.target, request, before)
@@ -283,4 +297,5 @@ class Execution:
             if shown != expected:
                 detail = f"{replica.number} shows {name} as {shown}, not {expected}"
                 raise Violation("specification", detail)
+            self._history.check_bounds(name, visible)
         check_books(replica.store)

@@ -6,13 +6,30 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from crdtdb.causal import VersionVector
+from oracle import rights
+from oracle.requests import Request
 from oracle.specification import Event, EventId, Object, Scope, Shown, covers, show
 
-__all__ = ["History"]
+__all__ = ["History", "named_by_incarnation"]
 
 #: An event that has not happened, after all that have.
 _LAST: Final[EventId] = (1 << 64, 0)
 _LATEST: Final = 1 << 64
+
+
+def named_by_incarnation(
+    operation: Mapping[str, Any], members: Mapping[str, int]
+) -> Mapping[str, Any]:
+    """An operation that says which incarnation it is for, not which name."""
+    return {**operation, "to": members.get(operation["to"], 0)} if "to" in operation else operation
+
+
+def _is_beyond(operation: Mapping[str, Any], size: int) -> bool:
+    """Does an operation name a position that a list of this size does not have?"""
+    if "index" not in operation:
+        return False
+    needed = operation.get("count", 1) if operation["op"] == "delete" else 0
+    return bool(operation["index"] + needed > size)
 
 
 class History:
@@ -53,6 +70,51 @@ class History:
         event = Event(_LAST, target, operation, past, observed, _LATEST)
         visible = (event for event in self._events[target] if event.id in past)
         return show(target, [*visible, event])
+
+    def refusal(
+        self,
+        requests: Iterable[Request],
+        who: int,
+        members: Mapping[str, int],
+        visible: frozenset[EventId],
+    ) -> str | None:
+        """Why the specification refuses a transaction of a replica; None: it does not."""
+        later: dict[Object, list[Event]] = {}
+        past = set(visible)
+        for number, (target, asked, _) in enumerate(requests, 1):
+            event_id = (who, (1 << 64) + number)
+            for name in [n for n in self._events if n[1] == "list" and covers(target, n)]:
+                events = [e for e in self._events[name] if e.id in visible]
+                events += later.get(name, [])
+                if _is_beyond(asked, show(name, events).size or 0):
+                    return "invalid-operation"
+                before = frozenset(past)
+                later.setdefault(name, []).append(
+                    Event(event_id, target, asked, before, before, _LATEST)
+                )
+                past.add(event_id)
+            bounded = [n for n in self._events if n[1] == "bcounter" and covers(target, n)]
+            for name in bounded:
+                events = [e for e in self._events[name] if e.id in visible and e.target == name]
+                events += later.get(name, [])
+                if isinstance(target, Scope):
+                    if events:
+                        return "invalid-operation"
+                    continue
+                operation = named_by_incarnation(asked, members)
+                if slug := rights.refusal(operation, who, members.values(), events):
+                    return slug
+                if not rights.changes_nothing(operation, events):
+                    before = frozenset(past)
+                    event = Event(event_id, target, operation, before, before, _LATEST)
+                    later.setdefault(name, []).append(event)
+                    past.add(event_id)
+        return None
+
+    def check_bounds(self, name: Object, visible: frozenset[EventId]) -> None:
+        """Raise Violation if a bounded counter is beyond its bounds where this is visible."""
+        events = [e for e in self._events[name] if e.id in visible and e.target == name]
+        rights.check_bounds(name, events)
 
     def visible(self, seen: VersionVector) -> frozenset[EventId]:
         """The events that a replica which has seen `seen` can see."""

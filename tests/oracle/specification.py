@@ -77,6 +77,9 @@ class Shown(NamedTuple):
 #: Operations that undo everything they observed of an object, whatever its type.
 _WIPES: Final = frozenset({"delete", "clear", "reset", "erase"})
 
+#: Operations that count.
+_STEPS: Final = frozenset({"increment", "decrement"})
+
 #: Types of which an operation asserts once more all that was in force where it was issued.
 _HANDING_ON: Final = frozenset({"hll"})
 
@@ -98,6 +101,8 @@ def show(name: Object, visible: Iterable[Event]) -> Shown:
     events = [event for event in visible if covers(event.target, name)]
     if name[1] == "zset":
         return _zset(events)
+    if name[1] == "list":
+        return _list(events)
     if name[1] == "rwset":
         events = _by_name(events)
     wipes = [event for event in events if event.operation["op"] in _WIPES]
@@ -137,6 +142,17 @@ def _counter(steps: list[Event]) -> Shown:
     signs = {"increment": 1, "decrement": -1}
     total = sum(signs[e.operation["op"]] * int(e.operation.get("by", 1)) for e in steps)
     return Shown.value(total, bool(steps))
+
+
+def _bcounter(events: list[Event]) -> Shown:
+    """What was added less what was taken, from the greatest `min` on."""
+    least = max((create.operation.get("min", 0) for create in _named(events, "create")), default=0)
+    return Shown.value(least + _balance(events), bool(events))
+
+
+def _balance(events: Iterable[Event]) -> int:
+    """What all increments add, less what all decrements take away."""
+    return int(json.loads(_counter([e for e in events if e.operation["op"] in _STEPS]).text))
 
 
 def _register(writes: list[Event]) -> Shown:
@@ -290,6 +306,100 @@ def _nearest(exact: Fraction) -> JsonValue:
     return normalise(int(exact) if exact.denominator == 1 else float(exact))
 
 
+class _Node(NamedTuple):
+    """An element of a list: an event and a number in it, below another one (None: at the top)."""
+
+    id: tuple[int, int, int]
+    above: tuple[int, int, int] | None
+    is_right: bool
+    value: JsonValue
+
+
+def _list(events: list[Event]) -> Shown:
+    """The elements in force, in the order of the tree that they were put into."""
+    placed: dict[EventId, list[_Node]] = {}
+    gone: dict[EventId, set[tuple[int, int, int]]] = {}
+    for event in sorted(events, key=lambda event: len(event.past)):
+        operation = event.operation
+        past = [earlier for earlier in events if earlier.id in event.past]
+        shown, nodes = _elements(past, placed, gone)
+        if operation["op"] == "insert":
+            placed[event.id] = _put_in(event, shown, nodes)
+        elif "index" in operation:
+            first = operation["index"]
+            named = shown[first : first + operation.get("count", 1)]
+            gone[event.id] = {node.id for node in named}
+    elements, _ = _elements(events, placed, gone)
+    return Shown.members([{"id": _element_id(e), "value": e.value} for e in elements])
+
+
+def _elements(
+    events: list[Event],
+    placed: Mapping[EventId, list[_Node]],
+    gone: Mapping[EventId, set[tuple[int, int, int]]],
+) -> tuple[list[_Node], dict[tuple[int, int, int], _Node]]:
+    """The elements that these events show, in order, and all nodes of the tree."""
+    wipes = [e for e in events if e.id not in placed and e.id not in gone]
+    standing = _not_observed([e for e in events if e.id in placed or e.id in gone], wipes)
+    nodes = {node.id: node for event in standing for node in placed.get(event.id, ())}
+    deleted = set().union(*(gone.get(event.id, ()) for event in standing))
+    # What hung below an element that is gone with its operation stays together, at the top.
+    for node in list(nodes.values()):
+        if node.above is not None and node.above not in nodes:
+            nodes[node.above] = _Node(node.above, None, True, None)
+            deleted.add(node.above)
+    shown = [node for node in _walk(nodes, None) if node.id not in deleted]
+    return shown, nodes
+
+
+def _walk(
+    nodes: Mapping[tuple[int, int, int], _Node], above: tuple[int, int, int] | None
+) -> list[_Node]:
+    """What hangs below: left children, the node itself, right children; siblings by their ids."""
+    below = sorted(node for node in nodes.values() if node.above == above)
+    left = [one for node in below if not node.is_right for one in _walk(nodes, node.id)]
+    right = [one for node in below if node.is_right for one in _walk(nodes, node.id)]
+    return [*left, *([] if above is None else [nodes[above]]), *right]
+
+
+def _put_in(
+    event: Event, shown: list[_Node], nodes: Mapping[tuple[int, int, int], _Node]
+) -> list[_Node]:
+    """An insert hangs below the element before its place, or left below the one behind it.
+
+    Below the one behind it, if that hangs below the one before it; the rest hang in a row.
+    """
+    index = event.operation.get("index", len(shown))
+    before = shown[index - 1].id if index else None
+    behind = shown[index].id if index < len(shown) else None
+    above, is_right = before, True
+    if behind is not None and _hangs_below(nodes, behind, before):
+        above, is_right = behind, False
+    values = _members(event)
+    built: list[_Node] = []
+    for number, value in enumerate(values, 1):
+        one = (*event.id, number if len(values) > 1 else 0)
+        built.append(_Node(one, above, is_right, value))
+        above, is_right = one, True
+    return built
+
+
+def _hangs_below(
+    nodes: Mapping[tuple[int, int, int], _Node],
+    one: tuple[int, int, int],
+    above: tuple[int, int, int] | None,
+) -> bool:
+    at: tuple[int, int, int] | None = one
+    while at is not None and at != above:
+        at = nodes[at].above
+    return at == above
+
+
+def _element_id(node: _Node) -> str:
+    incarnation, counter, number = node.id
+    return f"{incarnation:016x}:{counter}" + (f".{number}" if number else "")
+
+
 def _taken(event: Event) -> list[JsonValue]:
     """The values that an add names, or of which a merge brings the sketch."""
     return [SKETCHED] if event.operation["op"] == "merge" else _members(event)
@@ -309,12 +419,14 @@ def _distinct(values: Iterable[JsonValue]) -> list[JsonValue]:
 
 
 SPECIFICATIONS: Final[Mapping[str, Callable[[list[Event]], Shown]]] = {
+    "bcounter": _bcounter,
     "counter": _counter,
     "dwflag": _dwflag,
     "flag": _flag,
     "gcounter": _counter,
     "gset": _set,
     "hll": _hll,
+    "list": _list,
     "max": _max,
     "min": _min,
     "mvregister": _mvregister,

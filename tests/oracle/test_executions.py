@@ -51,3 +51,14 @@ def test_the_executions_contain_what_they_are_for(pytestconfig: pytest.Config) -
         assert tally[kind] >= len(seeds), kind
     assert tally["restarts"], "no replica was started again"
     assert tally["moves"], "no replica was moved"
+
+
+def test_executions_of_bounded_counters_meet_every_refusal() -> None:
+    tally: Counter[str] = Counter()
+    for seed in range(12):
+        execution = Execution(seed, ("bcounter",))
+        execution.run()
+        tally += execution.tally
+    print(tally)
+    for slug in ("no-rights", "out-of-bounds", "conflicting-bounds", "invalid-operation"):
+        assert tally[f"refused with {slug}"], slug

@@ -7,6 +7,7 @@ that finds it: one of the random executions' (within a bounded number of seeds),
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from typing import Any, Final
 
 import msgspec
@@ -14,21 +15,30 @@ import pytest
 
 import test_accumulator
 import test_folding
+import test_rankings
+import test_rights
 from crdtdb import address, author, codec, draft, hlc, record
+from crdtdb.address import ObjectName
 from crdtdb.author import Author
-from crdtdb.causal import NOTHING, VersionVector
+from crdtdb.causal import NOTHING, Dot, VersionVector
 from crdtdb.datatype import Change, Cut, View
 from crdtdb.draft import Draft
+from crdtdb.head import Head
+from crdtdb.rankings import _Ranking
+from crdtdb.reading import Reading
 from crdtdb.record import Live, Payload, Record
 from crdtdb.replication.stability import Reports
 from crdtdb.state import State
 from crdtdb.store.base import Table
-from crdtdb.types import CATALOGUE, _accumulator, _sketch
+from crdtdb.types import CATALOGUE, _accumulator, _sketch, zset
 from crdtdb.types._accumulator import Step
 from crdtdb.types._counting import CountingType
 from crdtdb.types._extreme import ExtremeType
+from crdtdb.types._rights import Creation, Matrix, Row
 from crdtdb.types._stored import stored
+from crdtdb.types.bcounter import BoundedCounter
 from crdtdb.types.rwset import RemoveWinsSet
+from crdtdb.types.zset import SortedSet
 from laws import test_operation_based, test_state_based
 from oracle.checks import Violation
 from oracle.executions import Execution
@@ -38,6 +48,8 @@ from witness import in_catalogue
 _SEEDS: Final = 60
 #: What compares values with the specification, after a step or in the answer to it.
 _VALUES: Final = ("answers", "specification")
+#: And of a bounded counter, what refuses and what must not be.
+_BOUNDED: Final = (*_VALUES, "bounds")
 
 Patch = pytest.MonkeyPatch
 
@@ -157,15 +169,15 @@ def test_a_delta_without_what_its_operation_leaves_standing(monkeypatch: Patch) 
 
 
 def test_a_failed_transaction_that_leaves_a_trace(monkeypatch: Patch) -> None:
-    """Whatever a draft does not fork is shared with what fails."""
-    fork = Draft.fork
+    """What a draft forgets to undo stays."""
+    go_back = Draft.go_back
 
-    def sharing(self: Draft) -> Draft:
-        child = fork(self)
-        child._heads = self._heads
-        return child
+    def forgetful(self: Draft) -> None:
+        heads = dict(self._heads)
+        go_back(self)
+        self._heads.update(heads)
 
-    monkeypatch.setattr(Draft, "fork", sharing)
+    monkeypatch.setattr(Draft, "go_back", forgetful)
     assert noticed_by() in ("heads", *_VALUES)
 
 
@@ -242,6 +254,70 @@ def test_a_cut_over_running_totals(monkeypatch: Patch) -> None:
     monkeypatch.setattr(CountingType, "totals", False)
     monkeypatch.setattr(CountingType, "delete", lambda self, view, stamp: iter([Cut()]))
     assert noticed_by("counter", "gcounter") in _VALUES
+
+
+# Bounded counters ---------------------------------------------------------------------------------
+
+
+def test_rights_spent_twice(monkeypatch: Patch) -> None:
+    """Who gave rights away still uses them, and so does who got them."""
+
+    def kept(self: Matrix, incarnation: int) -> int:
+        row = self.rows.get(incarnation, Row())
+        received = sum(other.given.get(incarnation, 0) for other in self.rows.values())
+        return row.added - row.taken + received
+
+    monkeypatch.setattr(Matrix, "to_decrement", kept)
+    assert noticed_by("bcounter") in _BOUNDED
+
+
+def test_room_that_is_given_out_again(monkeypatch: Patch) -> None:
+    """An increment uses the room there is as far as one replica sees, not the rights to it."""
+
+    def room(self: Matrix, _: int, creation: Creation) -> int:
+        return (creation.max or 0) - self.value
+
+    monkeypatch.setattr(Matrix, "to_increment", room)
+    assert noticed_by("bcounter") in _BOUNDED
+
+
+def test_the_last_bounds_win(monkeypatch: Patch) -> None:
+    """Each of two creations gave out all the rights there are to be."""
+    monkeypatch.setattr(Matrix, "is_conflicting", False)
+    monkeypatch.setattr(Matrix, "standing", property(lambda self: [max(self._creations)]))
+    assert noticed_by("bcounter") in _BOUNDED
+
+
+def test_the_least_lower_bound(monkeypatch: Patch) -> None:
+    """Who was promised more sees less."""
+    least = property(lambda self: min((one.min for one in self._creations), default=0))
+    monkeypatch.setattr(Matrix, "least", least)
+    assert noticed_by("bcounter") in _BOUNDED
+
+
+def test_a_row_that_takes_the_place_of_others(monkeypatch: Patch) -> None:
+    """What they did is undone, and what they gave is gone."""
+    mutate = BoundedCounter.mutate
+
+    def replacing(self: BoundedCounter, operation: Any, view: View, stamp: Any) -> Iterator[Any]:
+        for change in mutate(self, operation, view, stamp):
+            assert isinstance(change, Change)
+            yield change._replace(replaces=view.live(address.OWN).keys())
+
+    monkeypatch.setattr(BoundedCounter, "mutate", replacing)
+    monkeypatch.setattr(Matrix, "check", lambda self, live: None)
+    assert noticed_by("bcounter") in _BOUNDED
+
+
+def test_rights_that_nobody_held_and_a_peer_used(monkeypatch: Patch) -> None:
+    """Whoever does not look takes in a value below the bound."""
+    monkeypatch.setattr(Matrix, "check", lambda self, live: None)
+    story = test_rights.test_a_row_that_uses_rights_it_has_not_is_refused_whole
+    try:
+        story((test_rights.CREATION, 0, 1, [], None))
+    except pytest.fail.Exception:
+        return
+    raise AssertionError("nobody noticed")
 
 
 # Cuts ---------------------------------------------------------------------------------------------
@@ -361,6 +437,92 @@ def test_a_sketch_that_forgets_what_it_saw(monkeypatch: Patch) -> None:
     read = _sketch.read
     monkeypatch.setattr(_sketch, "read", lambda data: read(data) and _sketch.empty())
     assert noticed_by("hll") in _VALUES
+
+
+# Sorted sets --------------------------------------------------------------------------------------
+
+
+def test_a_remove_that_keeps_no_baseline(monkeypatch: Patch) -> None:
+    """The next increment would bring back all that its replica had counted before."""
+    removed = SortedSet._removed
+
+    def forgetful(self: SortedSet, *arguments: Any) -> Iterator[Change]:
+        for change in removed(self, *arguments):
+            yield Change(change.tail, arguments[1].keys())
+
+    monkeypatch.setattr(SortedSet, "_removed", forgetful)
+    assert noticed_by("zset") in _VALUES
+
+
+def test_a_score_that_counts_what_it_took_the_place_of(monkeypatch: Patch) -> None:
+    """A score stands for the increments that its writer saw; only later ones come on top."""
+    added = SortedSet._added
+
+    def doubling(self: SortedSet, *arguments: Any) -> Change:
+        tail, replaces, (score, _, _) = added(self, *arguments)
+        return Change(tail, replaces, (score, None, []))
+
+    monkeypatch.setattr(SortedSet, "_added", doubling)
+    assert noticed_by("zset") in _VALUES
+
+
+def test_a_remove_that_takes_increments_it_did_not_see(monkeypatch: Patch) -> None:
+    """The accumulator is out for good, with whatever is counted into it elsewhere."""
+    lines = zset._lines
+
+    def greedy(totals: Any) -> Any:
+        return lines({name: zset.Total(1 << 62, total.sum) for name, total in totals.items()})
+
+    monkeypatch.setattr(zset, "_lines", greedy)
+    assert noticed_by("zset") in _VALUES
+
+
+def test_a_sum_of_doubles(monkeypatch: Patch) -> None:
+    """0.1 + 0.7 - 3 + 2^53 depends on what comes first, and does not come apart again."""
+    line = zset._line
+
+    def rounded(name: Dot, total: zset.Total) -> Any:
+        return line(name, zset.Total(total.increments, Fraction(float(total.sum))))
+
+    monkeypatch.setattr(zset, "_line", rounded)
+    assert noticed_by("zset") in _VALUES
+
+
+def test_the_greatest_of_concurrent_scores(monkeypatch: Patch) -> None:
+    """The latest wins, not the greatest."""
+
+    def winner(self: SortedSet, live: Live) -> Any:
+        scores = [dot for dot, (score, _, _) in live.items() if score is not None]
+        return max(scores, key=lambda dot: live[dot][0][1], default=None)
+
+    monkeypatch.setattr(SortedSet, "_winner", winner)
+    assert noticed_by("zset") in _VALUES
+
+
+def test_a_sorted_set_that_is_cut(monkeypatch: Patch) -> None:
+    """As with counters, a total at B:4 does not tell what it was at B:3."""
+    monkeypatch.setattr(SortedSet, "totals", False)
+    monkeypatch.setattr(SortedSet, "delete", lambda self, view, stamp: iter([Cut()]))
+    assert noticed_by("zset") in _VALUES
+
+
+def test_a_ranking_that_does_not_follow(monkeypatch: Patch) -> None:
+    """It would show scores as they were when somebody first asked."""
+    monkeypatch.setattr(Reading, "changed_since", lambda self, *_: [])
+    assert breaks(test_rankings.test_writes_do_not_cost_a_load)
+
+
+def test_a_ranking_that_misses_what_was_reclaimed(monkeypatch: Patch) -> None:
+    """Neither a record nor a place of the sequence says any more that the member went."""
+    follow = _Ranking.follow
+
+    def trusting(self: _Ranking, reading: Reading, name: ObjectName, head: Head) -> bool:
+        follow(self, reading, name, head)
+        self.sequence, self.changed_at = reading.sequence, head.sequence
+        return True
+
+    monkeypatch.setattr(_Ranking, "follow", trusting)
+    assert breaks(test_rankings.test_a_member_that_was_reclaimed_before_it_was_missed_is_missed)
 
 
 # Operations ---------------------------------------------------------------------------------------

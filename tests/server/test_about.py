@@ -20,9 +20,9 @@ async def test_v1_describes_types_operations_and_limits(wire: Wire) -> None:
     assert (about["version"], about["replica"], about["cluster"]) == (__version__, "eu-1", "crdtdb")
     assert about["limits"] == LIMITS.as_dict()
     assert list(about["types"]) == list(CATALOGUE)
-    for kind in about["types"].values():
+    for name, kind in about["types"].items():
         assert kind["summary"]
-        assert "delete" in kind["operations"]
+        assert ("delete" in kind["operations"]) == CATALOGUE[name].deletable
         for operation in kind["operations"].values():
             assert operation["summary"]
             assert set(operation["required"]) <= set(operation["fields"])

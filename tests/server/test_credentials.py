@@ -17,6 +17,7 @@ from crdtdb_server.app import serving
 from crdtdb_server.config import Settings
 from crdtdb_server.credentials import Keyring
 from crdtdb_server.docs import described
+from crdtdb_server.peers.membership import membership_routes
 from crdtdb_server.peers.routes import fault_routes, peer_routes
 from crdtdb_server.routes import ROUTES
 from crdtdb_server.routing import Route
@@ -27,7 +28,9 @@ from processes import free_ports
 from wireclient import Wire
 
 _NETWORK: Any = None
-_TABLE: Final = described((*ROUTES, *peer_routes(_NETWORK), *fault_routes(_NETWORK)))
+_TABLE: Final = described(
+    (*ROUTES, *peer_routes(_NETWORK), *membership_routes(_NETWORK), *fault_routes(_NETWORK))
+)
 _VALUES: Final = {
     "{bucket}": "shop",
     "{type}": "register",

@@ -17,13 +17,16 @@ from crdtdb.types import CATALOGUE
 from crdtdb_server.access import Access
 from crdtdb_server.docs import described
 from crdtdb_server.openapi import openapi_document
+from crdtdb_server.peers.membership import membership_routes
 from crdtdb_server.peers.routes import fault_routes, peer_routes
 from crdtdb_server.routes import ROUTES
 from wireclient import Wire
 
 #: The routes of replication know a network only when they are asked.
 _NETWORK: Any = None
-_TABLE = described((*ROUTES, *peer_routes(_NETWORK), *fault_routes(_NETWORK)))
+_TABLE = described(
+    (*ROUTES, *peer_routes(_NETWORK), *membership_routes(_NETWORK), *fault_routes(_NETWORK))
+)
 
 
 @pytest.fixture(scope="module")

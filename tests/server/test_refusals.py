@@ -13,6 +13,7 @@ from wireclient import Wire
 _COUNTER = "/v1/buckets/shop/counter/k"
 _SET = "/v1/buckets/shop/set/k"
 _REGISTER = "/v1/buckets/shop/register/k"
+_ZSET = "/v1/buckets/shop/zset/k"
 _STEP = b'{"op":"increment"}'
 _INCREMENTS = b'{"updates":[{"bucket":"shop","type":"counter","key":"k","op":"increment"}]}'
 _NONE: Any = object()
@@ -106,6 +107,31 @@ BODIES = [
         "bad-request",
         "reads[0].limit",
         LIMITS.page_items,
+    ),
+    _post("no score", _ZSET, b'{"op":"add","member":1}', 400, "bad-request", "score"),
+    _post(
+        "true for score",
+        _ZSET,
+        b'{"op":"add","member":1,"score":true}',
+        400,
+        "bad-request",
+        "score",
+    ),
+    _post(
+        "score beyond doubles",
+        _ZSET,
+        b'{"op":"add","member":1,"score":1e309}',
+        400,
+        "bad-request",
+        "$.score",
+    ),
+    _post(
+        "sum beyond doubles",
+        _ZSET,
+        b'[{"op":"add","member":1,"score":1.7e308},{"op":"increment","member":1,"by":1e308}]',
+        422,
+        "invalid-operation",
+        "by",
     ),
     _post("step of zero", _COUNTER, b'{"op":"increment","by":0}', 400, "bad-request", "by", 1),
     _post(
@@ -292,6 +318,13 @@ QUERIES = [
     _get("repeated in disguise", _SET + "?limit=1&%6cimit=1", 400, "bad-request", "limit"),
     _get("bad escape", _SET + "?after=%", 400, "bad-request", "after"),
     _get("not UTF-8", _SET + "?after=%ff", 400, "bad-request", "after"),
+    _get("unknown order", _ZSET + "?order=size", 400, "bad-request", "order"),
+    _get("order without scores", _SET + "?order=score", 422, "invalid-operation", "order"),
+    _get("no score", _ZSET + '?order=score&from="a"', 400, "bad-request", "from"),
+    _get("no rank", _ZSET + "?order=rank&to=1.5", 400, "bad-request", "to"),
+    _get("negative rank", _ZSET + "?order=rank&from=-1", 400, "bad-request", "from"),
+    _get("member in order", _ZSET + "?order=rank&member=1", 400, "bad-request", "member"),
+    _get("order explained", _ZSET + "?order=rank&explain=true", 400, "bad-request", "order"),
     _get("limit 0", _SET + "?limit=0", 400, "bad-request", "limit", LIMITS.page_items),
     _get("limit 1001", _SET + "?limit=1001", 400, "bad-request", "limit", LIMITS.page_items),
     _get("limit -1", _SET + "?limit=-1", 400, "bad-request", "limit", LIMITS.page_items),

@@ -55,6 +55,20 @@ async def test_reads_only_is_a_batch_of_reads(wire: Wire) -> None:
     assert wire.state == before
 
 
+async def test_scores_and_ranks_are_read_with_the_rest(wire: Wire) -> None:
+    adds = [_at("zset", op="add", member=member, score=score) for member, score in ((1, 5), (2, 3))]
+    reads = [
+        _at("zset", member=1),
+        _at("zset", member=3),
+        {**_at("zset", order="score", limit=1, reverse=True), "to": 5},
+    ]
+    first = (await wire.post(AT, {"updates": adds, "reads": reads})).document
+    assert first["reads"][0] == {"value": None, "rank": None}
+    done = (await wire.post(AT, {"reads": reads})).document["reads"]
+    assert done[:2] == [{"value": 5, "rank": 1}, {"value": None, "rank": None}]
+    assert done[2]["value"] == [{"member": 2, "score": 3}]
+
+
 async def test_all_or_nothing(wire: Wire) -> None:
     before = wire.state
     updates = [

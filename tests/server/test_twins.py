@@ -1,4 +1,7 @@
-"""Two live replicas with one name and one URL: said once, and clearly, where people look."""
+"""Two live replicas with one name and one URL: said once, and clearly, where people look.
+
+(That late frames of one replica are not taken for two: `tests/test_twins.py` and the simulation.)
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import pytest
 import structlog
 
 from crdtdb import Database
-from crdtdb.replication import cluster
+from crdtdb.replication import twins
 from crdtdb.store.memory import MemoryStore
 from crdtdb_server.config import Settings
 from crdtdb_server.serve import live
@@ -17,7 +20,7 @@ from livecluster import LiveWire, eventually
 from processes import free_ports
 
 
-async def test_the_one_that_was_displaced_is_refused_and_everybody_is_told(
+async def test_the_one_that_is_not_there_is_refused_and_everybody_is_told(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     eu, copy, us = (f"http://127.0.0.1:{port}" for port in free_ports(3))
@@ -43,9 +46,9 @@ async def test_the_one_that_was_displaced_is_refused_and_everybody_is_told(
         await eventually("a cluster of two", lambda: first.is_whole and witness.is_whole)
         second = await start("eu-1", copy, us, eu, copies)
 
-        await eventually("the first is refused", lambda: _trouble(first, us) != "")
-        assert "answered 409: two live replicas say that they are 'eu-1'" in _trouble(first, us)
-        assert _trouble(second, us) == ""
+        await eventually("the second is refused", lambda: _trouble(second, us) != "")
+        assert "answered 409: two live replicas say that they are 'eu-1'" in _trouble(second, us)
+        assert _trouble(first, us) == ""
         document = (await witness.get("/v1/cluster")).document
         assert document["refusals"]["identity-conflict"] >= 1
         assert "of its own" in document["troubles"][eu]
@@ -59,9 +62,9 @@ async def test_the_one_that_was_displaced_is_refused_and_everybody_is_told(
         assert len(reported) == len(set(reported)), "each place says it once"
 
         await copies.aclose()
-        monkeypatch.setattr(cluster, "_ALIVE_MS", 500)
-        await eventually("the first goes on alone", lambda: _trouble(first, us) == "")
+        monkeypatch.setattr(twins, "_ALIVE_MS", 500)
         await eventually("nothing is wrong", lambda: not witness.network.replication.twins())
+        assert _trouble(first, us) == ""
 
 
 def _trouble(wire: LiveWire, url: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -21,6 +22,8 @@ def test_values_come_as_json_text(crdtdb: Run) -> None:
     assert crdtdb("update", "shop/flag/open", "enable").out == "true\n"
     assert crdtdb("put", "shop/max/price", "7").out == "7\n"
     assert crdtdb("put", "shop/max/price", "6").out == "7\n"
+    assert crdtdb("update", "shop/bcounter/stock", "create", "max=10").out == "0\n"
+    assert crdtdb("update", "shop/bcounter/stock", "increment", "by=4").out == "4\n"
     assert crdtdb("update", "shop/hll/visitors", "add", 'values:=["ann", "bo", "ann"]').out == "2\n"
 
 
@@ -32,6 +35,17 @@ def test_members_come_one_a_line(crdtdb: Run) -> None:
     crdtdb("update", "shop/rwset/banned", "remove", "value=ann")
     assert crdtdb("update", "shop/rwset/banned", "add", "value=bo").out == "1 member\n"
     assert crdtdb("get", "shop/rwset/banned").out == '"bo"\n'
+
+
+def test_scores_come_in_any_order(crdtdb: Run) -> None:
+    at = "game/zset/scores"
+    crdtdb("update", at, "add", "member=ann", "score=1.5")
+    assert crdtdb("update", at, "increment", "member=bo", "by=1e0").out == "2 members\n"
+    ann, bo = '{"member": "ann", "score": 1.5}', '{"member": "bo", "score": 1}'
+    assert crdtdb("get", at).json == [json.loads(ann), json.loads(bo)]
+    ranked = crdtdb("get", at, "--order", "rank", "--reverse", "--limit", "1")
+    assert ranked.json == [{"member": "ann", "score": 1.5, "rank": 1}]
+    assert crdtdb("get", at, "--order", "size").code == 2
 
 
 def test_what_does_not_exist_has_a_value_and_a_note(crdtdb: Run) -> None:
@@ -74,6 +88,13 @@ def test_explaining_names_what_wins_and_who_wrote_it(crdtdb: Run) -> None:
     crdtdb("delete", "shop/set/cart")
     assert crdtdb("explain", "shop/set/cart", "--member", "1").out.startswith("1\tcut\t")
     assert "(nothing is in force)" in crdtdb("explain", "shop/set/never").err
+
+
+def test_explaining_a_bounded_counter_says_who_holds_which_rights(crdtdb: Run) -> None:
+    crdtdb("update", "shop/bcounter/stock", "create", "max=10")
+    crdtdb("update", "shop/bcounter/stock", "increment", "by=4")
+    explained = crdtdb("explain", "shop/bcounter/stock")
+    assert explained.out.splitlines()[-1] == "eu-1\t4\t6"
 
 
 def test_pages(crdtdb: Run) -> None:

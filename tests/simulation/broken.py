@@ -17,18 +17,30 @@ from crdtdb.causal import NOTHING, VersionVector
 from crdtdb.cuts import covered
 from crdtdb.draft import Draft
 from crdtdb.engine import Engine
+from crdtdb.errors import PeerError
 from crdtdb.reclaim import _Portion
 from crdtdb.record import Record
 from crdtdb.replication import early, machine, repair
 from crdtdb.replication.cluster import Cluster, Send
 from crdtdb.replication.donor import read_page
-from crdtdb.replication.messages import Claim, Gone, Page, Pull, Push
+from crdtdb.replication.messages import Claim, Gone, Page, Pull, Push, Sender, Talk
 from crdtdb.replication.peers import Peer
 from crdtdb.replication.repair import Repair
+from crdtdb.replication.twins import Twins
 from crdtdb.store.base import Batch
 from simulation.disk import Disk
 
-__all__ = ["BROKEN", "Broken", "session_that_moves_on"]
+__all__ = [
+    "BROKEN",
+    "Broken",
+    "absence_means_nothing",
+    "evicted_unfenced",
+    "identity_unasked",
+    "late_frames_displace",
+    "reclaimed_unsaid",
+    "rejoin_without_giving",
+    "session_that_moves_on",
+]
 
 
 class Broken(NamedTuple):
@@ -227,7 +239,67 @@ def absence_means_nothing() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def reclaimed_unsaid() -> Iterator[None]:
+    """A donor does not say that it has reclaimed deletes: who rejoins pulls only what it lacks.
+
+    What was deleted while it was out is still there, and stays there.
+    """
+    unsaid = property(lambda engine: engine._reclaimed._replace(vector=NOTHING))
+    with patch.object(Engine, "reclaimed", unsaid):
+        yield
+
+
+@contextmanager
+def rejoin_without_giving() -> Iterator[None]:
+    """Who pulls whole takes the donor's state for everything, and its own is gone.
+
+    What it wrote before it knew that it was out is in nobody's hands then.
+    """
+    join_whole = Draft.join_whole
+
+    def join(self: Draft, incoming: list[tuple[bytes, Record]], seen: VersionVector) -> None:
+        join_whole(self, incoming, seen.join(self.seen))
+
+    with patch.object(Draft, "join_whole", join):
+        yield
+
+
+@contextmanager
+def evicted_unfenced() -> Iterator[None]:
+    """What an evicted replica sends is taken in as if it were a member."""
+
+    def take(self: machine.Replication, sender: Sender, message: Talk, via: str) -> list[Send]:
+        return self._take(self._cluster.meet(sender, via), message)
+
+    with patch.object(machine.Replication, "_fence", take):
+        yield
+
+
+@contextmanager
+def late_frames_displace() -> Iterator[None]:
+    """Who lost its endpoint to another is refused while that one was heard lately.
+
+    A late frame of an earlier incarnation, where only the later one is known, makes the one that is
+    alive look like the one that was displaced.
+    """
+
+    def check(self: Twins, sender: Sender, via: str, now_ms: int) -> None:
+        if self._displaced.pop(sender.incarnation, None) is not None:
+            raise PeerError("identity-conflict", "displaced")
+
+    with patch.object(Twins, "check", check):
+        yield
+
+
 _WRONG_READ: Final = frozenset({"value", "existence", "size"})
+_EVICTIONS: Final = {
+    "rolls_back": False,
+    "evicts": True,
+    "feed_ms": 0,
+    "commit_ms": 20,
+    "fault_ms": 900,
+}
 
 #: Name → the planted mistake; those that seeds find (`test_stories.py` tells the others).
 BROKEN: Final[dict[str, Broken]] = {
@@ -238,18 +310,12 @@ BROKEN: Final[dict[str, Broken]] = {
         Broken(push_over_a_gap, _WRONG_READ | {"causality"}),
         Broken(lost_fsync, frozenset({"durability"})),
         Broken(pages_as_they_come, _WRONG_READ),
-        Broken(
-            identity_unasked,
-            frozenset({"dot-reuse"}),
-            {"rolls_back": True, "commit_ms": 20, "fault_ms": 1_200, "busy_ms": 12_000},
-        ),
         Broken(folding_too_early, _WRONG_READ | {"stability", "refusal"}),
+        Broken(late_frames_displace, frozenset({"refusal"})),
         Broken(tombstones_too_early, _WRONG_READ | {"digest"}),
         Broken(cuts_unswept, _WRONG_READ | {"heads"}),
-        Broken(
-            absence_means_nothing,
-            _WRONG_READ | {"digest", "reclaiming"},
-            {"rolls_back": True, "feed_ms": 0, "commit_ms": 20, "fault_ms": 1_200},
-        ),
+        Broken(reclaimed_unsaid, _WRONG_READ | {"digest", "reclaiming"}, _EVICTIONS),
+        Broken(rejoin_without_giving, _WRONG_READ | {"digest"}, _EVICTIONS),
+        Broken(evicted_unfenced, frozenset({"fencing"}), _EVICTIONS),
     )
 }

@@ -12,7 +12,6 @@ from typing import Final
 from crdtdb import address
 from crdtdb.address import ObjectName
 from crdtdb.causal import VersionVector, format_dot
-from crdtdb.datatype import CollectionType
 from crdtdb.operations import type_named
 from crdtdb.reading import Digest, PageQuery, Reading
 from crdtdb.rows import scan_records
@@ -24,6 +23,7 @@ from simulation.ledger import Ledger
 __all__ = [
     "check_disk",
     "check_equal",
+    "check_fenced",
     "check_folded",
     "check_growth",
     "check_held",
@@ -42,7 +42,7 @@ def shown(reading: Reading, name: Object) -> Shown:
     """What a read shows of an object, in the specification's terms."""
     full = ObjectName(*name)
     head = reading.head(full.prefix)
-    if not isinstance(type_named(full.type), CollectionType):
+    if not type_named(full.type).collection:
         return Shown.value(reading.value(full, head), head.exists)
     page = reading.page(full, head, PageQuery(_PAGE))
     members = page.items
@@ -94,6 +94,12 @@ def check_stable(stable: VersionVector, members: Iterable[VersionVector]) -> Non
     for seen in members:
         if not seen.includes(stable):
             raise Violation("stability", f"{stable} counts as stable; a member has seen {seen}")
+
+
+def check_fenced(sender: str, before: VersionVector, after: VersionVector) -> None:
+    """Nothing is taken in from who is known to be evicted."""
+    if before != after:
+        raise Violation("fencing", f"a frame of {sender}, evicted, took {before} to {after}")
 
 
 def check_held(held: int, most: int) -> None:

@@ -17,7 +17,13 @@ from crdtdb.reading import Digest, Reading
 from crdtdb.replication import Send, Sender
 from oracle.checks import Violation
 from oracle.requests import as_transaction
-from simulation.checks import check_equal, check_folded, check_held, check_reclaimed
+from simulation.checks import (
+    check_equal,
+    check_fenced,
+    check_folded,
+    check_held,
+    check_reclaimed,
+)
 from simulation.clock import Clock
 from simulation.faults import Faults
 from simulation.judge import Judge
@@ -123,6 +129,7 @@ class Cluster:
             self.tally,
             trace,
             rolls_back=plan.rolls_back,
+            evicts=plan.evicts,
         )
         self._busy = True
 
@@ -269,7 +276,11 @@ class Cluster:
         what = f"{kind_of(letter.frame)} {xxhash.xxh3_64_hexdigest(letter.frame)}"
         self._note(f"{letter.origin}>{letter.target}", what, lambda: told_frame(letter.frame))
         self.tally["delivered"] += 1
+        is_fenced = letter.sender.incarnation in machine.replication.evictions
+        before = machine.seen
         machine.receive(letter.sender, letter.frame, self._scheduler.now_ms)
+        if is_fenced:
+            check_fenced(letter.sender.name, before, machine.seen)
         self._bury(machine)
 
     def _note(self, where: str, what: str, told: Callable[[], str] | None = None) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Final
 
+from crdtdb.causal import NOTHING, VersionVector
 from simulation.disk import Moment
 from simulation.network import Cut, Network, halves, isolated, one_way, ring
 from simulation.replica import Machine
@@ -20,6 +21,9 @@ _CUTS: Final = (halves, isolated, one_way, ring)
 _PATIENCE_MS: Final = 1_000
 #: Most machines are back soon; some only after everybody has given them up.
 _DOWN_MS: Final = ((50, 500), (50, 500), (1_000, 3_000), (5_000, 7_000))
+#: Most who were evicted come back soon, some much later; who has not been told is asked again.
+_OUT_MS: Final = ((0, 500), (500, 2_000), (2_000, 5_000))
+_ASK_AGAIN_MS: Final = 200
 #: Restoring an earlier state takes longer than any message is under way.
 _RESTORED_AFTER_MS: Final = 4_100
 
@@ -38,6 +42,7 @@ class Faults:
         trace: Trace,
         *,
         rolls_back: bool,
+        evicts: bool,
     ) -> None:
         self._scheduler = scheduler
         self._random = random
@@ -50,6 +55,10 @@ class Faults:
         self._weighted = [self.cut] * 4 + [self._crash] * 3 + [self._jump]
         if rolls_back:
             self._weighted += [self._roll_back] * 3
+        if evicts:
+            self._weighted += [self._evict] * 3
+        #: The machine that is out of the cluster, or soon will know that it is.
+        self._evicted: Machine | None = None
 
     def strike(self) -> None:
         """Let the next thing go wrong."""
@@ -159,6 +168,63 @@ class Faults:
                 self._restart(machine)
 
         self._scheduler.after(_RESTORED_AFTER_MS, come_back)
+
+    def _evict(self) -> None:
+        """Some machine takes another out of the cluster, be it reachable or not."""
+        able = [machine for machine in self._up() if machine.serves]
+        if self._evicted is not None or not able:
+            return
+        by = self._random.choice(able)
+        members = by.replication.members
+        names = sorted({member.name for member in members.values()} - {by.name})
+        if not names:
+            return
+        name = self._random.choice(names)
+        gone = {i for i, member in members.items() if member.name == name}
+        self._tally["evictions"] += 1
+        self._note(by.name, f"evicts {name}")
+        by.evict(name)
+        machine = next(machine for machine in self._machines if machine.name == name)
+        self._evicted = machine
+        down_ms = self._random.randint(*self._random.choice(_OUT_MS))
+        self._scheduler.after(down_ms, lambda: self._take_back(machine, gone))
+
+    def _take_back(self, machine: Machine, gone: set[int]) -> None:
+        """Let a machine rejoin, as soon as it knows that it must."""
+        if machine.is_evicted:
+            self._tally["rejoins"] += 1
+            self._note(machine.name, "rejoins")
+            machine.rejoin()
+        survived = machine.is_up and not machine.disk.crashed
+        if survived and machine.replication.incarnation not in gone:
+            self._await_all(machine)
+        else:
+            self._scheduler.after(_ASK_AGAIN_MS, lambda: self._take_back(machine, gone))
+
+    def _await_all(self, machine: Machine, floor: VersionVector | None = None) -> None:
+        """Let nobody be evicted until everybody counts on the one that has rejoined.
+
+        And until that one has what others reclaimed without it: two replicas that evict each other
+        may both have folded operations that the other never saw, which cannot be joined.
+        """
+        if (
+            machine.is_up
+            and floor is None
+            and all(
+                other.is_up
+                and (
+                    other is machine or machine.replication.incarnation in other.replication.members
+                )
+                for other in self._machines
+            )
+        ):
+            floor = NOTHING
+            for other in self._machines:
+                floor = floor.join(other.seen)
+        if floor is not None and machine.is_up and machine.seen.includes(floor):
+            self._evicted = None
+        else:
+            self._scheduler.after(_ASK_AGAIN_MS, lambda: self._await_all(machine, floor))
 
     def _jump(self) -> None:
         """Put a machine's clock wrong."""

@@ -16,6 +16,7 @@ from crdtdb import address
 from crdtdb.causal import Dot, VersionVector, format_dot
 from crdtdb.transaction import Committed, Erase, Transaction, Update
 from oracle.checks import Violation
+from oracle.rights import check_bounds
 from oracle.specification import Event, Object, Scope, Shown, covers, show
 
 __all__ = ["Issued", "Ledger", "issued_by", "scope_of"]
@@ -143,5 +144,7 @@ class Ledger:
         key = name, tuple(event.id for event in events)
         meaning = self._meanings.get(key)
         if meaning is None:
+            own = [event for event in events if event.target == name]
+            check_bounds(name, own)
             meaning = self._meanings[key] = show(name, events)
         return meaning

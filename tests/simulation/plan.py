@@ -22,6 +22,8 @@ class Plan(NamedTuple):
     begins_cut: bool
     #: Do disks come back as they were some time ago?
     rolls_back: bool
+    #: Are machines taken out of the cluster by others, to rejoin some time later?
+    evicts: bool
     weather: Weather
     #: How many objects users work on: few meet more, many are more like a real database.
     objects: int
@@ -62,4 +64,5 @@ def draw_plan(seed: int) -> Plan:
         page_records=random.choice((4, 10, 40, 1_000)),
         reclaim_entries=random.choice((3, 20, 2_000)),
         feed_ms=random.choice((0, 0, 500)),
+        evicts=random.random() < 0.3,
     )

@@ -133,8 +133,12 @@ class Machine:
             peers=self._peers,
             random=self._random,
         )
+        self._engine.replicas = self._members
         self._post(self._replication.start(now_ms))
         return self.life
+
+    def _members(self) -> dict[int, str]:
+        return {member.incarnation: member.name for member in self.replication.members.values()}
 
     def power_off(self) -> None:
         """Lose everything that is not on the disk."""
@@ -160,7 +164,12 @@ class Machine:
     @property
     def serves(self) -> bool:
         """Does it answer users?"""
-        return self.is_up and self.replication.phase is not Phase.BOOTSTRAPPING
+        return self.is_up and self.replication.phase in (Phase.SERVING, Phase.CATCHING_UP)
+
+    @property
+    def is_evicted(self) -> bool:
+        """Was it told that it is out of the cluster?"""
+        return self.is_up and self.replication.phase is Phase.EVICTED
 
     @property
     def held_pushes(self) -> int:
@@ -175,6 +184,14 @@ class Machine:
             self._post(self.replication.committed(committed.push))
         return committed
 
+    def evict(self, name: str) -> None:
+        """An operator, here, takes another machine out of the cluster."""
+        self._post(self.replication.evict(name))
+
+    def rejoin(self) -> None:
+        """An operator, here, takes this machine back into the cluster."""
+        self._post(self.replication.rejoin())
+
     def tick(self, now_ms: int) -> None:
         """Let time pass."""
         self._post(self.replication.tick(now_ms))
@@ -184,9 +201,7 @@ class Machine:
         try:
             self._post(self.replication.step(sender, frame, now_ms))
         except PeerError as error:
-            # A frame may come late, when its sender goes on under another incarnation already. To
-            # drop that is always safe.
-            if not (self.disk.crashed or error.reason == "identity-conflict"):
+            if not self.disk.crashed:
                 raise Violation(
                     "refusal", f"a frame of {sender.name} ({error.reason}): {error}"
                 ) from error

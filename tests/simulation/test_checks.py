@@ -21,6 +21,7 @@ from oracle.specification import Shown
 from simulation.checks import (
     check_disk,
     check_equal,
+    check_fenced,
     check_folded,
     check_growth,
     check_held,
@@ -208,6 +209,22 @@ def test_a_queue_beyond_its_bound_is_rejected(held: int, most: int) -> None:
     check_held(most, most)
     with pytest.raises(Violation, match="bounds"):
         check_held(held, most)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (NOTHING, vv(a=1)),
+        (vv(b=3), vv(b=4)),
+        (vv(a=1), vv(a=2)),
+        (vv(a=1), vv(a=1, c=1)),
+        (vv(a=2, b=1), vv(a=1, b=1)),
+    ],
+)
+def test_what_the_evicted_sent_is_not_taken_in(before: VersionVector, after: VersionVector) -> None:
+    check_fenced("b", before, before)
+    with pytest.raises(Violation, match="fencing"):
+        check_fenced("b", before, after)
 
 
 ALL = vv(a=2, b=1)

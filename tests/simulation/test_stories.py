@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from contextlib import nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from random import Random
 from unittest.mock import patch
 
+import msgspec
 import pytest
 
 from crdtdb import replication
 from crdtdb.address import ObjectName
 from crdtdb.epochs import Epochs
 from crdtdb.operations import read_operation
+from crdtdb.reading import Reading
 from crdtdb.replication import Send, Sender
+from crdtdb.replication.members import adding
 from crdtdb.replication.messages import Pull, read_frame
 from crdtdb.transaction import Transaction, Update
 from oracle.checks import Violation
-from simulation.broken import session_that_moves_on
+from simulation.broken import (
+    absence_means_nothing,
+    evicted_unfenced,
+    identity_unasked,
+    late_frames_displace,
+    reclaimed_unsaid,
+    rejoin_without_giving,
+    session_that_moves_on,
+)
+from simulation.checks import shown
 from simulation.clock import Clock
 from simulation.judge import Judge
 from simulation.network import Letter, kind_of
@@ -221,3 +235,209 @@ def test_a_donor_that_was_put_back_gives_its_places_out_again(broken: bool) -> N
         stage.pull("puller", "donor")
         stage.look_at_all("puller")
     assert stage.machines["donor"].replication.incarnation == incarnation
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_late_frame_of_an_earlier_incarnation(broken: bool) -> None:
+    """It reaches a machine that never knew that one: the one that is alive is heard all the same.
+
+    Frames do not say when they were sent. Whoever believed that the earlier incarnation has taken
+    the endpoint over, and that the later one is an impostor, would refuse the one that is alive.
+    """
+    names = ("witness", "reborn", "keeper")
+    stage = Stage(*names)
+    stage.machines["reborn"].disk.back_up()
+    stage.write("reborn", "register", "x", op="set", value=1)
+    stage.deliver("reborn", "keeper")
+    late = [letter for letter in stage.letters if letter.target == "witness"]
+    stage.lose(*names)
+    earlier = stage.machines["reborn"].replication.incarnation
+    stage.restart("reborn", rolled_back=True)
+    stage.restart("witness")
+    stage.deliver("reborn", "keeper")
+    stage.write("reborn", "register", "y", op="set", value=2)
+    assert stage.machines["reborn"].replication.incarnation != earlier
+    stage.letters = [letter for letter in stage.letters if letter.sender.incarnation != earlier]
+    stage.deliver("reborn", "witness")
+    stage.letters += late
+    wrong = pytest.raises(Violation, match="refusal: a frame of reborn")
+    with late_frames_displace() if broken else nullcontext(), wrong if broken else nullcontext():
+        stage.deliver("reborn", "witness")
+        stage.write("reborn", "register", "z", op="set", value=3)
+        stage.deliver("reborn", "witness")
+        assert stage.machines["witness"].seen == stage.machines["reborn"].seen
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_disk_put_back_to_before_a_delete_that_is_reclaimed(
+    broken: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody can send the delete any more, so the machine pulls whole: what is absent is dead."""
+    monkeypatch.setattr(replication.reclaiming, "FEED_MS", 0)
+    stage = Stage("donor", "puller")
+    stage.write("donor", "set", "k", op="add", value="x")
+    stage.deliver("donor", "puller")
+    stage.machines["puller"].disk.back_up()
+    stage.write("donor", "set", "k", op="remove", value="x")
+    stage.deliver("donor", "puller")
+    stage.report("puller", "donor")
+    stage.pass_time("donor")
+    assert stage.machines["donor"].engine.reclaimed.records == 1
+    stage.lose("donor", "puller")
+    stage.restart("puller", rolled_back=True)
+    wrong = pytest.raises(Violation, match="value: shop/set/k shows")
+    with absence_means_nothing() if broken else nullcontext(), wrong if broken else nullcontext():
+        stage.pull("puller", "donor")
+        stage.look_at_all("puller")
+    assert stage.machines["puller"].seen == stage.machines["donor"].seen
+
+
+def test_replicas_that_wait_for_each_others_earlier_incarnations() -> None:
+    """Seed 634 once: nobody speaks for those, so nobody could take its own out of the members.
+
+    A replica does that once its identity is confirmed by all members, and the two waited for ever.
+    """
+    names = ("a", "b", "c")
+    stage = Stage(*names)
+    stage.restart("a")
+    stage.restart("b")
+    for number, name in enumerate(("a", "b"), 1):
+        earlier = msgspec.structs.replace(stage.machines[name].replication.me, incarnation=number)
+        stage.machines["c"].write([adding(earlier)])
+    stage.deliver("a", "c")
+    stage.deliver("b", "c")
+    assert all(len(machine.replication.members) == 5 for machine in stage.machines.values())
+    for _ in range(30):
+        stage.deliver(*names)
+        stage.pass_time(*names)
+    assert all(len(machine.replication.members) == 3 for machine in stage.machines.values())
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_disk_put_back_does_not_go_on_under_its_incarnation(broken: bool) -> None:
+    """It would give its next operation a dot that another machine has seen before."""
+    with identity_unasked() if broken else nullcontext():
+        stage = Stage("reborn", "keeper")
+        stage.machines["reborn"].disk.back_up()
+        stage.write("reborn", "register", "x", op="set", value=1)
+        stage.deliver("reborn", "keeper")
+        stage.restart("reborn", rolled_back=True)
+        wrong = pytest.raises(Violation, match="dot-reuse: ")
+        with wrong if broken else nullcontext():
+            stage.write("reborn", "register", "x", op="set", value=2)
+
+
+def _evicted_story(*names: str) -> Stage:
+    """Machines that all hold a list; the last of them is cut off from the others after that."""
+    stage = Stage(*names)
+    stage.write(names[0], "set", "cart", op="add", values=["sold out", "stays"])
+    stage.deliver(*names)
+    return stage
+
+
+def _let_talk(stage: Stage, *names: str, tenths: int = 40) -> None:
+    """Let some machines exchange all that they want for some time."""
+    for _ in range(tenths):
+        stage.pass_time(*names)
+        stage.deliver(*names)
+
+
+def _shows(stage: Stage, name: str) -> list[str]:
+    """What a machine shows of the list."""
+    with stage.machines[name].disk.snapshot() as snapshot:
+        members: list[str] = json.loads(shown(Reading(snapshot), ("shop", "set", "cart")).text)
+    return sorted(members)
+
+
+@pytest.mark.parametrize("broken", [None, reclaimed_unsaid, rejoin_without_giving])
+def test_a_month_offline_and_evicted(
+    broken: Callable[[], AbstractContextManager[None]] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is given up, what waited for it is reclaimed; then it comes back, with news of its own.
+
+    What was deleted in between does not come back with it, and what only it has is not lost.
+    """
+    monkeypatch.setattr(replication.reclaiming, "FEED_MS", 0)
+    home, everybody = ("a", "b"), ("a", "b", "away")
+    stage = _evicted_story(*everybody)
+    away = stage.machines["away"]
+    stage.write("away", "set", "cart", op="add", value="only there")
+    stage.lose(*everybody)
+    stage.write("a", "set", "cart", op="remove", value="sold out")
+    _let_talk(stage, *home)
+    assert [stage.machines[name].engine.reclaimed.records for name in home] == [0, 0]
+    stage.machines["a"].evict("away")
+    _let_talk(stage, *home)
+    assert all(stage.machines[name].engine.reclaimed.records for name in home)
+    assert not away.is_evicted, "nobody has told it"
+    stage.write("away", "set", "cart", op="add", value="there, too")
+    stage.lose(*everybody)
+
+    _let_talk(stage, *everybody)
+    assert away.is_evicted
+    assert not away.serves
+    assert _shows(stage, "a") == ["stays"], "it is fenced"
+    stage.restart("away")
+    assert away.is_evicted, "it remembers"
+    wrong = pytest.raises(Violation, match="shop/set/cart shows")
+    with broken() if broken else nullcontext(), wrong if broken else nullcontext():
+        away.rejoin()
+        while not away.seen.includes(stage.machines["a"].seen):
+            stage.pass_time(*everybody)
+            # It happens to take before anybody asks it for what it has.
+            stage.letters = [
+                x for x in stage.letters if x.origin == "away" or kind_of(x.frame) != "Pull"
+            ]
+            stage.deliver(*everybody, until="Summary")
+        _let_talk(stage, *everybody, tenths=80)
+        for name in everybody:
+            stage.look_at_all(name)
+        for name in everybody:
+            assert _shows(stage, name) == ["only there", "stays", "there, too"]
+            assert len(stage.machines[name].replication.members) == 3
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_evicted_by_mistake_while_it_writes(broken: bool) -> None:
+    """It goes on writing until it hears of it; all of that is there once it has rejoined."""
+    names = ("a", "b", "busy")
+    stage = _evicted_story(*names)
+    busy, a = stage.machines["busy"], stage.machines["a"]
+    a.evict("busy")
+    for n in range(5):
+        stage.write("busy", "counter", "orders", op="increment", by=1)
+        stage.write("busy", "set", "cart", op="add", value=f"order {n}")
+    before = a.seen
+    with evicted_unfenced() if broken else nullcontext():
+        stage.deliver(*names)
+    assert (before == a.seen) is not broken
+    if broken:
+        return
+    _let_talk(stage, *names)
+    assert busy.is_evicted
+    busy.rejoin()
+    _let_talk(stage, *names)
+    for name in names:
+        assert "order 4" in _shows(stage, name)
+        assert stage.machines[name].seen == busy.seen
+        stage.look_at_all(name)
+
+
+def test_two_that_evict_each_other() -> None:
+    """Neither answers the other for ever, and both come back."""
+    names = ("a", "b", "c")
+    stage = _evicted_story(*names)
+    a, b = stage.machines["a"], stage.machines["b"]
+    a.evict("b")
+    b.evict("a")
+    stage.lose("a", "b")
+    _let_talk(stage, *names)
+    assert b.is_evicted, "c heard of that first, and so did not hear b any more"
+    assert not a.is_evicted
+    b.rejoin()
+    _let_talk(stage, *names)
+    assert a.is_evicted, "b has brought that with it"
+    a.rejoin()
+    _let_talk(stage, *names)
+    assert a.seen == b.seen == stage.machines["c"].seen
+    assert {len(machine.replication.members) for machine in stage.machines.values()} == {3}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import resource
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -13,10 +15,11 @@ from unittest.mock import patch
 
 import pytest
 
-from crdtdb.errors import DamagedStore, NoSpace
+from crdtdb.errors import DamagedStore, NoSpace, Unavailable
 from crdtdb.store.base import Batch, Table
 from crdtdb.store.lmdb import LmdbStore
 from crdtdb.store.logged import LoggedStore, Pace
+from store import breakable, children
 from store.backends import HASTY
 
 Contents = dict[tuple[Table, bytes], bytes]
@@ -197,6 +200,72 @@ def test_without_space_for_the_tables_commits_go_on_until_the_layers_are_full(
         assert in_tables(store) > 60
 
 
+def child_fills_the_disk(directory: str) -> None:
+    """The limit on the size of files stands for a full disk."""
+    store = LoggedStore.open(directory)
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, most))
+    accepted = 0
+    said = ""
+    while not said:
+        try:
+            store.commit({Table.RECORDS: {b"%d" % accepted: bytes(50_000)}})
+            accepted += 1
+        except Unavailable as problem:
+            said = type(problem).__name__
+    print(said)
+    assert 10 < accepted < 25
+    assert len(contents(store)) == accepted
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    store.commit({Table.RECORDS: {b"at last": b""}})
+    assert len(contents(store)) == accepted + 1
+    store.close()
+    store = LoggedStore.open(directory)
+    assert len(contents(store)) == accepted + 1
+    store.close()
+
+
+def test_a_full_disk(tmp_path: Path) -> None:
+    assert children.run(child_fills_the_disk, tmp_path / "data") == ["NoSpace"]
+
+
+def child_meets_a_failure(directory: str, what: str, error: str, reaches: str) -> None:
+    store = LoggedStore.open(directory)
+    store.commit(put(1))
+    breakable.fail(what.encode(), error=int(error), reaches=reaches == "True")
+    try:
+        store.commit(put(2))
+    except Unavailable as problem:
+        print(type(problem).__name__)
+    assert len(contents(store)) == 1
+    store.commit(put(3))
+    assert len(contents(store)) == 2
+
+
+@pytest.mark.parametrize("reaches", [False, True], ids=["refused", "lost later"])
+@pytest.mark.parametrize(
+    ("what", "error", "problem"),
+    [
+        (breakable.DATA_WRITE, errno.ENOSPC, "NoSpace"),
+        (breakable.DATA_WRITE, errno.EIO, "StorageFailed"),
+        (breakable.SYNC, errno.EIO, "StorageFailed"),
+        (breakable.SYNC, errno.EDQUOT, "NoSpace"),
+    ],
+)
+def test_one_failed_commit(
+    breakable_disk: Path, tmp_path: Path, what: bytes, error: int, problem: str, reaches: bool
+) -> None:
+    """The error is clear, nothing is applied, and the next commit goes on."""
+    path, environment = tmp_path / "data", breakable.preload(breakable_disk, tmp_path / "log")
+    said = children.run(
+        child_meets_a_failure, path, what.decode(), error, reaches, environment=environment
+    )
+    assert said == [problem]
+    store = LoggedStore.open(path)
+    assert {key for _, key in contents(store)} == {b"000001", b"000003"}
+    store.close()
+
+
 @pytest.mark.parametrize("name", ["log.0", "log.1"])
 def test_a_log_that_is_missing_is_damage(tmp_path: Path, name: str) -> None:
     path = tmp_path / "data"
@@ -222,3 +291,7 @@ def test_a_log_that_is_damaged_is_said_to_be(tmp_path: Path) -> None:
     with pytest.raises(DamagedStore, match=r"commit 1 is damaged, commit \d is whole"):
         LoggedStore.open(copy)
     assert (copy / "log.0").read_bytes() == data
+
+
+if __name__ == "__main__":
+    children.main(globals())

@@ -43,7 +43,8 @@ def test_an_object_that_nobody_wrote_reads_as_bottom(name: str) -> None:
         case OperationType() as kind:
             assert a.value(name) == kind.value(kind.empty())
     assert not a.exists(name)
-    assert not a.do(name, "delete").changed
+    if CATALOGUE[name].deletable:
+        assert not a.do(name, "delete").changed
 
 
 @pytest.mark.parametrize("name", CATALOGUE)

@@ -1,4 +1,4 @@
-"""The store for production: one LMDB environment per replica, durable at every commit.
+"""Tables in one LMDB environment, durable at every commit. Replicas put a log in front (`logged`).
 
 - `store`: commits, snapshots, growth, recovery after a failed disk.
 - `directory`: who may open the data directory, and what format it has.

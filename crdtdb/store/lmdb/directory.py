@@ -62,6 +62,13 @@ class DataDirectory:
             raise StartError(f"the data directory {path} cannot be used: {error}") from error
         return cls(path, lock, is_new=is_new)
 
+    @classmethod
+    def take_existing(cls, path: Path) -> DataDirectory:
+        """Lock a directory that holds a whole store. Raises a `StartError`; makes nothing."""
+        if not (path / _FORMAT).is_file():
+            raise StartError(f"there is no crdtdb store in {path}")
+        return cls.take(path)
+
     @property
     def location(self) -> bytes:
         """Device and inode: a copy of the directory has others."""

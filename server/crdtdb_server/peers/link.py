@@ -119,6 +119,11 @@ class Link:
             self._waiting_bytes -= len(self._waiting.popleft())
         self._wake.set()
 
+    @property
+    def is_up(self) -> bool:
+        """Has somebody answered there, the last time it was tried?"""
+        return self.trouble is None and self.replica is not None
+
     def retry(self) -> None:
         """There is a sign of life from there: end the wait for the next try."""
         self._sign_of_life.set()

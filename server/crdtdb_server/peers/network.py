@@ -16,7 +16,9 @@ import aiohttp
 import structlog
 
 from crdtdb.causal import VersionVector
+from crdtdb.errors import Evicted
 from crdtdb.replication import Replication, Send
+from crdtdb.replication.evictions import Stake
 from crdtdb.replication.messages import Sender
 from crdtdb.transaction import Committed
 from crdtdb_server.acks import Holders
@@ -66,6 +68,7 @@ class Network:
         self._giving_up: asyncio.Task[None] | None = None
         self._reports = Signal()
         self._closed = False
+        self._was_evicted = False
         writer.hold()
 
     async def start(self) -> None:
@@ -75,6 +78,7 @@ class Network:
             connector=connector, timeout=_TIMEOUT, auto_decompress=False
         )
         self._dispatch(await self._writer.call(lambda: self.replication.start(monotonic_ms())))
+        self._note_eviction()
         self._started.set()
         self._ticking = asyncio.create_task(self._tick(), name="replication tick")
 
@@ -120,6 +124,7 @@ class Network:
 
         sends = await self._writer.call(take_in, in_thread=heavy)
         self._reports.give()
+        self._note_eviction()
         back = via or sender.address
         answers = [send.frame for send in sends if send.endpoint == back]
         self._dispatch([send for send in sends if send.endpoint != back])
@@ -158,6 +163,43 @@ class Network:
         if committed.push is not None:
             self._dispatch(self.replication.committed(committed.push))
 
+    # -- membership -------------------------------------------------------------------------------
+
+    async def knock(self, endpoint: str) -> None:
+        """Make the acquaintance of a replica that shall become a member."""
+        self._dispatch(await self._writer.call(lambda: self.replication.knock(endpoint)))
+
+    async def stake(self, name: str) -> Stake:
+        """What the eviction of all members of a name would change."""
+        return await self._writer.call(lambda: self.replication.stake(name))
+
+    async def evict(self, name: str) -> None:
+        """Take all members of a name out of the cluster; durable here when this returns."""
+        self._dispatch(await self._writer.call(lambda: self.replication.evict(name)))
+
+    async def rejoin(self) -> None:
+        """Go on as a new member after an eviction."""
+        self._dispatch(await self._writer.call(self.replication.rejoin))
+        self._note_eviction()
+
+    def _note_eviction(self) -> None:
+        """This replica may have been told that it is out, or have been taken back."""
+        is_evicted = self.replication.is_evicted
+        if is_evicted == self._was_evicted:
+            return
+        self._was_evicted = is_evicted
+        if is_evicted:
+            _log.error("evicted: writes are refused", replica=self.me.name)
+            self._writer.refuse(
+                Evicted(
+                    f"an operator evicted {self.me.name!r} from the cluster; write to another "
+                    "replica, or take this one back: crdtdb cluster rejoin"
+                )
+            )
+        else:
+            _log.info("rejoins the cluster", replica=self.me.name)
+            self._writer.accept()
+
     # -- who holds what --------------------------------------------------------------------------
 
     def holders(self, write: VersionVector) -> Holders:
@@ -188,7 +230,7 @@ class Network:
                 self._dispatch(
                     await self._writer.call(lambda: self.replication.tick(monotonic_ms()))
                 )
-                if self._writer.held:
+                if self._writer.held and not self.replication.is_evicted:
                     await self._open_when_settled(monotonic_ms() - started_ms)
             except Exception:
                 _log.exception("a replication tick failed; it is tried again")

@@ -47,6 +47,16 @@ class BlockingDocument(TypedDict):
     reported_ms: int | None
 
 
+class EvictedDocument(TypedDict):
+    """A replica that an operator took out of the cluster, at which other one and when."""
+
+    replica: str
+    incarnation: str
+    url: str
+    by: str
+    at_ms: int
+
+
 class AmountDocument(TypedDict):
     """Records, and the bytes of their rows and addresses."""
 
@@ -70,6 +80,7 @@ class ClusterDocument(TypedDict):
     cluster: str
     self: SelfDocument
     members: list[MemberOfClusterDocument]
+    evicted: list[EvictedDocument]
     stability: StabilityDocument
     troubles: dict[str, str]
     refusals: dict[str, int]
@@ -83,6 +94,8 @@ def state_of(network: Network) -> State:
             return "bootstrapping"
         case Phase.CATCHING_UP:
             return "catching_up"
+        case Phase.EVICTED:
+            return "evicted"
         case Phase.SERVING:
             return "serving"
 
@@ -108,6 +121,16 @@ def cluster_document(service: Service, network: Network) -> ClusterDocument:
             "state": service.state(),
         },
         "members": [_member(service, network, incarnation) for incarnation in replication.members],
+        "evicted": [
+            {
+                "replica": eviction.name,
+                "incarnation": format_incarnation(incarnation),
+                "url": eviction.endpoint,
+                "by": eviction.by,
+                "at_ms": eviction.at_ms,
+            }
+            for incarnation, eviction in replication.evictions.items()
+        ],
         "stability": {
             "stable": {
                 format_incarnation(incarnation): counter
@@ -165,7 +188,7 @@ def _member(service: Service, network: Network, incarnation: int) -> MemberOfClu
         "region": member.region,
         "url": member.endpoint,
         "self": False,
-        "reachable": link is not None and link.trouble is None and link.replica is not None,
+        "reachable": link is not None and link.is_up,
         "trouble": None if link is None else link.trouble,
         "last_contact_ms": None if peer is None else now_ms - peer.last_contact_ms,
         "lag_events": None if peer is None else peer.seen.missing(seen),

@@ -16,6 +16,8 @@ from cyclopts import App, CycloptsError
 from crdtdb import __version__
 from crdtdb.errors import CrdtdbError
 from crdtdb_server.config import SOURCES
+from crdtdb_server.shell.cluster import add, evict, rejoin
+from crdtdb_server.shell.compact import compact
 from crdtdb_server.shell.conflicts import conflicts
 from crdtdb_server.shell.demo import demo
 from crdtdb_server.shell.explain import explain
@@ -51,6 +53,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     app.command(export, sort_key=11)
     app.command(import_, name="import", sort_key=12)
     app.command(status, sort_key=13)
+    cluster = App(name="cluster", help="Say who belongs to the cluster.", sort_key=14)
+    for command in (add, evict, rejoin):
+        cluster.command(command)
+    app.command(cluster)
+    app.command(compact, sort_key=15)
     app.register_install_completion_command(
         add_to_startup=False, help="Set up completion for the shell you are in."
     )

@@ -21,6 +21,7 @@ from crdtdb_server.shell.server import DEFAULT_SERVER, Server
 __all__ = ["explain"]
 
 _COLUMNS: Final = ("part", "state", "holds", "writer", "time", "dot")
+_RIGHTS: Final = ("holds rights", "to decrement", "to increment")
 #: What has a column of its own, or says the same again.
 _SHOWN: Final = frozenset({"dot", "state", "time", "at_ms"})
 
@@ -50,6 +51,8 @@ def explain(
         print_json(explanation)
         return
     print_table(_COLUMNS, list(_rows(explanation)))
+    if rights := list(_rights(explanation)):
+        print_table(_RIGHTS, rights)
     if not explanation["records"]:
         note("(nothing is in force)")
     if explanation["cut"] is not None:
@@ -73,6 +76,14 @@ def _rows(explanation: dict[str, Any]) -> Iterator[tuple[str, ...]]:
                 _time(entry),
                 dot,
             )
+
+
+def _rights(explanation: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+    """Who may do how much to an object with bounds."""
+    for record in explanation["records"]:
+        for incarnation, held in record.get("rights", {}).items():
+            counts = (json_text(held["decrement"]), json_text(held["increment"]))
+            yield (_called(incarnation, explanation["replicas"]), *counts)
 
 
 def _held(entry: dict[str, Any]) -> str:

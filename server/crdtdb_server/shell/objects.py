@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final
 from cyclopts import Parameter
 
 from crdtdb.address import ObjectName
+from crdtdb.answers import Order
 from crdtdb.handles import Read, Written
 from crdtdb.limits import LIMITS
 from crdtdb_server.shell.arguments import Address, AsJson, Fields, Place, Value, Where
@@ -39,6 +40,10 @@ def get(
     after: Annotated[
         str | None, Parameter(help="The members after these: the `next` of the page before.")
     ] = None,
+    order: Annotated[Order, Parameter(help="Of what members with scores are in the order.")] = (
+        "member"
+    ),
+    reverse: Annotated[bool, Parameter(help="From the greatest down.", negative=())] = False,
     server: Server = DEFAULT_SERVER,
     json: AsJson = False,
 ) -> None:
@@ -48,9 +53,10 @@ def get(
 
         crdtdb get shop/counter/views
         crdtdb get shop/set/cart:42 --limit 10
+        crdtdb get game/zset/scores --order rank --reverse --limit 10
     """
     with server.client() as client:
-        read = client.read(address, limit=limit, after=after)
+        read = client.read(address, limit=limit, after=after, order=order, reverse=reverse)
     if json:
         print_json(_document(address, read))
         return
@@ -100,6 +106,7 @@ def update(
         crdtdb update shop/set/cart:42 add value=apple
         crdtdb update shop/set/cart:42 remove values:='["apple", "pear"]'
         crdtdb update shop/flag/open enable
+        crdtdb update game/zset/scores increment member=ann by=2.5
     """
     with server.client() as client:
         written = client.update(address, [{"op": op, **dict(fields)}])

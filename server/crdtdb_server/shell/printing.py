@@ -10,6 +10,7 @@ from typing import Any, Final
 
 __all__ = [
     "DEFAULT_URL",
+    "age",
     "cell",
     "json_text",
     "moment",
@@ -50,6 +51,18 @@ def moment(at_ms: int) -> str:
         return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}.{milliseconds:03}"
     except (ValueError, OverflowError):
         return f"{at_ms} ms"
+
+
+def age(milliseconds: int | None) -> str:
+    """How long ago something was, in one unit; None: it never was."""
+    if milliseconds is None:
+        return "never"
+    if milliseconds < 1_000:
+        return f"{milliseconds} ms"
+    seconds = milliseconds // 1_000
+    if seconds < 120:
+        return f"{seconds} s"
+    return f"{seconds // 60} min" if seconds < 7_200 else f"{seconds // 3_600} h"
 
 
 def cell(text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from crdtdb_server.shell.arguments import AsJson
-from crdtdb_server.shell.printing import note, print_json, print_table
+from crdtdb_server.shell.printing import age, moment, note, print_json, print_table, printable
 from crdtdb_server.shell.server import DEFAULT_SERVER, Server
 
 __all__ = ["status"]
@@ -27,11 +27,16 @@ def status(*, server: Server = DEFAULT_SERVER, json: AsJson = False) -> None:
     print(f"{me['replica']}{region}, cluster {cluster['cluster']}: {me['state']}")
     columns = ("replica", "region", "url", "link", "heard", "level", "lacks", "clock")
     print_table(columns, (_row(member) for member in cluster["members"]))
+    for gone in cluster["evicted"]:
+        by = f"by {printable(gone['by'])}, {moment(gone['at_ms'])}"
+        note(f"evicted: {printable(gone['replica'])} {printable(gone['url'])} {by}")
+    if me["state"] == "evicted":
+        note("this replica was evicted and takes no writes; back with: crdtdb cluster rejoin")
     for peer_url in cluster["stability"]["unmet_peers"]:
         note(f"not met yet: {peer_url}: {cluster['troubles'].get(peer_url, 'no answer yet')}")
     for blocker in cluster["stability"]["blocked_by"]:
         lacks = f"{blocker['replica']} has not reported {blocker['events']} operations"
-        note(f"not stable yet: {lacks}; heard more from it: {_age(blocker['reported_ms'])}")
+        note(f"not stable yet: {lacks}; heard more from it: {age(blocker['reported_ms'])}")
     waiting = cluster["stability"]["waiting"]
     if waiting["records"]:
         note(f"reclaiming waits for that: {waiting['records']} records, {waiting['bytes']} bytes")
@@ -44,22 +49,11 @@ def _row(member: dict[str, Any]) -> tuple[str, ...]:
     return (
         *name,
         "up" if member["reachable"] else member["trouble"] or "not tried yet",
-        _age(member["last_contact_ms"]),
-        _age(member["lag_ms"]),
+        age(member["last_contact_ms"]),
+        age(member["lag_ms"]),
         _count(member["lag_events"]),
         _offset(member["clock_offset_ms"]),
     )
-
-
-def _age(milliseconds: int | None) -> str:
-    if milliseconds is None:
-        return "never"
-    if milliseconds < 1_000:
-        return f"{milliseconds} ms"
-    seconds = milliseconds // 1_000
-    if seconds < 120:
-        return f"{seconds} s"
-    return f"{seconds // 60} min" if seconds < 7_200 else f"{seconds // 3_600} h"
 
 
 def _count(operations: int | None) -> str:

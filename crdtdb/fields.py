@@ -1,0 +1,221 @@
+"""Reading a map: its leaves in pages, as one nested value, or one field.
+
+A leaf is read from its records by its own type. Pages are of records, so a collection with many
+members goes on in the next page, under the same field. A field that holds several types shows the
+one first in the catalogue; what lies below a field counts as a map there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Any, NamedTuple
+
+from crdtdb import address
+from crdtdb.address import ObjectName
+from crdtdb.answers import FieldRead
+from crdtdb.datatype import CollectionType, NestedType, ScalarType, StateType
+from crdtdb.errors import BadRequest, Field, InvalidOperation, TooLarge
+from crdtdb.jsonvalue import JsonValue, normalise
+from crdtdb.limits import LIMITS
+from crdtdb.operations import type_named
+from crdtdb.reading import PageQuery, Reading
+from crdtdb.record import Live
+
+__all__ = ["Leaf", "LeafPage", "at_field", "check_field", "documents", "nested", "read_leaves"]
+
+
+class Leaf(NamedTuple):
+    """What a page has of one leaf: its value; of a collection, the members on the page."""
+
+    path: tuple[str, ...]
+    type: str
+    value: JsonValue
+
+
+class LeafPage(NamedTuple):
+    """Leaves, and the position that the page ends at, when there are more."""
+
+    leaves: list[Leaf]
+    position: bytes | None
+    #: The field of the first leaf of the next page.
+    next_path: tuple[str, ...] = ()
+
+
+class _Alive(NamedTuple):
+    """A record that shows something."""
+
+    tail: bytes
+    leaf: address.Leaf
+    kind: StateType
+    live: Live
+
+
+def check_field(type_name: str, path: Sequence[str], field: str) -> tuple[str, ...]:
+    """The path of a field. Raises BadRequest, InvalidOperation or TooLarge, naming `field`."""
+    if not isinstance(type_named(type_name), NestedType):
+        raise InvalidOperation(
+            f"a {type_name} has no fields; only a map has", Field(field, "not for this type")
+        )
+    limit = LIMITS.map_depth
+    parts = path if isinstance(path, list | tuple) else ()
+    if not 1 <= len(parts) <= limit or not all(isinstance(part, str) for part in parts):
+        raise BadRequest(
+            f"`{field}` is a list of 1 to {limit} strings", Field(field, "no field path", limit)
+        )
+    normalise(list(parts))
+    if len(address.leaves_at(parts)) > LIMITS.field_bytes:
+        raise TooLarge(
+            f"no field takes more than {LIMITS.field_bytes} bytes",
+            Field(field, "too large", LIMITS.field_bytes),
+        )
+    return tuple(parts)
+
+
+def read_leaves(
+    reading: Reading, name: ObjectName, query: PageQuery, *, exported: bool = False
+) -> LeafPage:
+    """The leaves of a range, `query.limit` records at most, as users or as imports read them.
+
+    O(page + dead records between).
+    """
+    page: list[_Alive] = []
+    for alive in _alive(reading, name, query):
+        if len(page) == query.limit:
+            return LeafPage(_leaves(page, exported), page[-1].tail, alive.leaf.path)
+        page.append(alive)
+    return LeafPage(_leaves(page, exported), None)
+
+
+def documents(leaves: list[Leaf]) -> list[JsonValue]:
+    """Leaves as a page shows them: one entry per field, further types under `others`."""
+    return [
+        {"field": list(path), **_document({leaf.type: leaf.value for leaf in same})}
+        for path, same in groupby(leaves, key=lambda leaf: leaf.path)
+    ]
+
+
+def nested(reading: Reading, name: ObjectName, page: LeafPage, above: int = 0) -> JsonValue:
+    """The leaves of a page as one nested value, without the first `above` names of each field.
+
+    Pages fit together: merged, they are the whole. A few lookups besides the page.
+    """
+    shown: dict[str, Any] = {}
+    by_path = {
+        path: {leaf.type: leaf.value for leaf in same}
+        for path, same in groupby(page.leaves, key=lambda leaf: leaf.path)
+    }
+    paths = list(by_path)
+    hidden = _hiding(reading, name, paths[0], above) if paths else ()
+    for i, path in enumerate(paths):
+        if hidden and path[: len(hidden)] == hidden:
+            continue
+        types = by_path[path]
+        first = min(types) if i else _first_type(reading, name, path) or min(types)
+        following = paths[i + 1] if i + 1 < len(paths) else page.next_path
+        has_below = len(following) > len(path) and following[: len(path)] == path
+        if has_below and first > name.type:
+            continue
+        if has_below:
+            hidden = path
+        if first in types:
+            _put(shown, path[above:], types[first])
+    return shown
+
+
+def at_field(reading: Reading, name: ObjectName, path: tuple[str, ...]) -> FieldRead:
+    """One field. O(log n), and what its value is long. Raises TooLarge beyond one page."""
+    start = address.leaves_at(path)
+    leaves = _all(reading, name, start, path)
+    types = {leaf.type: leaf.value for leaf in leaves}
+    if not types or min(types) > name.type:
+        below = _all(reading, name, address.leaves_below(path), path, address.after(start))
+        if below:
+            types[name.type] = nested(reading, name, LeafPage(below, None), len(path))
+    if not types:
+        return FieldRead(path, None, None, {})
+    first = min(types)
+    return FieldRead(path, first, types.pop(first), dict(sorted(types.items())))
+
+
+def _all(
+    reading: Reading,
+    name: ObjectName,
+    stem: bytes,
+    path: tuple[str, ...],
+    start: bytes | None = None,
+) -> list[Leaf]:
+    query = PageQuery(LIMITS.page_items, start=(start or stem)[1:], end=_end(stem))
+    page = read_leaves(reading, name, query)
+    if page.position is not None:
+        raise TooLarge(
+            f"more than {LIMITS.page_items} members or fields are there; read them in pages, by "
+            "`prefix`",
+            Field("field", "holds too much for one answer", LIMITS.page_items),
+        )
+    return page.leaves
+
+
+def _end(stem: bytes) -> bytes:
+    end = address.after(stem)
+    assert end is not None
+    return end[1:]
+
+
+def _alive(reading: Reading, name: ObjectName, query: PageQuery) -> Iterator[_Alive]:
+    """The records in a range that show something, in order."""
+    map_type = type_named(name.type)
+    assert isinstance(map_type, NestedType)
+    for tail, record in reading.records(name, query):
+        kind = map_type.at(tail)
+        if kind is not None and kind.alive(record.live):
+            yield _Alive(tail, address.leaf_of(tail), kind, record.live)
+
+
+def _leaves(page: list[_Alive], exported: bool) -> list[Leaf]:
+    leaves: list[Leaf] = []
+    for _, same in groupby(page, key=lambda alive: (alive.leaf.path, alive.leaf.type)):
+        records = list(same)
+        _, leaf, kind, live = records[0]
+        value: JsonValue
+        if isinstance(kind, CollectionType):
+            value = [kind.entry(alive.leaf.tail, alive.live) for alive in records]
+        else:
+            assert isinstance(kind, ScalarType)
+            value = kind.exported(live) if exported else kind.value(live)
+        leaves.append(Leaf(leaf.path, leaf.type, value))
+    return leaves
+
+
+def _document(types: dict[str, JsonValue]) -> dict[str, Any]:
+    first, *others = types
+    document: dict[str, Any] = {"type": first, "value": types[first]}
+    if others:
+        document["others"] = {other: types[other] for other in others}
+    return document
+
+
+def _first_type(reading: Reading, name: ObjectName, path: tuple[str, ...]) -> str | None:
+    """The type that a field shows, of leaves at it."""
+    stem = address.leaves_at(path)
+    query = PageQuery(1, start=stem[1:], end=_end(stem))
+    found = next(_alive(reading, name, query), None)
+    return None if found is None else found.leaf.type
+
+
+def _hiding(
+    reading: Reading, name: ObjectName, path: tuple[str, ...], above: int
+) -> tuple[str, ...]:
+    """The field above, whose leaf is shown in place of what is below it; empty: there is none."""
+    for length in range(above + 1, len(path)):
+        first = _first_type(reading, name, path[:length])
+        if first is not None and first < name.type:
+            return path[:length]
+    return ()
+
+
+def _put(shown: dict[str, Any], path: tuple[str, ...], value: JsonValue) -> None:
+    *above, last = path
+    for part in above:
+        shown = shown.setdefault(part, {})
+    shown[last] = value

@@ -1,0 +1,521 @@
+"""Elements in an order that replicas agree on: Fugue (Weidner, Gentle, Kleppmann 2023).
+
+The elements are the nodes of a tree. Each was put in as a left or a right child of another one, or
+at the top, and the order is the tree's: left children, the element, right children; siblings by
+their ids. Who types on hangs each element below the one before, so what two people typed at one
+place at once stands one after the other, never mixed ("The Art of the Fugue", section 3).
+
+- An id is the dot of the operation and the element's place in it: 0 where the operation brought
+  one element, 1 … n where it brought several.
+- **New elements hang below living ones only** (or at the top): where the paper would take a
+  deleted element that stands between the two neighbours, the nearer living neighbour serves, at the
+  same place. So a deleted element that everybody has seen deleted, and that nothing hangs below, is
+  never named again: it can go (`settled`).
+- Below an element that is not there (a cut took it, when this was under way) others are kept
+  together: an element of that id, deleted, stands at the top for it.
+
+Elements are kept in runs: neighbours of which each is the right child of the one before and has
+the next id. What one replica types in one go is one run. O(runs) per operation, of which the most
+is copying a list of references; looking for an id begins where the last change was.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
+from typing import Annotated, Any, Final, NamedTuple, TypeAlias
+
+from msgspec import Meta
+
+__all__ = ["LEFT", "RIGHT", "Element", "ElementId", "Elements", "Place", "Row", "ids_from"]
+
+#: (incarnation, counter, number within the operation).
+ElementId: TypeAlias = tuple[
+    Annotated[int, Meta(ge=0)], Annotated[int, Meta(ge=1)], Annotated[int, Meta(ge=0)]
+]
+LEFT: Final = False
+RIGHT: Final = True
+
+#: A run as it is stored: first id, the element it hangs below (None: at the top), is it a right
+#: child, and its values; of deleted elements only how many.
+Row: TypeAlias = tuple[
+    ElementId, ElementId | None, bool, list[bytes] | Annotated[int, Meta(ge=1)]
+]
+
+
+class Element(NamedTuple):
+    """One element that users see."""
+
+    id: ElementId
+    value: bytes
+
+
+class Place(NamedTuple):
+    """Where elements are put in: below which element (None: at the top), on which side."""
+
+    parent: ElementId | None
+    side: bool
+
+
+class _Run(NamedTuple):
+    first: ElementId
+    length: int
+    parent: ElementId | None
+    side: bool
+    #: None: they are deleted.
+    values: tuple[bytes, ...] | None
+    #: Can the first element have left children?
+    has_left: bool = False
+
+    def id_at(self, k: int) -> ElementId:
+        return _later(self.first, k)
+
+    def place_of(self, one: ElementId) -> int:
+        """Where in the run an element is; -1: it is not."""
+        first = self.first
+        if one[0] != first[0] or (one[2] == 0) != (first[2] == 0):
+            return -1
+        if first[2] == 0:
+            k = one[1] - first[1]
+        elif one[1] == first[1]:
+            k = one[2] - first[2]
+        else:
+            return -1
+        return k if 0 <= k < self.length else -1
+
+    def part(self, start: int, end: int) -> _Run:
+        """The elements from `start` to before `end`."""
+        if start == 0 and end == self.length:
+            return self
+        values = None if self.values is None else self.values[start:end]
+        if start == 0:
+            return self._replace(length=end, values=values)
+        above = self.id_at(start - 1)
+        return _Run(self.id_at(start), end - start, above, RIGHT, values)
+
+    def row(self) -> Row:
+        held = self.length if self.values is None else list(self.values)
+        return self.first, self.parent, self.side, held
+
+    def joins(self, later: _Run) -> bool:
+        """Are this run and the one behind it one?"""
+        return (
+            later.side == RIGHT
+            and (later.values is None) == (self.values is None)
+            and later.first == self.id_at(self.length)
+            and later.parent == self.id_at(self.length - 1)
+        )
+
+    def with_more(self, later: _Run) -> _Run:
+        values = None
+        if self.values is not None and later.values is not None:
+            values = self.values + later.values
+        return self._replace(length=self.length + later.length, values=values)
+
+
+def _later(one: ElementId, k: int) -> ElementId:
+    incarnation, counter, number = one
+    if number == 0:
+        return incarnation, counter + k, 0
+    return incarnation, counter, number + k
+
+
+def ids_from(first: ElementId, count: int) -> Iterator[ElementId]:
+    """The ids of a range: of one operation, or of operations in a row that brought one each."""
+    return (_later(first, k) for k in range(count))
+
+
+class _Spans:
+    """A set of elements, taken in run by run."""
+
+    def __init__(self) -> None:
+        self._runs: dict[tuple[int, int], list[_Run]] = {}
+
+    def add(self, run: _Run) -> None:
+        self._runs.setdefault(_family(run.first), []).append(run)
+
+    def __contains__(self, one: ElementId | None) -> bool:
+        return one is not None and any(
+            run.place_of(one) >= 0 for run in self._runs.get(_family(one), ())
+        )
+
+
+class _Index:
+    """Finds elements in many runs. O(log runs) each. Raises ValueError if one is there twice."""
+
+    def __init__(self, runs: Sequence[_Run]) -> None:
+        self._runs = runs
+        self._by_family: dict[tuple[int, int], list[tuple[ElementId, int]]] = {}
+        for i, run in enumerate(runs):
+            self._by_family.setdefault(_family(run.first), []).append((run.first, i))
+        for entries in self._by_family.values():
+            entries.sort()
+            for (_, i), (later, _) in pairwise(entries):
+                if later < runs[i].id_at(runs[i].length):
+                    raise ValueError("an element is there twice")
+
+    def find(self, one: ElementId) -> tuple[int, int] | None:
+        """Its run and its place in that."""
+        entries = self._by_family.get(_family(one), [])
+        before = bisect_right(entries, one, key=lambda entry: entry[0])
+        if before == 0:
+            return None
+        i = entries[before - 1][1]
+        k = self._runs[i].place_of(one)
+        return None if k < 0 else (i, k)
+
+
+def _family(one: ElementId) -> tuple[int, int]:
+    return one[0], one[1] if one[2] else 0
+
+
+class Elements:
+    """All elements of one object, deleted ones among them, in order. Operations give a new one."""
+
+    __slots__ = ("_hint", "_runs", "_stand_ins", "size", "size_bytes")
+
+    def __init__(
+        self,
+        runs: list[_Run],
+        size: int,
+        size_bytes: int,
+        stand_ins: frozenset[ElementId] = frozenset(),
+        hint: int = 0,
+    ) -> None:
+        self._runs = runs
+        #: All that stand at the top for elements that are not there are among these.
+        self._stand_ins = stand_ins
+        #: The elements that users see, and the bytes of their values.
+        self.size = size
+        self.size_bytes = size_bytes
+        #: The run that changed last.
+        self._hint = hint
+
+    # -- stored ---------------------------------------------------------------------------------
+
+    @classmethod
+    def load(cls, rows: Iterable[Sequence[Any]]) -> Elements:
+        """The inverse of `dump`."""
+        runs: list[_Run] = []
+        above_left: set[ElementId] = set()
+        size = size_bytes = 0
+        for first, parent, side, held in rows:
+            up = None if parent is None else (parent[0], parent[1], parent[2])
+            if up is not None and side == LEFT:
+                above_left.add(up)
+            values = None if isinstance(held, int) else tuple(held)
+            count = held if isinstance(held, int) else len(held)
+            if values is not None:
+                size += count
+                size_bytes += sum(map(len, values))
+            runs.append(_Run((first[0], first[1], first[2]), count, up, side, values))
+        for i, run in enumerate(runs):
+            if run.first in above_left:
+                runs[i] = run._replace(has_left=True)
+        tops = (run.first for run in runs if run.parent is None and run.values is None)
+        return cls(runs, size, size_bytes, frozenset(tops))
+
+    def dump(self) -> list[Row]:
+        """As plain values. Equal elements give equal rows, whatever led there."""
+        joined: list[_Run] = []
+        for run in self._runs:
+            if joined and joined[-1].joins(run):
+                joined[-1] = joined[-1].with_more(run)
+            else:
+                joined.append(run)
+        return [run.row() for run in joined]
+
+    def check(self) -> None:
+        """Raises ValueError unless this is a whole tree, in its order. O(runs log runs)."""
+        index = _Index(self._runs)
+        left_of: dict[int, list[int]] = {}
+        right_of: dict[int, list[tuple[int, int]]] = {}
+        tops: list[int] = []
+        for i, run in enumerate(self._runs):
+            if run.parent is None:
+                if run.side == LEFT:
+                    raise ValueError("an element stands left of the top")
+                tops.append(i)
+                continue
+            above = index.find(run.parent)
+            if above is None:
+                raise ValueError("an element hangs below one that is not there")
+            j, k = above
+            inner = k + 1 < self._runs[j].length
+            if (k and run.side == LEFT) or (
+                inner and run.side == RIGHT and run.first < self._runs[j].id_at(k + 1)
+            ):
+                raise ValueError("a run has an element in its middle")
+            if run.side == LEFT:
+                left_of.setdefault(j, []).append(i)
+            else:
+                right_of.setdefault(j, []).append((-k, i))
+
+        def by_id(i: int) -> ElementId:
+            return self._runs[i].first
+
+        walked: list[int] = []
+        # What is left to do, the next last: a run with all below it, or (inverted) by itself.
+        left = sorted(tops, key=by_id, reverse=True)
+        while left:
+            i = left.pop()
+            if i < 0:
+                walked.append(~i)
+                continue
+            behind = sorted(right_of.get(i, ()), key=lambda entry: (entry[0], by_id(entry[1])))
+            left += [child for _, child in reversed(behind)]
+            left.append(~i)
+            left += sorted(left_of.get(i, ()), key=by_id, reverse=True)
+        if walked != list(range(len(self._runs))):
+            raise ValueError("elements are not in the order of their tree")
+
+    # -- looking --------------------------------------------------------------------------------
+
+    def shown(self, start: int = 0, end: int | None = None) -> Iterator[Element]:
+        """The elements that users see at the positions `start` to before `end`. O(runs)."""
+        end = self.size if end is None else min(end, self.size)
+        position = 0
+        for run in self._runs:
+            if position >= end:
+                return
+            if run.values is None:
+                continue
+            behind = position + run.length
+            for k in range(max(0, start - position), min(run.length, end - position)):
+                yield Element(run.id_at(k), run.values[k])
+            position = behind
+
+    def position(self, one: ElementId) -> tuple[int, bool] | None:
+        """How many that users see stand before an element, and is it one of them; None: gone."""
+        found = self._find(one)
+        if found is None:
+            return None
+        i, k = found
+        before = sum(run.length for run in self._runs[:i] if run.values is not None)
+        is_shown = self._runs[i].values is not None
+        return before + (k if is_shown else 0), is_shown
+
+    def place(self, index: int) -> Place:
+        """Where an element goes that shall stand at the position `index` (0 … size). O(runs)."""
+        left, right = self._around(index)
+        if right is None:
+            return Place(None if left is None else self._id(left), RIGHT)
+        if left is None or self._is_below(right, left):
+            return Place(self._id(right), LEFT)
+        return Place(self._id(left), RIGHT)
+
+    def _around(self, index: int) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:
+        """The elements that users see before and at a position."""
+        left: tuple[int, int] | None = None
+        position = 0
+        for i, run in enumerate(self._runs):
+            if run.values is None:
+                continue
+            if index < position + run.length:
+                k = index - position
+                return (i, k - 1) if k else left, (i, k)
+            position += run.length
+            left = i, run.length - 1
+        return left, None
+
+    def _is_below(self, right: tuple[int, int], left: tuple[int, int]) -> bool:
+        """Does an element hang below one that users see before it, with none between?"""
+        return right[0] == left[0] or self._end(left, right[0] + 1) > right[0]
+
+    def _id(self, at: tuple[int, int]) -> ElementId:
+        return self._runs[at[0]].id_at(at[1])
+
+    def _find(self, one: ElementId) -> tuple[int, int] | None:
+        runs, hint = self._runs, min(self._hint, len(self._runs))
+        for i in range(hint, len(runs)):
+            if (k := runs[i].place_of(one)) >= 0:
+                return i, k
+        for i in range(hint - 1, -1, -1):
+            if (k := runs[i].place_of(one)) >= 0:
+                return i, k
+        return None
+
+    def _up(self, at: tuple[int, int], side: bool) -> tuple[ElementId, ElementId | None, bool]:
+        """From an element up while it is a child on that side: id, parent and side of the last."""
+        i, k = at
+        while True:
+            run = self._runs[i]
+            if k > 0:
+                if side == LEFT:
+                    return run.id_at(k), run.id_at(k - 1), RIGHT
+                k = 0
+            if run.side != side or run.parent is None:
+                return run.first, run.parent, run.side
+            i, k = self._find_near(run.parent, i)
+
+    def _find_near(self, one: ElementId, i: int) -> tuple[int, int]:
+        """The same as `_find`, of an element that is there, most likely next to run `i`."""
+        runs = self._runs
+        low, high = i, i + 1
+        while low >= 0 or high < len(runs):
+            if high < len(runs):
+                if (k := runs[high].place_of(one)) >= 0:
+                    return high, k
+                high += 1
+            if low >= 0:
+                if (k := runs[low].place_of(one)) >= 0:
+                    return low, k
+                low -= 1
+        raise AssertionError("every element hangs below one that is there")
+
+    def _end(self, at: tuple[int, int], most: int | None = None) -> int:
+        """The run behind the last element that hangs below one; `most`, if it is no earlier one.
+
+        Those that hang below an element stand in a row, so it looks at no others.
+        """
+        i, k = at
+        most = len(self._runs) if most is None else most
+        inside = _Spans()
+        inside.add(self._runs[i].part(k, self._runs[i].length))
+        j = i + 1
+        while j < most:
+            _, parent, side = self._up((j, 0), LEFT)
+            if side == LEFT or parent not in inside:
+                break
+            inside.add(self._runs[j])
+            j += 1
+        return j
+
+    def _start(self, i: int) -> int:
+        """The run of the first element below the first one of run `i`."""
+        inside = _Spans()
+        inside.add(self._runs[i])
+        while i > 0:
+            _, parent, side = self._up((i - 1, self._runs[i - 1].length - 1), RIGHT)
+            if side == RIGHT or parent not in inside:
+                break
+            i -= 1
+            inside.add(self._runs[i])
+        return i
+
+    # -- changing -------------------------------------------------------------------------------
+
+    def inserted(self, first: ElementId, place: Place, values: Sequence[bytes]) -> Elements:
+        """With new elements, the first at a place and each other as the right child before it.
+
+        What something stood in for does not come any more, unless a peer has made that up.
+        """
+        if not self._stand_ins.isdisjoint(ids_from(first, len(values))):
+            return self
+        changed = self._copy()
+        changed.size += len(values)
+        changed.size_bytes += sum(map(len, values))
+        changed._put(_Run(first, len(values), place.parent, place.side, tuple(values)))
+        return changed
+
+    def deleted(self, first: ElementId, count: int) -> Elements:
+        """Without the elements of a range of ids, as far as users see them."""
+        changed = self._copy()
+        while count > 0:
+            done = 1
+            found = changed._find(first)
+            if found is not None:
+                i, k = found
+                run = changed._runs[i]
+                done = min(count, run.length - k)
+                if run.values is not None:
+                    changed._runs[i : i + 1] = [
+                        part
+                        for part in (
+                            run.part(0, k) if k else None,
+                            run.part(k, k + done)._replace(values=None),
+                            run.part(k + done, run.length) if k + done < run.length else None,
+                        )
+                        if part is not None
+                    ]
+                    changed._hint = i
+                    changed.size -= done
+                    changed.size_bytes -= sum(map(len, run.values[k : k + done]))
+            first = _later(first, done)
+            count -= done
+        return changed
+
+    def settled(self, named: Iterable[ElementId]) -> Elements:
+        """Without the deleted elements below which nothing is shown. O(runs log runs).
+
+        Those that are `named` stay, for operations that are still to come put others below them.
+        """
+        index = _Index(self._runs)
+        #: How many of each run stay: none behind the last one that is shown or stands above others.
+        keep = [0 if run.values is None else run.length for run in self._runs]
+        left = [up for run in self._runs if run.values is not None and (up := run.parent)]
+        left += named
+        while left:
+            found = index.find(left.pop())
+            if found is None:
+                continue
+            i, k = found
+            if keep[i] == 0 and (up := self._runs[i].parent):
+                left.append(up)
+            keep[i] = max(keep[i], k + 1)
+        runs = [run.part(0, count) for run, count in zip(self._runs, keep, strict=True) if count]
+        return Elements(runs, self.size, self.size_bytes, self._stand_ins)
+
+    def _copy(self) -> Elements:
+        return Elements(
+            list(self._runs), self.size, self.size_bytes, self._stand_ins, self._hint
+        )
+
+    def _put(self, run: _Run) -> None:
+        if run.parent is None:
+            self._put_right(run, 0)
+            return
+        found = self._find(run.parent)
+        if found is None:
+            self._put_right(_Run(run.parent, 1, None, RIGHT, None), 0)
+            self._stand_ins |= {run.parent}
+            found = self._find(run.parent)
+            assert found is not None
+        i, k = found
+        if run.side == RIGHT:
+            if k + 1 < self._runs[i].length:
+                # What comes next in the run is a sibling, and all behind it hangs below that one.
+                self._split(i, k + 1)
+            self._put_right(run, i + 1)
+        else:
+            self._put_left(run, i, k)
+
+    def _put_right(self, run: _Run, j: int) -> None:
+        """Put a right child among its siblings, which begin at run `j`."""
+        while j < len(self._runs):
+            sibling, parent, side = self._up((j, 0), LEFT)
+            if side == LEFT or parent != run.parent or sibling > run.first:
+                break
+            at = self._find(sibling)
+            assert at is not None
+            j = self._end(at)
+        before = self._runs[j - 1] if j else None
+        if before is not None and before.joins(run):
+            self._runs[j - 1] = before.with_more(run)
+            self._hint = j - 1
+        else:
+            self._runs.insert(j, run)
+            self._hint = j
+
+    def _put_left(self, run: _Run, i: int, k: int) -> None:
+        """Put a left child of element `k` of run `i` among its siblings, which end there."""
+        if k:
+            self._split(i, k)
+            i += 1
+        parent = self._runs[i]
+        j = i
+        while parent.has_left and j > 0:
+            sibling, above, side = self._up((j - 1, self._runs[j - 1].length - 1), RIGHT)
+            if side == RIGHT or above != run.parent or sibling < run.first:
+                break
+            at = self._find(sibling)
+            assert at is not None
+            j = self._start(at[0])
+        self._runs[i] = parent._replace(has_left=True)
+        self._runs.insert(j, run)
+        self._hint = j
+
+    def _split(self, i: int, k: int) -> None:
+        run = self._runs[i]
+        self._runs[i : i + 1] = [run.part(0, k), run.part(k, run.length)]

@@ -1,0 +1,95 @@
+"""`crdtdb cluster` and `crdtdb compact`: what an operator does, in words and for programs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from commands import Run
+from crdtdb import Database
+from crdtdb_client import Client
+from liveserver import live_server
+from processes import DEADLINE_S
+
+
+@pytest.fixture
+def other() -> Iterator[str]:
+    """Another replica, which knows nobody."""
+    with live_server("us-1") as url:
+        yield url
+
+
+def _await_state(url: str, state: str, members: int = 0) -> None:
+    end = time.monotonic() + DEADLINE_S
+    with Client(url) as client:
+        while client.readiness() != state or len(client.cluster()["members"]) < members:
+            assert time.monotonic() < end, f"never {state} with {members} members"
+
+
+def test_added_evicted_and_back(crdtdb: Run, url: str, other: str) -> None:
+    added = crdtdb("cluster", "add", other)
+    # (What the servers of this process log is among what the command prints.)
+    assert added.code == 0
+    assert f"{other} is asked\n" in added.out
+    _await_state(url, "serving", members=2)
+    assert "us-1 is a member\n" in crdtdb("cluster", "add", other).out
+
+    dry = crdtdb("cluster", "evict", "us-1", "--dry-run")
+    assert dry.code == 0
+    assert "us-1 would be evicted\n" in dry.out
+    assert "it runs, and will take no writes" in dry.err
+    assert "not known to be elsewhere: 0 operations" in dry.err
+    assert (
+        '"dry_run":true,"reachable":true'
+        in crdtdb("cluster", "evict", "us-1", "--dry-run", "--json").out
+    )
+
+    assert "us-1 is evicted\n" in crdtdb("cluster", "evict", "us-1").out
+    assert "evicted: us-1" in crdtdb("status").err
+    _await_state(other, "evicted")
+    refused = crdtdb("update", "shop/counter/views", "increment", "--url", other)
+    assert refused.code == 1
+    assert "crdtdb cluster rejoin" in refused.err
+    assert "takes no writes" in crdtdb("status", "--url", other).err
+
+    back = crdtdb("cluster", "rejoin", "--url", other)
+    assert back.code == 0
+    assert "rejoins as " in back.out
+    _await_state(url, "serving", members=2)
+    assert crdtdb("update", "shop/counter/views", "increment", "--url", other).code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("evict", "mars-1"), "is no member"),
+        (("evict", "eu-1"), "does not evict itself"),
+        (("rejoin",), "was not evicted"),
+    ],
+)
+def test_what_is_refused(arguments: tuple[str, ...], said: str, crdtdb: Run) -> None:
+    ran = crdtdb("cluster", *arguments)
+    assert (ran.code, ran.out) == (1, "")
+    assert said in ran.err
+
+
+def test_no_url_of_a_replica(crdtdb: Run) -> None:
+    assert crdtdb("cluster", "add", "ftp://x").code == 2
+
+
+def test_compact(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "data"
+    with Database.open(path) as database:
+        database.set("shop", "cart").add("apple")
+        in_use = run("compact", "--data-dir", str(path))
+        assert in_use.code == 1
+        assert "in use by process" in in_use.err
+    (sizes,) = run("compact", "--data-dir", str(path), "--json").json
+    assert sizes["before_bytes"] >= sizes["after_bytes"] > 0
+    after = sizes["after_bytes"]
+    assert run("compact", "--data-dir", str(path)).out == f"{after} bytes before, {after} after\n"
+    with Database.open(path) as database:
+        assert database.set("shop", "cart").get().value == ["apple"]
