@@ -35,7 +35,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple, TypeAlias
 
 from crdtdb import jsonvalue
-from crdtdb.errors import BadRequest, Field
+from crdtdb.errors import BadRequest, Field, TooLarge
 from crdtdb.jsonvalue import JsonValue
 from crdtdb.limits import LIMITS
 
@@ -58,6 +58,7 @@ __all__ = [
     "bucket_prefix",
     "check_bucket",
     "check_key",
+    "check_path",
     "cut",
     "cut_prefix",
     "is_base",
@@ -339,6 +340,19 @@ def check_key(key: str) -> None:
         raise _bad_name("key", "must not contain U+0000")
     if key in (".", ".."):
         raise _bad_name("key", 'must not be "." or ".."')
+
+
+def check_path(path: Sequence[str], field: str) -> None:
+    """Refuse the names of a field that no map has. Raises BadRequest or TooLarge naming `field`."""
+    try:
+        size = len(leaves_at(path))
+    except UnicodeEncodeError:
+        raise _bad_name(field, "a lone surrogate is not a character") from None
+    if size > LIMITS.field_bytes:
+        raise TooLarge(
+            f"the {field} takes {size} bytes; keep it within {LIMITS.field_bytes}",
+            Field(field, "too large", LIMITS.field_bytes),
+        )
 
 
 def _bad_name(field: str, message: str, limit: int | None = None) -> BadRequest:

@@ -121,4 +121,3 @@ def _check_log(kind: OperationType, tail: bytes, record: Record) -> None:
         raise ValueError("the record of an operation holds that operation and nothing else")
     for payload in record.live.values():
         kind.check(dot, payload)
-

@@ -16,6 +16,7 @@ __all__ = [
     "WRONG_LINES_TOLD",
     "Conflict",
     "Event",
+    "FieldRead",
     "Given",
     "Held",
     "Imported",
@@ -73,6 +74,20 @@ class Read(Generic[V]):
 
 
 @dataclass(frozen=True, slots=True)
+class FieldRead:
+    """What a field of a map holds."""
+
+    field: tuple[str, ...]
+    #: The type that is shown, `map` if there are fields below it; None: there is nothing.
+    type: str | None
+    value: JsonValue
+    #: What it holds of other types, by their names.
+    others: Mapping[str, JsonValue]
+    #: The read context, as of a `Read`.
+    seen: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Standing:
     """Where a member with a score stands."""
 
@@ -109,6 +124,8 @@ class Event:
     member: Given = LEFT_OUT
     #: The value now, if that was asked for and the object reads as one value; a member's score.
     value: Given = LEFT_OUT
+    #: The field that changed, of a map; `member` is then one of that field's collection.
+    field: tuple[str, ...] | None = None
 
 
 #: Wrong lines of an import that are told of one by one; the others are only counted.
@@ -209,3 +226,5 @@ class Conflict:
     #: The value that they lost to.
     kept: JsonValue
     lost: tuple[Lost, ...]
+    #: Of a map: the field where they were.
+    field: tuple[str, ...] | None = None

@@ -17,13 +17,13 @@ import msgspec
 import xxhash
 
 from crdtdb import address, codec
-from crdtdb.address import ObjectName
+from crdtdb.address import Leaf, ObjectName
+from crdtdb.answers import LEFT_OUT, Given
 from crdtdb.causal import NOTHING, VersionVector
 from crdtdb.cuts import is_object_prefix
 from crdtdb.datatype import StateType
 from crdtdb.errors import BadToken, CursorExpired, Field
 from crdtdb.head import FRESH
-from crdtdb.jsonvalue import JsonValue
 from crdtdb.limits import LIMITS
 from crdtdb.opaque import from_opaque, to_opaque
 from crdtdb.reclaimed import Reclaimed, read_reclaimed
@@ -112,7 +112,7 @@ class Change(NamedTuple):
     """One changed record, as it is now."""
 
     name: ObjectName
-    #: The member's record, of a collection; None: the object as a whole.
+    #: The member's or leaf's record, of a collection or map; None: the object as a whole.
     tail: bytes | None
     #: Is nothing left to see of it?
     deleted: bool
@@ -120,10 +120,18 @@ class Change(NamedTuple):
     sequence: int
 
     @property
-    def member(self) -> JsonValue:
-        """The member that changed."""
-        assert self.tail is not None
-        return address.member_value(self.tail)
+    def leaf(self) -> Leaf | None:
+        """The leaf that changed, of a map."""
+        if self.tail is None or not self.tail.startswith(address.LEAF):
+            return None
+        return address.leaf_of(self.tail)
+
+    @property
+    def member(self) -> Given:
+        """The member that changed; left out: the object, or the leaf, as a whole."""
+        leaf = self.leaf
+        tail = self.tail if leaf is None else leaf.tail
+        return LEFT_OUT if tail in (None, address.OWN) else address.member_value(tail)
 
 
 class ChangePage(NamedTuple):
@@ -204,10 +212,11 @@ def _changes_at(
     if name.bucket.startswith("_") or kind is None:
         return
     head = read_head(snapshot, prefix) or FRESH
-    if tail.startswith(address.MEMBER):
+    if tail.startswith((address.MEMBER, address.LEAF)):
         live = visible(record.live, head.cut)
-        alive = isinstance(kind, StateType) and bool(live) and kind.alive(live)
-        yield name, tail, not alive
+        own = kind.at(tail) if isinstance(kind, StateType) else None
+        if own is not None:
+            yield name, tail, not (live and own.alive(live))
     else:
         yield name, None, not head.exists
 

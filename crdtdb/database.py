@@ -15,6 +15,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import lru_cache
 from os import PathLike
 from pathlib import Path
@@ -28,6 +29,7 @@ from crdtdb.answers import (
     LEFT_OUT,
     Conflict,
     Event,
+    FieldRead,
     Given,
     Imported,
     Lost,
@@ -41,10 +43,12 @@ from crdtdb.causal import VersionVector, format_incarnation
 from crdtdb.changes import Scope
 from crdtdb.conflicts import Noted
 from crdtdb.cursor import read_cursor, write_cursor
+from crdtdb.datatype import NestedType, StateType
 from crdtdb.engine import Engine, Entropy, WallClock
 from crdtdb.errors import BadToken, Problem, StartError, joined
 from crdtdb.explain import explain
 from crdtdb.exporting import Export
+from crdtdb.fields import at_field, documents, nested, read_leaves
 from crdtdb.following import Following
 from crdtdb.handles import Handles, Updates
 from crdtdb.head import Head
@@ -56,8 +60,12 @@ from crdtdb.operations import check_name, read_operation, too_many, type_named
 from crdtdb.query import (
     WHOLE,
     Query,
+    below,
+    check_has_fields,
     check_key_start,
+    check_members,
     check_order,
+    check_path,
     encode_bound,
     only_member,
 )
@@ -184,15 +192,23 @@ class Database(Handles):
         to: Given = LEFT_OUT,
         reverse: bool = False,
         order: Order = "member",
+        prefix: Sequence[str] | None = None,
     ) -> Read[Any]:
         """Read an object: its value, or a page of its members with `from_` ≤ member < `to`.
 
-        With an `order` other than that of members, the bounds are scores or ranks.
+        With an `order` other than that of members, the bounds are scores or ranks. Of a map it is
+        a page of its nested value, or of the leaves at the field `prefix` and below.
         """
         check_name(name)
         check_order(name.type, order)
         start, end = _bound(from_, "from", order), _bound(to, "to", order)
-        query = Query(limit, after, start, end, reverse, order)
+        path = None
+        if prefix is not None:
+            check_has_fields(name.type, "prefix")
+            path = check_path(list(prefix), "prefix", 0)
+        if start is not None or end is not None or reverse:
+            check_members(name.type, "from" if start else "to" if end else "reverse")
+        query = Query(limit, after, start, end, reverse, order, path)
         with self.reading() as reading:
             return self.answer(reading, name, query)
 
@@ -229,6 +245,16 @@ class Database(Handles):
             value = reading.value(name, head)
             return Read(value, head.exists, seen, self.replica, also=also)
         identity = query.identity(name)
+        if isinstance(kind, NestedType):
+            leaves = read_leaves(reading, name, query.page(identity))
+            items: Any = (
+                nested(reading, name, leaves) if query.prefix is None else documents(leaves.leaves)
+            )
+            position = leaves.position
+            following = None if position is None else write_cursor(identity, position)
+            return Read(
+                items, head.exists, seen, self.replica, size=head.size, next=following, also=also
+            )
         page = (
             reading.page(name, head, query.page(identity))
             if query.order == "member"
@@ -245,6 +271,19 @@ class Database(Handles):
         encode_bound(value, "member")
         with self.reading() as reading:
             return reading.contains(name, value)
+
+    def field(self, name: ObjectName, path: Sequence[str]) -> FieldRead:
+        """One field of a map: a leaf, or all that is below it if that is not more than a page."""
+        check_name(name)
+        check_has_fields(name.type, "field")
+        checked = check_path(list(path), "field")
+        with self.reading() as reading:
+            return self.field_in(reading, name, checked)
+
+    def field_in(self, reading: Reading, name: ObjectName, path: tuple[str, ...]) -> FieldRead:
+        """The same as of a reading; name and path have been checked."""
+        found = at_field(reading, name, path)
+        return replace(found, seen=_read_context(self.cluster, reading.seen))
 
     def standing(self, name: ObjectName, member: JsonValue) -> Standing | None:
         """Score and rank of a member of a sorted set; None if it is none."""
@@ -275,15 +314,21 @@ class Database(Handles):
         with self.reading() as reading:
             return reading.digest()
 
-    def explain(self, name: ObjectName, member: Given = LEFT_OUT) -> dict[str, Any]:
-        """Why an object, or one member of it, reads as it does: a JSON document.
+    def explain(
+        self, name: ObjectName, member: Given = LEFT_OUT, field: Sequence[str] | None = None
+    ) -> dict[str, Any]:
+        """Why an object, one member, or one field of it, reads as it does: a JSON document.
 
         It shows dots, writers and times, what wins, what loses, what was cut. O(page).
         """
         check_name(name)
         query = PageQuery()
         if member is not LEFT_OUT:
+            check_members(name.type, "member")
             query = only_member(encode_bound(member, "member"))
+        if field is not None:
+            check_has_fields(name.type, "field")
+            query = below(check_path(list(field), "field"))
         with self.reading() as reading:
             return self.explanation(reading, name, query)
 
@@ -586,11 +631,16 @@ def _check_scope(scope: Scope) -> None:
 
 def _told(noted: Noted, names: Mapping[int, str]) -> Conflict:
     """A conflict as users read of it."""
-    name = address.name_of(address.split_object(noted.loss.at)[0])
-    describe = type_named(name.type).describe
+    prefix, tail = address.split_object(noted.loss.at)
+    name = address.name_of(prefix)
+    kind = type_named(name.type)
+    own = kind.at(tail) if isinstance(kind, StateType) else None
+    assert own is not None
+    describe = own.describe
     lost: list[Lost] = []
     for (incarnation, _), payload in noted.loss.lost:
         written = describe(payload)
         replica = names.get(incarnation) or format_incarnation(incarnation)
         lost.append(Lost(written["value"], replica, written["at_ms"]))
-    return Conflict(name, noted.at_ms, describe(noted.loss.kept[1])["value"], tuple(lost))
+    field = address.leaf_of(tail).path if tail.startswith(address.LEAF) else None
+    return Conflict(name, noted.at_ms, describe(noted.loss.kept[1])["value"], tuple(lost), field)

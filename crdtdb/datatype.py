@@ -361,6 +361,10 @@ class OperationType(DataType):
         """
         return folded
 
+    def is_bare(self, folded: Any) -> bool:
+        """Is a settled value like that of no operation?"""
+        return False
+
     def size(self, folded: Any) -> int:
         """How many elements users see; one value is one. The object exists while there is any."""
         return 1

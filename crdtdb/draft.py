@@ -19,7 +19,7 @@ from crdtdb import address, codec
 from crdtdb.causal import NOTHING, VersionVector
 from crdtdb.conflicts import Loss, loss_between
 from crdtdb.cuts import WideCuts, covered, is_object_prefix
-from crdtdb.datatype import OperationType, StateType
+from crdtdb.datatype import NestedType, OperationType, StateType
 from crdtdb.errors import PeerError
 from crdtdb.head import FRESH, Head
 from crdtdb.record import EMPTY, Live, Record, join, visible
@@ -178,8 +178,14 @@ class Draft:
         """Is there anything in the object that no cut covers, seen by users or not?"""
         head = self.head(prefix)
         if _has_totals(type_of(prefix)):
-            return head.exists or any(r.live for _, r in self._records_under(prefix))
+            return head.exists or self._has_marks(prefix)
         return not (head.cut or NOTHING).includes(head.context)
+
+    def _has_marks(self, prefix: bytes) -> bool:
+        """Are there leaves of a map that users do not see, but that make a difference?"""
+        return isinstance(type_of(prefix), NestedType) and any(
+            record.live for _, record in self._records_under(prefix)
+        )
 
     def heads_under(self, prefix: bytes) -> Iterator[bytes]:
         """The prefixes of all objects below an address prefix."""
@@ -449,12 +455,13 @@ class Draft:
             self._refold(prefix, head, kind)
         return incoming
 
-    def fold_stable(self, prefix: bytes, operations: Iterable[bytes]) -> None:
+    def fold_stable(self, prefix: bytes, operations: Iterable[bytes], *, settle: bool) -> None:
         """Put operations that every member has seen into the base, and drop their records.
 
         `operations` are addresses in causal order. What users see does not change. Nothing
         concurrent to them can arrive any more and cuts of such objects take no read context, so
-        a later cut covers all of the base.
+        a later cut covers all of the base. Unless it is from an evicted replica: so long, nothing
+        that its operations may refer to goes (`settle`).
         """
         kind = type_of(prefix)
         assert isinstance(kind, OperationType)
@@ -469,14 +476,17 @@ class Draft:
             for dot, payload in visible(record.live, cut).items():
                 folded, last = kind.apply(folded, dot, payload), dot
             self._put(at, None)
-        if kind.settles:
+        settles = kind.settles and settle
+        if settles:
             later = self._records_under(prefix + address.OPERATION)
             folded = kind.settled(
                 folded, (p for _, r in later for p in visible(r.live, cut).values())
             )
-        live = {} if last is None else {last: kind.dump(folded)}
+        live = {}
+        if last is not None and not (settles and kind.is_bare(folded)):
+            live = {last: kind.dump(folded)}
         self._put(base_at, Record(live, context))
-        if kind.settles:
+        if settles:
             self._refold(prefix, self.head(prefix), kind)
 
     # -- reclaiming ---------------------------------------------------------------------------

@@ -24,6 +24,7 @@ _KINDS: Final = {
     address.BASE: "base",
     address.OPERATION: "operation",
     address.MEMBER: "member",
+    address.LEAF: "leaf",
 }
 
 
@@ -33,7 +34,7 @@ def explain(
     """The records of an object as of a reading, as a JSON document.
 
     `names` are those of the replicas, as far as they are known, by incarnation; `query` says which
-    members of a collection. O(page), whatever the size of the object.
+    members of a collection, which fields of a map. O(page), whatever the size of the object.
     """
     kind = type_named(name.type)
     head = reading.head(name.prefix)
@@ -41,12 +42,13 @@ def explain(
     writers: set[int] = set()
     more = False
     for tail, record in reading.records(name, query):
-        if not record.live:
+        own = kind.at(tail) if isinstance(kind, StateType) else kind
+        if not record.live or own is None:
             continue
         if len(records) == query.limit:
             more = True
             break
-        records.append(_record(kind, tail, record, head.cut))
+        records.append(_record(own, tail, record, head.cut))
         writers.update(incarnation for incarnation, _ in record.live)
         if isinstance(kind, ScalarType):
             writers.update(kind.concerns(visible(record.live, head.cut)))
@@ -64,8 +66,11 @@ def _record(
     kind: StateType | OperationType, tail: bytes, record: Record, cut: VersionVector | None
 ) -> dict[str, Any]:
     live = visible(record.live, cut)
-    decisive = kind.decisive(live) if isinstance(kind, StateType) else live.keys()
     document: dict[str, Any] = {"kind": _KINDS[tail[:1]]}
+    if tail.startswith(address.LEAF):
+        path, document["type"], tail = address.leaf_of(tail)
+        document["field"] = list(path)
+    decisive = kind.decisive(live) if isinstance(kind, StateType) else live.keys()
     if tail.startswith(address.MEMBER):
         document["member"] = address.member_value(tail)
     document["context"] = _vector(record.context)

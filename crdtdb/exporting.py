@@ -16,6 +16,8 @@ import msgspec
 from crdtdb import address, codec, jsonvalue
 from crdtdb.address import ObjectName
 from crdtdb.cursor import read_cursor, write_cursor
+from crdtdb.datatype import NestedType
+from crdtdb.fields import read_leaves
 from crdtdb.jsonvalue import JsonValue
 from crdtdb.limits import LIMITS
 from crdtdb.operations import type_named
@@ -94,7 +96,7 @@ class Export:
 
     def _object(self, reading: Reading, name: ObjectName) -> Iterator[list[bytes]]:
         prefix = name.prefix
-        head = reading.head(prefix)
+        head = reading.passing_head(prefix)
         kind = type_named(name.type)
         if not kind.collection:
             value = reading.exported(name, head)
@@ -104,12 +106,40 @@ class Export:
         if prefix != self._from:
             self._from, self._behind = prefix, None
         while prefix == self._from:
+            if isinstance(kind, NestedType):
+                yield self._leaves(reading, name)
+                continue
             page = reading.page(name, head, PageQuery(LIMITS.page_items, self._behind))
             self._behind = page.position
             if page.position is None:
                 self._stand_behind(prefix)
             if page.items:
                 yield [line_of(name, kind.exported_items(page.items))]
+
+    def _leaves(self, reading: Reading, name: ObjectName) -> list[bytes]:
+        """The next leaves of a map, in as many lines as importing them takes transactions."""
+        query = PageQuery(LIMITS.page_items, self._behind)
+        page = read_leaves(reading, name, query, exported=True)
+        self._behind = page.position
+        if page.position is None:
+            self._stand_behind(name.prefix)
+        lines: list[bytes] = []
+        leaves: list[JsonValue] = []
+        operations = size = 0
+        for path, type_name, value in page.leaves:
+            kind = type_named(type_name)
+            for portion in kind.portions(value):
+                more = sum(1 for _ in kind.restore(portion))
+                if leaves and (
+                    operations + more > LIMITS.transaction_operations or size > _PART_BYTES
+                ):
+                    lines.append(line_of(name, leaves))
+                    leaves, operations, size = [], 0, 0
+                leaf: JsonValue = {"field": list(path), "type": type_name, "value": portion}
+                leaves.append(leaf)
+                operations += more
+                size += len(jsonvalue.dump(leaf))
+        return [*lines, line_of(name, leaves)] if leaves else lines
 
     def _stand_behind(self, prefix: bytes) -> None:
         # No name holds a zero byte, so no object's prefix is between the two.

@@ -7,22 +7,22 @@ one first in the catalogue; what lies below a field counts as a map there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from crdtdb import address
+from crdtdb import address, codec
 from crdtdb.address import ObjectName
 from crdtdb.answers import FieldRead
 from crdtdb.datatype import CollectionType, NestedType, ScalarType, StateType
-from crdtdb.errors import BadRequest, Field, InvalidOperation, TooLarge
-from crdtdb.jsonvalue import JsonValue, normalise
+from crdtdb.errors import Field, TooLarge
+from crdtdb.jsonvalue import JsonValue
 from crdtdb.limits import LIMITS
 from crdtdb.operations import type_named
 from crdtdb.reading import PageQuery, Reading
 from crdtdb.record import Live
 
-__all__ = ["Leaf", "LeafPage", "at_field", "check_field", "documents", "nested", "read_leaves"]
+__all__ = ["Leaf", "LeafPage", "at_field", "documents", "nested", "read_leaves"]
 
 
 class Leaf(NamedTuple):
@@ -51,39 +51,21 @@ class _Alive(NamedTuple):
     live: Live
 
 
-def check_field(type_name: str, path: Sequence[str], field: str) -> tuple[str, ...]:
-    """The path of a field. Raises BadRequest, InvalidOperation or TooLarge, naming `field`."""
-    if not isinstance(type_named(type_name), NestedType):
-        raise InvalidOperation(
-            f"a {type_name} has no fields; only a map has", Field(field, "not for this type")
-        )
-    limit = LIMITS.map_depth
-    parts = path if isinstance(path, list | tuple) else ()
-    if not 1 <= len(parts) <= limit or not all(isinstance(part, str) for part in parts):
-        raise BadRequest(
-            f"`{field}` is a list of 1 to {limit} strings", Field(field, "no field path", limit)
-        )
-    normalise(list(parts))
-    if len(address.leaves_at(parts)) > LIMITS.field_bytes:
-        raise TooLarge(
-            f"no field takes more than {LIMITS.field_bytes} bytes",
-            Field(field, "too large", LIMITS.field_bytes),
-        )
-    return tuple(parts)
-
-
 def read_leaves(
     reading: Reading, name: ObjectName, query: PageQuery, *, exported: bool = False
 ) -> LeafPage:
     """The leaves of a range, `query.limit` records at most, as users or as imports read them.
 
-    O(page + dead records between).
+    A page also ends with the record that makes it longer than a request may be. O(page + dead
+    records between).
     """
     page: list[_Alive] = []
+    room = LIMITS.body_bytes
     for alive in _alive(reading, name, query):
-        if len(page) == query.limit:
+        if len(page) == query.limit or room < 0:
             return LeafPage(_leaves(page, exported), page[-1].tail, alive.leaf.path)
         page.append(alive)
+        room -= len(alive.tail) + len(codec.pack([*alive.live.values()]))
     return LeafPage(_leaves(page, exported), None)
 
 
@@ -113,6 +95,8 @@ def nested(reading: Reading, name: ObjectName, page: LeafPage, above: int = 0) -
         types = by_path[path]
         first = min(types) if i else _first_type(reading, name, path) or min(types)
         following = paths[i + 1] if i + 1 < len(paths) else page.next_path
+        if following == path:  # it goes on in the next page
+            following = _next_path(reading, name, path)
         has_below = len(following) > len(path) and following[: len(path)] == path
         if has_below and first > name.type:
             continue
@@ -126,10 +110,10 @@ def nested(reading: Reading, name: ObjectName, page: LeafPage, above: int = 0) -
 def at_field(reading: Reading, name: ObjectName, path: tuple[str, ...]) -> FieldRead:
     """One field. O(log n), and what its value is long. Raises TooLarge beyond one page."""
     start = address.leaves_at(path)
-    leaves = _all(reading, name, start, path)
+    leaves = _all(reading, name, start)
     types = {leaf.type: leaf.value for leaf in leaves}
     if not types or min(types) > name.type:
-        below = _all(reading, name, address.leaves_below(path), path, address.after(start))
+        below = _all(reading, name, address.leaves_below(path), address.after(start))
         if below:
             types[name.type] = nested(reading, name, LeafPage(below, None), len(path))
     if not types:
@@ -142,7 +126,6 @@ def _all(
     reading: Reading,
     name: ObjectName,
     stem: bytes,
-    path: tuple[str, ...],
     start: bytes | None = None,
 ) -> list[Leaf]:
     query = PageQuery(LIMITS.page_items, start=(start or stem)[1:], end=_end(stem))
@@ -201,6 +184,14 @@ def _first_type(reading: Reading, name: ObjectName, path: tuple[str, ...]) -> st
     query = PageQuery(1, start=stem[1:], end=_end(stem))
     found = next(_alive(reading, name, query), None)
     return None if found is None else found.leaf.type
+
+
+def _next_path(reading: Reading, name: ObjectName, path: tuple[str, ...]) -> tuple[str, ...]:
+    """The first field that comes after one, if it is below it; empty: none is."""
+    start = _end(address.leaves_at(path))
+    query = PageQuery(1, start=start, end=_end(address.leaves_below(path)))
+    found = next(_alive(reading, name, query), None)
+    return () if found is None else found.leaf.path
 
 
 def _hiding(

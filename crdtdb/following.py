@@ -12,8 +12,8 @@ from typing import Final, NamedTuple
 
 from crdtdb import jsonvalue
 from crdtdb.answers import LEFT_OUT, Event, Given
+from crdtdb.causal import VersionVector
 from crdtdb.changes import BEGINNING, Change, ChangeCursor, Scope, changes_head, read_changes
-from crdtdb.datatype import ScoredType
 from crdtdb.engine import Engine
 from crdtdb.operations import type_named
 from crdtdb.reading import Reading
@@ -33,6 +33,8 @@ class EventPage(NamedTuple):
     events: list[Event]
     cursor: ChangeCursor
     at_head: bool
+    #: What the state covers that the events show.
+    seen: VersionVector
 
 
 def read_since(snapshot: Snapshot, cluster: str, since: str | None) -> ChangeCursor:
@@ -57,7 +59,7 @@ def read_events(
     O(places looked at).
     """
     page = read_changes(snapshot, cursor, scope, limit)
-    reading = Reading(snapshot) if include_value else None
+    reading = Reading(snapshot)
     changes = page.changes
     events: list[Event] = []
     behind = page.cursor._replace(base=cursor.base)
@@ -67,14 +69,14 @@ def read_events(
         # must go on before that place, or the others are left out.
         is_last = i + 1 == len(changes) or changes[i + 1].sequence != change.sequence
         here = behind._replace(sequence=change.sequence if is_last else change.sequence - 1)
-        event = _event(change, here.write(cluster), reading)
+        event = _event(change, here.write(cluster), reading if include_value else None)
         events.append(event)
         # Only counters read as integers, and those may be longer than JSON writers take.
         if event.value is not LEFT_OUT and not isinstance(event.value, int):
             room -= len(jsonvalue.dump(event.value))
             if room < 0 and is_last and i + 1 < len(changes):
-                return EventPage(events, here, False)
-    return EventPage(events, page.cursor, page.at_head)
+                return EventPage(events, here, False, reading.seen)
+    return EventPage(events, page.cursor, page.at_head, reading.seen)
 
 
 def _event(change: Change, cursor: str, reading: Reading | None) -> Event:
@@ -84,10 +86,11 @@ def _event(change: Change, cursor: str, reading: Reading | None) -> Event:
         kind = type_named(name.type)
         if not kind.collection:
             value = reading.value(name, reading.head(name.prefix))
-        elif isinstance(kind, ScoredType) and change.tail is not None:
-            value = reading.score(name, change.tail)
-    member = LEFT_OUT if change.tail is None else change.member
-    return Event(name, change.deleted, cursor, member, value)
+        elif change.tail is not None:
+            value = reading.value_at(name, change.tail)
+    leaf = change.leaf
+    field = None if leaf is None else leaf.path
+    return Event(name, change.deleted, cursor, change.member, value, field)
 
 
 class Following:

@@ -18,11 +18,11 @@ collects returns None, an asynchronous door (`crdtdb_client.AsyncClient`) an awa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 
 from crdtdb.address import ObjectName
-from crdtdb.answers import LEFT_OUT, Given, Order, Plain, Read, Rights, Standing, Written
+from crdtdb.answers import LEFT_OUT, FieldRead, Given, Order, Plain, Read, Rights, Standing, Written
 from crdtdb.jsonvalue import JsonValue, encode, normalise
 from crdtdb.limits import LIMITS
 
@@ -45,8 +45,12 @@ class Door(Protocol):
         to: Given = LEFT_OUT,
         reverse: bool = False,
         order: Order = "member",
+        prefix: Sequence[str] | None = None,
     ) -> Read[Any]:
         """Read an object: its value, or a page of its members with `from_` ≤ member < `to`."""
+
+    def field(self, name: ObjectName, path: Sequence[str]) -> FieldRead:
+        """One field of a map."""
 
     def contains(self, name: ObjectName, value: JsonValue) -> bool:
         """Is the value a member of the collection?"""
@@ -54,8 +58,10 @@ class Door(Protocol):
     def standing(self, name: ObjectName, member: JsonValue) -> Standing | None:
         """Score and rank of a member of a sorted set; None if it is none."""
 
-    def explain(self, name: ObjectName, member: Given = LEFT_OUT) -> dict[str, Any]:
-        """Why the object, or one member of it, reads as it does."""
+    def explain(
+        self, name: ObjectName, member: Given = LEFT_OUT, field: Sequence[str] | None = None
+    ) -> dict[str, Any]:
+        """Why the object, one member, or one field of it, reads as it does."""
 
     def update(self, name: ObjectName, operations: list[Plain]) -> Written:
         """Carry out operations on one object, all or none."""
@@ -199,10 +205,53 @@ class SortedSetWrites(Writes[R]):
         return self._do("clear", seen=_given(seen))
 
 
+class ListWrites(Writes[R]):
+    def append(self, *values: JsonValue) -> R:
+        """Put values in at the end."""
+        return self._do("insert", values=list(values))
+
+    def insert(self, index: int, *values: JsonValue) -> R:
+        """Put values in at a position, counted from 0."""
+        return self._do("insert", index=index, values=list(values))
+
+    def insert_after(self, element: str, *values: JsonValue) -> R:
+        """Put values in behind the element with that id."""
+        return self._do("insert", after=element, values=list(values))
+
+    def insert_before(self, element: str, *values: JsonValue) -> R:
+        """Put values in before the element with that id."""
+        return self._do("insert", before=element, values=list(values))
+
+    def remove(self, *elements: str) -> R:
+        """Delete the elements with these ids."""
+        return self._do("delete", ids=list(elements))
+
+    def remove_at(self, index: int, count: int = 1) -> R:
+        """Delete so many elements from a position on."""
+        return self._do("delete", index=index, count=count)
+
+
+#: Operations on one object; by another name, because a handle is called `list`.
+_Operations: TypeAlias = list[Plain]
+
+
+class MapWrites(Writes[R]):
+    def update(self, field: Sequence[str], do: Plain) -> R:
+        """Carry out `do`, an operation of a leaf such as {"type": "counter", "op": "increment"}."""
+        return self._do("update", field=list(field), do=do)
+
+    def remove(self, field: Sequence[str], *, seen: str | None = None) -> R:
+        """Remove what is at a field and below it, as far as it was observed.
+
+        By an older read (`seen`), the steps of a replica that has counted on since stay.
+        """
+        return self._do("remove", field=list(field), seen=_given(seen))
+
+
 class Updates(Generic[R]):
     """Where writes are addressed: a bucket, a key, and by the method's name the type."""
 
-    def _send(self, name: ObjectName, operations: list[Plain]) -> R:
+    def _send(self, name: ObjectName, operations: _Operations) -> R:
         raise NotImplementedError
 
     def counter(self, bucket: str, key: str) -> CounterWrites[R]:
@@ -238,6 +287,9 @@ class Updates(Generic[R]):
     def rwset(self, bucket: str, key: str) -> SetWrites[R]:
         return SetWrites(self._send, ObjectName(bucket, "rwset", key))
 
+    def map(self, bucket: str, key: str) -> MapWrites[R]:
+        return MapWrites(self._send, ObjectName(bucket, "map", key))
+
     def max(self, bucket: str, key: str) -> RegisterWrites[R]:
         return RegisterWrites(self._send, ObjectName(bucket, "max", key))
 
@@ -249,6 +301,9 @@ class Updates(Generic[R]):
 
     def zset(self, bucket: str, key: str) -> SortedSetWrites[R]:
         return SortedSetWrites(self._send, ObjectName(bucket, "zset", key))
+
+    def list(self, bucket: str, key: str) -> ListWrites[R]:
+        return ListWrites(self._send, ObjectName(bucket, "list", key))
 
 
 # -- reads ----------------------------------------------------------------------------------------
@@ -436,11 +491,87 @@ class SortedSet(Members[dict[str, Any]], SortedSetWrites[Written]):
         return self.score(value) is not None
 
 
+class Map(Value[dict[str, Any]], MapWrites[Written]):
+    """A handle on a `map`: a field is a list of names, a leaf is of any other type but `bcounter`.
+
+    >>> from crdtdb import Database
+    >>> cart = Database.in_memory().map("shop", "cart:42")
+    >>> _ = cart.update(["items", "apple"], {"type": "counter", "op": "increment", "by": 3})
+    >>> _ = cart.update(["tags"], {"type": "set", "op": "add", "values": ["gift", "fast"]})
+    >>> cart.get().value
+    {'items': {'apple': 3}, 'tags': ['fast', 'gift']}
+    >>> cart.field(["items", "apple"]).value
+    3
+    >>> cart.page(["items"]).value
+    [{'field': ['items', 'apple'], 'type': 'counter', 'value': 3}]
+    >>> cart.remove(["items"]).size, cart.field(["items", "apple"]).type
+    (2, None)
+    """
+
+    def field(self, field: Sequence[str]) -> FieldRead:
+        """One field: a leaf, or what is below it. The cost does not depend on the map's size."""
+        return self._door.field(self.name, field)
+
+    def page(
+        self,
+        prefix: Sequence[str] = (),
+        after: str | None = None,
+        limit: int = LIMITS.page_items_default,
+    ) -> Read[list[dict[str, Any]]]:
+        """Read the leaves at a field and below, in order: {"field", "type", "value"}.
+
+        A page has 1 to 1,000 values or members; a collection may go on in the next, after `after`
+        (the `next` of the page before, of the same query).
+        """
+        return self._door.read(self.name, prefix=prefix, after=after, limit=limit)
+
+    def size(self) -> int:
+        """The number of values and members of all leaves. The cost does not depend on it."""
+        return self._door.read(self.name, limit=1).size or 0
+
+    def explain(self, field: Sequence[str] | None = None) -> dict[str, Any]:
+        """Why a field and what is below it, or the first page, reads as it does."""
+        return self._door.explain(self.name, field=field)
+
+
 def score_in(page: Read[list[dict[str, Any]]], member: JsonValue) -> int | float | None:
     """The score of a member in a page that begins there, if it is one."""
     wanted = encode(normalise(member))
     scores = (one["score"] for one in page.value if encode(normalise(one["member"])) == wanted)
     return next(scores, None)
+
+
+class List(Members[dict[str, Any]], ListWrites[Written]):
+    """A handle on a `list`: its entries are {"id", "value"}, in the order users gave them.
+
+    >>> from crdtdb import Database
+    >>> todo = Database.in_memory().list("home", "todo")
+    >>> _ = todo.append("wash", "dry"), todo.insert(1, "rinse")
+    >>> rinse = todo.page(from_=1, limit=1).value[0]["id"]
+    >>> _ = todo.insert_after(rinse, "spin"), todo.remove_at(0)
+    >>> [entry["value"] for entry in todo]
+    ['rinse', 'spin', 'dry']
+    """
+
+    def page(
+        self,
+        after: str | None = None,
+        limit: int = LIMITS.page_items_default,
+        *,
+        from_: Given = LEFT_OUT,
+        to: Given = LEFT_OUT,
+        reverse: bool = False,
+    ) -> Read[list[dict[str, Any]]]:
+        """Read the page after `after` (the `next` of the page before, of the same query).
+
+        A page has 1 to 1,000 entries, those with `from_` ≤ position < `to`. What is there during
+        the whole listing appears exactly once, whatever comes in or goes meanwhile.
+        """
+        return super().page(after, limit, from_=from_, to=to, reverse=reverse)
+
+    def contains(self, value: JsonValue) -> bool:
+        """Is there an element with this value? O(size)."""
+        return super().contains(value)
 
 
 class Handles:
@@ -479,6 +610,9 @@ class Handles:
     def rwset(self: Door, bucket: str, key: str) -> Set:
         return Set(self, ObjectName(bucket, "rwset", key))
 
+    def map(self: Door, bucket: str, key: str) -> Map:
+        return Map(self, ObjectName(bucket, "map", key))
+
     def max(self: Door, bucket: str, key: str) -> Extreme:
         return Extreme(self, ObjectName(bucket, "max", key))
 
@@ -490,3 +624,6 @@ class Handles:
 
     def zset(self: Door, bucket: str, key: str) -> SortedSet:
         return SortedSet(self, ObjectName(bucket, "zset", key))
+
+    def list(self: Door, bucket: str, key: str) -> List:
+        return List(self, ObjectName(bucket, "list", key))

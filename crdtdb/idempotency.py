@@ -112,7 +112,19 @@ class KeptAnswers:
             due = _TIMES + self._now_ms.to_bytes(8, "big")
             room = _FORGOTTEN * (len(self._rows) // 2)
             for at, _ in islice(self._snapshot.scan(Table.META, _TIMES, due), room):
-                text = at[len(_TIMES) + 8 :]
-                self._rows.setdefault(_ANSWERS + text, None)
+                answer = _ANSWERS + at[len(_TIMES) + 8 :]
+                if not self._is_newer(answer, at):
+                    self._rows.setdefault(answer, None)
                 self._rows[at] = None
         return self._rows
+
+    def _is_newer(self, answer: bytes, at: bytes) -> bool:
+        """Was the key taken again, after the time that the row at `at` is about?"""
+        data = self._snapshot.get(Table.META, answer)
+        if data is None:
+            return False
+        try:
+            row: _Row = codec.unpack_whole(_VERSION, data, _decoder)
+        except codec.FormatError:
+            return True  # whoever asks for it is told
+        return row.until_ms > int.from_bytes(at[len(_TIMES) :][:8], "big")

@@ -188,7 +188,7 @@ def _wrong_line(number: int, error: Problem) -> WrongLine:
 
 def _parsed(text: bytes) -> tuple[ObjectName, tuple[Update, ...]]:
     """The object and the operations that a line means. Raises problems that name the field."""
-    document = jsonvalue.parse(text)
+    document = jsonvalue.parse_document(text)
     if not isinstance(document, dict):
         raise BadRequest("a line is an object", Field("", "not an object"))
     if document.keys() != _FIELDS:

@@ -61,6 +61,7 @@ __all__ = [
     "normalise",
     "parse",
     "parse_as_written",
+    "parse_document",
 ]
 
 JsonValue: TypeAlias = bool | int | float | str | list["JsonValue"] | dict[str, "JsonValue"] | None
@@ -144,6 +145,8 @@ def _read_object(pairs: list[tuple[str, object]]) -> dict[str, object] | _Refusa
     return _Refusal(f"duplicate key {_quoted(repeated)}")
 
 
+#: So many levels of a document may be around a value: a transaction, its list, an update, …
+_AROUND: Final = 8
 _DECODER: Final = json.JSONDecoder(parse_int=_read_integer, object_pairs_hook=_read_object)
 
 
@@ -152,13 +155,21 @@ def parse(text: bytes | str) -> JsonValue:
     return normalise(_read(text))
 
 
+def parse_document(text: bytes | str) -> JsonValue:
+    """As `parse`, but deep enough for any value in its place within a document.
+
+    What is a value is to be normalised when it is taken out.
+    """
+    return _checked(_read(text), _number, _AROUND)
+
+
 def parse_as_written(text: bytes | str) -> JsonValue:
-    """As `parse`, but `1.0` stays a float.
+    """As `parse_document`, but `1.0` stays a float.
 
     For documents in which some numbers are values and others are arguments, such as `by`, that
-    must be written as integers. What is a value is to be normalised when it is taken out.
+    must be written as integers.
     """
-    return _checked(_read(text), _finite)
+    return _checked(_read(text), _finite, _AROUND)
 
 
 def _read(text: bytes | str) -> object:
@@ -204,16 +215,16 @@ def normalise(value: object) -> JsonValue:
 
 def checked(value: object) -> JsonValue:
     """As `normalise`, but `1.0` stays a float: for documents, see `parse_as_written`."""
-    return _checked(value, _finite)
+    return _checked(value, _finite, _AROUND)
 
 
 #: What becomes of a float.
 _Float: TypeAlias = Callable[[float], int | float]
 
 
-def _checked(value: object, of_float: _Float) -> JsonValue:
+def _checked(value: object, of_float: _Float, around: int = 0) -> JsonValue:
     try:
-        return _walked(value, 0, of_float)
+        return _walked(value, -around, of_float)
     except _Refusal as refusal:
         raise refusal.problem() from None
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple, get_args
 
-from crdtdb import jsonvalue
+from crdtdb import address, jsonvalue
 from crdtdb.address import ObjectName
 from crdtdb.answers import Order
 from crdtdb.cursor import read_cursor
-from crdtdb.datatype import ScoredType
+from crdtdb.datatype import NestedType, ScoredType
 from crdtdb.errors import BadRequest, Field, InvalidOperation, TooLarge
 from crdtdb.jsonvalue import JsonValue
 from crdtdb.limits import LIMITS
@@ -19,9 +20,13 @@ __all__ = [
     "ORDERS",
     "WHOLE",
     "Query",
+    "below",
+    "check_has_fields",
     "check_key_start",
     "check_limit",
+    "check_members",
     "check_order",
+    "check_path",
     "encode_bound",
     "only_member",
 ]
@@ -41,15 +46,21 @@ class Query(NamedTuple):
     end: bytes | None = None
     reverse: bool = False
     order: Order = "member"
+    #: Of a map: list the leaves at this field and below; None: show one nested value.
+    prefix: tuple[str, ...] | None = None
 
     def identity(self, name: ObjectName) -> str:
         """The query without its position: what a cursor belongs to."""
         bounds = f"{(self.start or b'').hex()}-{'' if self.end is None else self.end.hex()}"
-        return f"{self.order}s {name.bucket}/{name.type}/{name.key} {bounds} {self.reverse}"
+        what = f"{self.order}s" if self.prefix is None else f"leaves below {self.prefix}"
+        return f"{what} {name.bucket}/{name.type}/{name.key} {bounds} {self.reverse}"
 
     def page(self, identity: str) -> PageQuery:
         """What to read. Raises BadRequest for a limit or cursor that does not fit."""
-        return PageQuery(self.limit, self.position(identity), self.start, self.end, self.reverse)
+        position = self.position(identity)
+        if self.prefix:
+            return below(self.prefix)._replace(limit=self.limit, after=position)
+        return PageQuery(self.limit, position, self.start, self.end, self.reverse)
 
     def position(self, identity: str) -> bytes | None:
         """Where to go on. Raises BadRequest for a limit or cursor that does not fit."""
@@ -105,6 +116,43 @@ def encode_bound(value: JsonValue, field: str, order: Order = "member") -> bytes
             Field(field, "too large", LIMITS.member_bytes),
         )
     return encoded
+
+
+def below(path: Sequence[str]) -> PageQuery:
+    """The part of a map that is a field, and what lies below it."""
+    start = address.leaves_below(path)
+    end = address.after(start)
+    assert end is not None
+    return PageQuery(start=start[1:], end=end[1:])
+
+
+def check_has_fields(type_name: str, field: str) -> None:
+    """Refuse `field`, which is about fields, for a type that has none."""
+    if not isinstance(type_named(type_name), NestedType):
+        raise InvalidOperation(
+            f"a {type_name} has no fields; only a map has", Field(field, "not for this type")
+        )
+
+
+def check_path(path: object, field: str, least: int = 1) -> tuple[str, ...]:
+    """The path of a field. Raises BadRequest or TooLarge, naming `field`."""
+    most = LIMITS.map_depth
+    parts = [part for part in path if isinstance(part, str)] if isinstance(path, list) else []
+    if parts != path or not least <= len(parts) <= most:
+        raise BadRequest(
+            f"`{field}` is a list of {least} to {most} strings", Field(field, "no field", most)
+        )
+    address.check_path(parts, field)
+    return tuple(parts)
+
+
+def check_members(type_name: str, field: str) -> None:
+    """Refuse `field`, which is about members, for a map: it has fields instead."""
+    if isinstance(type_named(type_name), NestedType):
+        raise InvalidOperation(
+            f"a {type_name} has fields, not members; ask by `field` or `prefix`",
+            Field(field, "not for this type"),
+        )
 
 
 def only_member(encoded: bytes) -> PageQuery:

@@ -13,10 +13,12 @@ from typing import Any, NamedTuple
 
 from crdtdb import address, jsonvalue
 from crdtdb.address import ObjectName
+from crdtdb.answers import LEFT_OUT, Given
 from crdtdb.causal import NOTHING, VersionVector
 from crdtdb.conflicts import NotedPage, read_journal
 from crdtdb.datatype import (
     CollectionType,
+    NestedType,
     OperationType,
     ScalarType,
     ScoredType,
@@ -41,7 +43,10 @@ SYSTEM_BUCKET = "_system"
 
 
 class PageQuery(NamedTuple):
-    """Which part of a collection: `start` ≤ member < `end` in the order of JSON values."""
+    """Which part of a collection: `start` ≤ member < `end` in the order of JSON values.
+
+    Of a map: of the tails of its leaves, without their first byte.
+    """
 
     limit: int = LIMITS.page_items_default
     #: Continue behind this position (the tail of a member, from a cursor).
@@ -66,9 +71,11 @@ class Digest(NamedTuple):
     objects: int
 
 
-#: What was read lately is read again: so many rows are kept decoded, about 1 KiB each. The key is
-#: the bytes of a row, so a changed row is another one. Scans and writes pass this by.
+#: What was read lately is read again: so many rows are kept decoded, if they are no longer than
+#: this. The key is the bytes of a row, so a changed row is another one. Scans and writes pass this
+#: by.
 _KEPT = 8_192
+_KEPT_BYTES = 1_024
 
 _head = lru_cache(maxsize=_KEPT)(head_of)
 _kept_record = lru_cache(maxsize=_KEPT)(record_of)
@@ -120,6 +127,11 @@ class Reading:
         row = self._snapshot.get(Table.HEADS, prefix)
         return FRESH if row is None else _head(prefix, row)
 
+    def passing_head(self, prefix: bytes) -> Head:
+        """As `head`, of one object of very many that are read once: it is not kept decoded."""
+        row = self._snapshot.get(Table.HEADS, prefix)
+        return FRESH if row is None else head_of(prefix, row)
+
     def value(self, name: ObjectName, head: Head) -> JsonValue:
         """The value of an object that reads as one value. At most one store get."""
         kind = type_named(name.type)
@@ -149,7 +161,9 @@ class Reading:
 
     def _record(self, at: bytes) -> Record:
         row = self._snapshot.get(Table.RECORDS, at)
-        return EMPTY if row is None else _kept_record(at, row)[0]
+        if row is None:
+            return EMPTY
+        return (_kept_record if len(row) <= _KEPT_BYTES else record_of)(at, row)[0]
 
     def also(self, name: ObjectName) -> list[str]:
         """Other types under which the key exists. One store get per type."""
@@ -180,6 +194,19 @@ class Reading:
         record = self._record(name.prefix + tail)
         return kind.score(visible(record.live, self.head(name.prefix).cut))
 
+    def value_at(self, name: ObjectName, tail: bytes) -> Given:
+        """What the record of a member or leaf that is alive says: score or value, if it has one.
+
+        Two store gets.
+        """
+        kind = type_named(name.type)
+        assert isinstance(kind, StateType)
+        own = kind.at(tail)
+        live = visible(self._record(name.prefix + tail).live, self.head(name.prefix).cut)
+        if isinstance(own, ScoredType):
+            return own.score(live)
+        return own.value(live) if isinstance(own, ScalarType) else LEFT_OUT
+
     def page(self, name: ObjectName, head: Head, query: PageQuery) -> Page:
         """A page of a collection, in the order of its members. O(page + dead records between).
 
@@ -209,16 +236,17 @@ class Reading:
         return Page(items, None)
 
     def records(self, name: ObjectName, query: PageQuery) -> Iterator[tuple[bytes, Record]]:
-        """The records of an object by tail: of a collection those in the range, lazily."""
+        """The records of an object by tail: of a collection or map those in the range, lazily."""
         prefix = name.prefix
-        is_collection = isinstance(type_named(name.type), CollectionType)
-        if is_collection:
-            members = prefix + address.MEMBER
+        kind = type_named(name.type)
+        is_ordered = isinstance(kind, CollectionType | NestedType)
+        if is_ordered:
+            members = prefix + (address.LEAF if isinstance(kind, NestedType) else address.MEMBER)
             start = members + (query.start or b"")
             end = address.after(members) if query.end is None else members + query.end
         else:
             start, end = prefix, address.after(prefix)
-        if query.after is not None and is_collection:
+        if query.after is not None and is_ordered:
             if query.reverse:
                 end = min(end or query.after, prefix + query.after)
             else:

@@ -67,8 +67,19 @@ class Walk:
     A walk of which a portion failed is over: begin another.
     """
 
-    def __init__(self, stable: VersionVector, start: int = 0, end: int | None = None) -> None:
-        """Look at the places after `start`, up to `end` (or the head, wherever it is by then)."""
+    def __init__(
+        self,
+        stable: VersionVector,
+        start: int = 0,
+        end: int | None = None,
+        *,
+        settle: bool = True,
+    ) -> None:
+        """Look at the places after `start`, up to `end` (or the head, wherever it is by then).
+
+        With `settle`, what only stable operations could refer to goes from materialised values.
+        """
+        self.settle = settle
         self.stable = stable
         self.place = start
         self.end = end
@@ -194,7 +205,7 @@ class _Portion:
 
     def _fold(self) -> None:
         for prefix, operations in self._operations.items():
-            self._draft.fold_stable(prefix, operations)
+            self._draft.fold_stable(prefix, operations, settle=self._walk.settle)
         self._operations.clear()
 
     # -- below a cut ----------------------------------------------------------------------------

@@ -3,11 +3,14 @@
 --examples N      Hypothesis examples per law
 --executions N    random executions against the specification, one per seed
 --seed N          only the execution with that seed
+--traces DIR      recorded typing to carry out again (or $CRDTDB_TRACES): *.json.gz
 """
 
 from __future__ import annotations
 
+import os
 import signal
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -18,6 +21,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--examples", type=int, default=200, help="Hypothesis examples per law")
     group.addoption("--executions", type=int, default=300, help="random executions to check")
     group.addoption("--seed", type=int, help="check only the execution with this seed")
+    group.addoption("--traces", default=os.environ.get("CRDTDB_TRACES"), help="recorded typing")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -42,3 +46,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         only = metafunc.config.getoption("--seed")
         seeds = range(metafunc.config.getoption("--executions")) if only is None else [only]
         metafunc.parametrize("seed", seeds)
+
+
+@pytest.fixture(params=["friendsforever", "sveltecomponent"])
+def trace_path(request: pytest.FixtureRequest) -> Path:
+    """A file of recorded typing, where they have been downloaded."""
+    folder = request.config.getoption("--traces")
+    if folder is None:
+        pytest.skip("no recorded typing: give --traces DIR with files of josephg/editing-traces")
+    path = Path(folder, f"{request.param}.json.gz")
+    if not path.exists():
+        pytest.skip(f"{path} is not there")
+    return path

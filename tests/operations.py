@@ -72,6 +72,42 @@ _PUT_IN: Final[Sequence[tuple[str, _Arguments]]] = (
     ("insert", {"index": (2,), "values": (["g"],)}),
 )
 
+#: Leaves of a map, at fields of which one is below another: few, so that concurrent ones meet.
+_FIELDS: Final[Sequence[Any]] = (["a"], ["a", "b"], ["a", "b", "c"])
+_COUNTED: Final[Sequence[Any]] = (
+    {"type": "counter", "op": "increment"},
+    {"type": "counter", "op": "increment", "by": 10},
+    {"type": "counter", "op": "decrement", "by": 3},
+    {"type": "counter", "op": "reset"},
+    {"type": "zset", "op": "increment", "member": "a", "by": 0.1},
+    {"type": "gcounter", "op": "increment"},
+)
+_LEAVES: Final[Sequence[Any]] = (
+    *_COUNTED,
+    {"type": "counter", "op": "delete"},
+    {"type": "dwflag", "op": "enable"},
+    {"type": "dwflag", "op": "disable"},
+    {"type": "flag", "op": "enable"},
+    {"type": "flag", "op": "disable"},
+    {"type": "gset", "op": "add", "value": 1},
+    {"type": "hll", "op": "add", "values": [1, "a"]},
+    {"type": "max", "op": "set", "value": 1},
+    {"type": "min", "op": "set", "value": "a"},
+    {"type": "mvregister", "op": "set", "value": 1},
+    {"type": "mvregister", "op": "set", "value": "a"},
+    {"type": "register", "op": "set", "value": {"b": [1, "a"]}},
+    {"type": "register", "op": "set", "value": "a"},
+    {"type": "rwset", "op": "add", "values": [1, "a"]},
+    {"type": "rwset", "op": "remove", "value": "a"},
+    {"type": "rwset", "op": "clear"},
+    {"type": "rwset", "op": "delete"},
+    {"type": "set", "op": "add", "values": [1, "a"]},
+    {"type": "set", "op": "remove", "value": 1.0},
+    {"type": "set", "op": "clear"},
+    {"type": "zset", "op": "add", "member": "a", "score": 1},
+    {"type": "zset", "op": "remove", "member": "a"},
+)
+
 #: Type → its operations, each as often as it should be chosen. The first brings an object into
 #: being.
 OPERATIONS: Final[Mapping[str, Sequence[tuple[str, _Arguments]]]] = {
@@ -95,6 +131,12 @@ OPERATIONS: Final[Mapping[str, Sequence[tuple[str, _Arguments]]]] = {
         *_PUT_IN,
         *(("delete", {"index": (0, 1, 2)}),) * 3,
         ("delete", {"index": (1,), "count": (2,)}),
+        ("delete", {}),
+    ),
+    "map": (
+        ("update", {"field": _FIELDS, "do": _COUNTED}),
+        *(("update", {"field": _FIELDS, "do": _LEAVES}),) * 3,
+        ("remove", {"field": _FIELDS}),
         ("delete", {}),
     ),
     "max": (*(("set", {"value": _VALUES}),) * 4, ("delete", {})),
@@ -125,6 +167,14 @@ EXPORTS: Final[Mapping[str, Sequence[Any]]] = {
     "gset": [[1, "a", None]],
     "rwset": [[1, "a", None], list(range(LIMITS.operation_values + 1))],
     "list": [["a", 1, "a", None, {"b": [1.5, "ü"]}], list(range(LIMITS.operation_values + 1))],
+    "map": [
+        [
+            {"field": ["a"], "type": "counter", "value": -7},
+            {"field": ["a", "b"], "type": "mvregister", "value": [None, 1]},
+            {"field": ["ü"], "type": "zset", "value": [{"member": "x", "score": 1.5}]},
+        ],
+        [{"field": ["a"], "type": "set", "value": [*range(LIMITS.operation_values + 1)]}],
+    ],
     "max": [None, {"a": [1.5, "ü"]}],
     "min": [None, {"a": [1.5, "ü"]}],
     "hll": [{"sketch": "AQykAQ=="}],
@@ -156,6 +206,13 @@ NO_EXPORTS: Final[Mapping[str, Sequence[Any]]] = {
     "gset": ["x"],
     "rwset": ["x", None],
     "list": ["x", None, {}, 1],
+    "map": [
+        3,
+        {"a": 1},
+        [{"field": ["a"], "type": "counter"}],
+        [{"field": "a", "type": "counter", "value": 1}],
+        [{"field": ["a"], "type": "counter", "value": "1"}],
+    ],
     "max": [],
     "min": [],
     "hll": [3, "AQykAQ==", {"sketch": 1}, {"sketch": "AQ"}, {"sketch": "AQykAQ==", "more": 1}],

@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 from crdtdb import codec
 from crdtdb.address import ObjectName
 from crdtdb.causal import VersionVector
+from crdtdb.datatype import NestedType
 from crdtdb.engine import Engine, Entropy
 from crdtdb.jsonvalue import JsonValue
 from crdtdb.operations import read_operation, type_named
@@ -26,6 +27,7 @@ from crdtdb.rows import read_record
 from crdtdb.store.base import Table
 from crdtdb.store.memory import MemoryStore
 from crdtdb.transaction import Committed, Erase, Push, Result, Transaction, Update
+from maps import all_leaves, show_map
 from oracle.specification import Shown
 
 __all__ = ["START_MS", "Replica", "Staged", "acquaint", "exchange", "missing", "update"]
@@ -134,6 +136,8 @@ class Replica:
         """What a read of the object `key` of that type shows."""
         name = ObjectName("shop", type_name, key)
         with self.reading() as reading:
+            if isinstance(type_named(type_name), NestedType):
+                return all_leaves(reading, name, _PAGE)
             if type_named(type_name).collection:
                 return _all_members(reading, name)
             return reading.value(name, reading.head(name.prefix))
@@ -147,6 +151,8 @@ class Replica:
         """All that a read shows of an object, in the specification's terms."""
         with self.reading() as reading:
             head = reading.head(name.prefix)
+            if isinstance(type_named(name.type), NestedType):
+                return show_map(reading, name, _PAGE)
             if type_named(name.type).collection:
                 members = _all_members(reading, name)
                 return Shown.members(members)._replace(exists=head.exists, size=head.size)

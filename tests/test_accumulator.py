@@ -20,7 +20,9 @@ def add(record: Record, dot: Dot, by: int) -> Record:
 
 def reset_all(record: Record, dot: Dot) -> Record:
     """The delta of a reset."""
-    return _delta(record, dot, reset(record.live, dot))
+    step = reset(record.live, dot, record.live)
+    assert step is not None
+    return _delta(record, dot, step)
 
 
 def clean(record: Record, dot: Dot, *gone: Dot) -> Record:

@@ -341,6 +341,10 @@ def build(vector: dict[str, Any]) -> bytes:
             return address.operation(ObjectName(*name), (incarnation, counter))
         case {"kind": "member", "name": name, "member": member}:
             return address.member(ObjectName(*name), member)
+        case {"kind": "leaf", "name": name, "path": path, "type": type_name, **rest}:
+            prefix = ObjectName(*name).prefix
+            member = address.MEMBER + encode(rest["member"]) if rest else address.OWN
+            return prefix + address.leaf(path, type_name, member)
         case {"kind": "cut", "name": name}:
             return address.cut(ObjectName(*name).prefix)
         case {"kind": "cut", "key_start": start}:
@@ -361,6 +365,13 @@ def take_apart(data: bytes) -> dict[str, Any]:
             return {"kind": "base", "name": list(name)}
         case RecordAddress(name, tail) if tail.startswith(address.OPERATION):
             return {"kind": "operation", "name": list(name), "dot": [*address.operation_dot(tail)]}
+        case RecordAddress(name, tail) if tail.startswith(address.LEAF):
+            path, type_name, inner = address.leaf_of(tail)
+            vector: dict[str, Any] = {"kind": "leaf", "name": list(name), "path": list(path)}
+            vector["type"] = type_name
+            if inner != address.OWN:
+                vector["member"] = address.member_value(inner)
+            return vector
         case RecordAddress(name, tail):
             return {"kind": "member", "name": list(name), "member": address.member_value(tail)}
     raise AssertionError(data)

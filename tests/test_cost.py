@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections import Counter
 from contextlib import suppress
 from typing import Any
 
 import pytest
 
+from crdtdb import Database, address
 from crdtdb.address import ObjectName
 from crdtdb.answers import Order
-from crdtdb.datatype import ScoredType
+from crdtdb.datatype import CollectionType, NestedType, ScoredType
 from crdtdb.errors import CallerError
+from crdtdb.fields import at_field, nested, read_leaves
 from crdtdb.query import Query
 from crdtdb.rankings import Rankings
-from crdtdb.reading import Reading
+from crdtdb.reading import PageQuery, Reading
 from crdtdb.store.base import Batch
 from crdtdb.store.memory import MemoryStore
 from crdtdb.types import CATALOGUE
@@ -23,7 +26,12 @@ from replicas import Replica, update
 
 SMALL, LARGE = 3, 300
 #: What removes each member by itself.
-_BY_NAME = {("rwset", "clear"), ("zset", "clear"), ("zset", "delete")}
+_BY_NAME = {
+    ("rwset", "clear"),
+    ("zset", "clear"),
+    ("zset", "delete"),
+    ("map", "delete"),
+}
 
 
 class _Counted:
@@ -62,7 +70,12 @@ def _large(type_name: str, size: int) -> Replica:
         scored = [{"op": "add", "member": member, "score": 1} for member in members]
         replica.commit(*(update(name, plain) for plain in scored))
         return replica
-    if CATALOGUE[type_name].collection:
+    if isinstance(CATALOGUE[type_name], NestedType):
+        do = {"type": "flag", "op": "enable"}
+        fields = [{"op": "update", "field": [member], "do": do} for member in members]
+        replica.commit(*(update(name, plain) for plain in fields))
+        return replica
+    if isinstance(CATALOGUE[type_name], CollectionType):
         replica.do(type_name, "add", values=members)
         return replica
     for _ in range(size):
@@ -125,6 +138,46 @@ def test_emptying_a_sorted_set_costs_so_much_for_each_member(
     assert all(large[kind] <= small[kind] * LARGE / SMALL for kind in large)
 
 
+def test_removing_all_fields_of_a_map_costs_so_much_for_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    small = _calls("map", {"op": "delete"}, SMALL, monkeypatch)
+    large = _calls("map", {"op": "delete"}, LARGE, monkeypatch)
+    assert large["puts"]
+    assert all(large[kind] <= small[kind] * LARGE / SMALL for kind in large)
+
+
+@pytest.mark.parametrize("path", [("m1",), ("n", "leaf"), ("missing",)])
+def test_a_field_is_read_with_as_many_store_calls_however_large_the_map(
+    path: tuple[str, ...],
+) -> None:
+    counted: list[Counter[str]] = []
+    for size in (SMALL, LARGE):
+        replica, calls = _large("map", size), Counter[str]()
+        leaf = {"type": "register", "op": "set", "value": 1}
+        replica.do("map", "update", field=["n", "leaf"], do=leaf)
+        with replica.store.snapshot() as snapshot:
+            name = ObjectName("shop", "map", "k")
+            at_field(Reading(_Counted(snapshot, calls)), name, path)
+        counted.append(calls)
+    assert counted[0] == counted[1]
+    assert counted[0].total()
+
+
+def test_a_page_of_leaves_costs_the_same_from_anywhere_in_a_map_of_any_size() -> None:
+    name, counted = ObjectName("shop", "map", "k"), []
+    for size, behind in ((SMALL, "m0"), (LARGE, "m0"), (LARGE, "m150")):
+        replica, calls = _large("map", size), Counter[str]()
+        with replica.store.snapshot() as snapshot:
+            reading = Reading(_Counted(snapshot, calls))
+            position = address.leaf([behind], "flag", address.OWN)
+            page = read_leaves(reading, name, PageQuery(1, position))
+            assert len(page.leaves) == 1
+            nested(reading, name, page)
+        counted.append(calls)
+    assert counted[0] == counted[1] == counted[2]
+
+
 def _page_calls(order: Order, size: int) -> Counter[str]:
     """The store calls of a page, where an earlier one has been read and something written since."""
     replica, rankings = _large("zset", size), Rankings()
@@ -146,3 +199,19 @@ def test_a_page_in_the_order_of_scores_makes_as_many_store_calls_on_a_large_set(
     order: Order,
 ) -> None:
     assert _page_calls(order, LARGE) == _page_calls(order, SMALL)
+
+
+def test_reading_large_values_takes_no_memory_for_good() -> None:
+    """Only small records are kept decoded: thousands of large ones would not fit."""
+    with Database.in_memory() as database:
+        titles = [database.register("shop", f"title {number}") for number in range(64)]
+        for title in titles:
+            title.set("x" * 100_000)
+        tracemalloc.start()
+        try:
+            for title in titles:
+                title.get()
+            kept_bytes, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert kept_bytes < 1_000_000

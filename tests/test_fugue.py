@@ -1,15 +1,18 @@
-"""The runs of `list` are the tree that Fugue describes: compared with one built node by node."""
+"""The runs of `list` are the tree that Fugue describes, and replicas agree on its order."""
 
 from __future__ import annotations
 
 from random import Random
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crdtdb.reclaim import Walk
 from crdtdb.types._fugue import LEFT, RIGHT, ElementId, Elements, Place, ids_from
+from oracle.checks import check_books
+from replicas import Replica, exchange
 
 _WRITERS: Final = (1, 2, 3)
 
@@ -151,3 +154,80 @@ def test_what_is_no_tree_in_its_order_is_found(
 ) -> None:
     with pytest.raises(ValueError, match="element"):
         Elements.load(rows).check()
+
+
+# Replicas -----------------------------------------------------------------------------------------
+
+
+def _values(replica: Replica) -> list[Any]:
+    return [entry["value"] for entry in replica.value("list")]
+
+
+@given(st.integers(0, 2**32))
+def test_runs_that_are_typed_concurrently_never_mix(seed: int) -> None:
+    """Each of three types forwards or backwards at one place, around elements that others delete.
+
+    Whatever comes first: what one of them typed stands together.
+    """
+    random = Random(seed)
+    replicas = [Replica(number) for number in (1, 2, 3)]
+    replicas[0].do("list", "insert", values=list("012345"))
+    exchange(*replicas)
+    gap = random.randint(0, 6)
+    for replica in replicas:
+        at = gap
+        for _ in range(random.randint(0, 2)):
+            replica.do("list", "insert", value="!")
+            gone = random.randrange(len(_values(replica)) - 1)
+            replica.do("list", "delete", index=gone)
+            at -= gone < at
+        forwards = random.random() < 0.5
+        for number in range(random.randint(2, 4)):
+            place = at + number if forwards else at
+            replica.do("list", "insert", index=place, value=f"{replica.name}{number}")
+    exchange(*replicas)
+    shown = _values(replicas[0])
+    for replica in replicas:
+        own = [i for i, value in enumerate(shown) if value.startswith(replica.name)]
+        assert own == list(range(own[0], own[-1] + 1)), shown
+
+
+def test_a_deleted_element_stays_while_an_insert_beside_it_is_not_stable() -> None:
+    a, b, c = Replica(1), Replica(2), Replica(3)
+    a.do("list", "insert", values=["a", "c"])
+    a.do("list", "insert", index=1, value="b")
+    exchange(a, b, c)
+    b.do("list", "insert", index=2, value="behind b")
+    c.do("list", "delete", index=1)
+    seen_by_all = a.seen.join(c.seen)
+    exchange(a, b, c)
+    for replica in (a, b, c):
+        replica.reclaim(seen_by_all)
+        assert _values(replica) == ["a", "behind b", "c"]
+        check_books(replica.store)
+    newcomer = Replica(9)
+    newcomer.pull(a)
+    assert newcomer.digest() == a.digest()
+
+
+@pytest.mark.parametrize("settle", [False, True])
+def test_what_an_evicted_replica_put_in_beside_what_was_deleted_stays_in_its_place(
+    settle: bool,
+) -> None:
+    """Nobody waited until it had seen the delete: those who let the element go would differ."""
+    a, evicted, c = Replica(1), Replica(2), Replica(3)
+    a.do("list", "insert", values=["a", "c"])
+    a.do("list", "insert", index=1, value="b")
+    exchange(a, evicted, c)
+    evicted.do("list", "insert", index=2, value="behind b")
+    a.do("list", "delete", index=1)
+    c.pull(a)
+    walk = Walk(a.seen, settle=settle)
+    while not walk.done:
+        a.engine.reclaim(walk, 100)
+    a.pull(evicted)
+    c.pull(evicted)
+    assert (a.digest() == c.digest()) is not settle
+    if not settle:
+        assert _values(a) == ["a", "behind b", "c"]
+        check_books(a.store)

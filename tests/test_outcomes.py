@@ -112,3 +112,25 @@ def test_a_key_is_good_for_one_request_and_a_day() -> None:
     replica.now_ms += KEPT_MS
     assert _commit(replica, keyed)[0].replayed is None
     assert replica.seen != seen
+
+
+def test_a_key_that_is_taken_again_later_is_kept_as_long_as_any() -> None:
+    """Its first row falls due after those of others, and must not take the new answer along."""
+    replica = Replica(1)
+
+    def sent(key: str) -> bool:
+        """Is this a repetition?"""
+        transaction = Transaction((_set(),), key=IdempotencyKey(key, 1))
+        (outcome,) = _commit(replica, transaction)
+        return outcome.replayed is not None
+
+    for number in range(20):
+        sent(f"early {number}")
+    replica.now_ms += 1
+    sent("again")
+    replica.now_ms += KEPT_MS
+    assert not sent("again"), "a day has gone by"
+    replica.now_ms += 1
+    for number in range(20):
+        sent(f"late {number}")
+    assert sent("again")

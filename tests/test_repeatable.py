@@ -30,6 +30,9 @@ from crdtdb.types import CATALOGUE
         ("zset", {"op": "remove", "member": 1, "seen": "x"}),
         ("flag", {"op": "disable", "seen": "x"}),
         ("register", {"op": "delete", "seen": "x"}),
+        ("map", {"op": "remove", "field": ["a"], "seen": "x"}),
+        # What a leaf can do twice, its map can.
+        ("map", {"op": "update", "field": ["a"], "do": {"type": "set", "op": "add", "value": 1}}),
     ],
 )
 def test_what_a_repetition_does_not_spoil(type_name: str, plain: dict[str, Any]) -> None:
@@ -48,6 +51,8 @@ def test_what_a_repetition_does_not_spoil(type_name: str, plain: dict[str, Any])
         ("set", {"op": "clear"}),
         ("rwset", {"op": "clear"}),
         ("flag", {"op": "disable"}),
+        ("map", {"op": "remove", "field": ["a"]}),
+        ("map", {"op": "update", "field": ["a"], "do": {"type": "counter", "op": "increment"}}),
         ("set", {"op": "delete"}),
         # They would overrule a value that was set after the first time, by who had seen it.
         ("register", {"op": "set", "value": 1}),

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from crdtdb.address import ObjectName
+from crdtdb.datatype import NestedType
 from crdtdb.errors import BadRequest
+from crdtdb.fields import read_leaves
 from crdtdb.jsonvalue import JsonValue
 from crdtdb.limits import LIMITS
 from crdtdb.operations import read_operation, type_named
@@ -39,8 +41,12 @@ def _value(replica: Replica, type_name: str) -> Any:
     name = ObjectName("shop", type_name, "k")
     with replica.reading() as reading:
         head = reading.head(name.prefix)
+        if isinstance(type_named(type_name), NestedType):
+            leaves = read_leaves(reading, name, PageQuery(10_000), exported=True).leaves
+            return [{"field": [*path], "type": t, "value": value} for path, t, value in leaves]
         if type_named(type_name).collection:
-            return reading.page(name, head, PageQuery(10_000)).items
+            items = reading.page(name, head, PageQuery(10_000)).items
+            return type_named(type_name).exported_items(items)
         return reading.exported(name, head)
 
 

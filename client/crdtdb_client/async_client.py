@@ -13,6 +13,7 @@ from crdtdb.answers import (
     LEFT_OUT,
     Conflict,
     Event,
+    FieldRead,
     Given,
     Imported,
     Order,
@@ -89,10 +90,12 @@ class AsyncClient(Asking, AsyncHandles):
         to: Given = LEFT_OUT,
         reverse: bool = False,
         order: Order = "member",
+        prefix: Sequence[str] | None = None,
     ) -> Read[Any]:
         """Read an object: its value, or a page of its members with `from_` ≤ member < `to`.
 
-        With an `order` other than that of members, the bounds are scores or ranks.
+        With an `order` other than that of members, the bounds are scores or ranks. Of a map it is
+        a page of its nested value, or of the leaves at the field `prefix` and below.
         """
         return await self._run(
             calls.read(
@@ -103,6 +106,7 @@ class AsyncClient(Asking, AsyncHandles):
                 to=to,
                 reverse=reverse,
                 order=order,
+                prefix=prefix,
             )
         )
 
@@ -118,9 +122,15 @@ class AsyncClient(Asking, AsyncHandles):
         """Score and rank of a member of a sorted set; None if it is none."""
         return await self._run(calls.standing(name, member))
 
-    async def explain(self, name: ObjectName, member: Given = LEFT_OUT) -> dict[str, Any]:
-        """Why an object, or one member of it, reads as it does: a JSON document."""
-        return await self._run(calls.explain(name, member))
+    async def field(self, name: ObjectName, path: Sequence[str]) -> FieldRead:
+        """One field of a map: a leaf, or all that is below it if that is not more than a page."""
+        return await self._run(calls.field(name, path))
+
+    async def explain(
+        self, name: ObjectName, member: Given = LEFT_OUT, field: Sequence[str] | None = None
+    ) -> dict[str, Any]:
+        """Why an object, one member, or one field of it, reads as it does: a JSON document."""
+        return await self._run(calls.explain(name, member, field))
 
     async def update(self, name: ObjectName, operations: list[Plain]) -> Written:
         """Carry out operations on one object, all or none."""

@@ -6,17 +6,19 @@ that answers later. `in` and `len` cannot wait, so there are only `contains()` a
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from crdtdb.address import ObjectName
-from crdtdb.answers import LEFT_OUT, Given, Order, Plain, Read, Rights, Standing, Written
+from crdtdb.answers import LEFT_OUT, FieldRead, Given, Order, Plain, Read, Rights, Standing, Written
 from crdtdb.handles import (
     BoundedCounterWrites,
     CounterWrites,
     FlagWrites,
     GrowingCounterWrites,
     GrowingSetWrites,
+    ListWrites,
+    MapWrites,
     MultiValueWrites,
     RegisterWrites,
     SetWrites,
@@ -36,6 +38,8 @@ __all__ = [
     "AsyncGrowingCounter",
     "AsyncGrowingSet",
     "AsyncHandles",
+    "AsyncList",
+    "AsyncMap",
     "AsyncMembers",
     "AsyncMultiValue",
     "AsyncRegister",
@@ -63,13 +67,18 @@ class AsyncDoor(Protocol):
         to: Given = LEFT_OUT,
         reverse: bool = False,
         order: Order = "member",
+        prefix: Sequence[str] | None = None,
     ) -> Read[Any]: ...
+
+    async def field(self, name: ObjectName, path: Sequence[str]) -> FieldRead: ...
 
     async def contains(self, name: ObjectName, value: JsonValue) -> bool: ...
 
     async def standing(self, name: ObjectName, member: JsonValue) -> Standing | None: ...
 
-    async def explain(self, name: ObjectName, member: Given = LEFT_OUT) -> dict[str, Any]: ...
+    async def explain(
+        self, name: ObjectName, member: Given = LEFT_OUT, field: Sequence[str] | None = None
+    ) -> dict[str, Any]: ...
 
     async def update(self, name: ObjectName, operations: list[Plain]) -> Written: ...
 
@@ -222,6 +231,51 @@ class AsyncSortedSet(AsyncMembers[dict[str, Any]], SortedSetWrites[_Later]):
         return await self.score(value) is not None
 
 
+class AsyncList(AsyncMembers[dict[str, Any]], ListWrites[_Later]):
+    """A handle on a `list`: its entries are {"id", "value"}, in the order users gave them."""
+
+    async def page(
+        self,
+        after: str | None = None,
+        limit: int = LIMITS.page_items_default,
+        *,
+        from_: Given = LEFT_OUT,
+        to: Given = LEFT_OUT,
+        reverse: bool = False,
+    ) -> Read[list[dict[str, Any]]]:
+        """Read the page after `after`; see `crdtdb.handles.List.page`."""
+        return await super().page(after, limit, from_=from_, to=to, reverse=reverse)
+
+    async def contains(self, value: JsonValue) -> bool:
+        """Is there an element with this value? O(size)."""
+        return await super().contains(value)
+
+
+class AsyncMap(AsyncValue[dict[str, Any]], MapWrites[_Later]):
+    """A handle on a `map`: a field is a list of names, a leaf of any other type but `bcounter`."""
+
+    async def field(self, field: Sequence[str]) -> FieldRead:
+        """One field: a leaf, or what is below it. The cost does not depend on the map's size."""
+        return await self._door.field(self.name, field)
+
+    async def page(
+        self,
+        prefix: Sequence[str] = (),
+        after: str | None = None,
+        limit: int = LIMITS.page_items_default,
+    ) -> Read[list[dict[str, Any]]]:
+        """Read the leaves at a field and below, in order; see `crdtdb.handles.Map.page`."""
+        return await self._door.read(self.name, prefix=prefix, after=after, limit=limit)
+
+    async def size(self) -> int:
+        """The number of values and members of all leaves. The cost does not depend on it."""
+        return (await self._door.read(self.name, limit=1)).size or 0
+
+    async def explain(self, field: Sequence[str] | None = None) -> dict[str, Any]:
+        """Why a field and what is below it, or the first page, reads as it does."""
+        return await self._door.explain(self.name, field=field)
+
+
 class AsyncHandles:
     """The handles of an asynchronous door; mixed into it."""
 
@@ -258,6 +312,9 @@ class AsyncHandles:
     def rwset(self: AsyncDoor, bucket: str, key: str) -> AsyncSet:
         return AsyncSet(self, ObjectName(bucket, "rwset", key))
 
+    def map(self: AsyncDoor, bucket: str, key: str) -> AsyncMap:
+        return AsyncMap(self, ObjectName(bucket, "map", key))
+
     def max(self: AsyncDoor, bucket: str, key: str) -> AsyncExtreme:
         return AsyncExtreme(self, ObjectName(bucket, "max", key))
 
@@ -269,3 +326,6 @@ class AsyncHandles:
 
     def zset(self: AsyncDoor, bucket: str, key: str) -> AsyncSortedSet:
         return AsyncSortedSet(self, ObjectName(bucket, "zset", key))
+
+    def list(self: AsyncDoor, bucket: str, key: str) -> AsyncList:
+        return AsyncList(self, ObjectName(bucket, "list", key))

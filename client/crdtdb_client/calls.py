@@ -12,6 +12,7 @@ from crdtdb.answers import (
     LEFT_OUT,
     Conflict,
     Event,
+    FieldRead,
     Given,
     Imported,
     Lost,
@@ -48,6 +49,7 @@ __all__ = [
     "evict",
     "explain",
     "export_page",
+    "field",
     "import_portion",
     "mend",
     "objects",
@@ -96,6 +98,7 @@ def read(
     to: Given,
     reverse: bool,
     order: Order,
+    prefix: Sequence[str] | None,
 ) -> Call[Read[Any]]:
     target = path_to(
         name,
@@ -103,6 +106,7 @@ def read(
         after=after,
         reverse="true" if reverse else None,
         order=None if order == "member" else order,
+        prefix=None if prefix is None else _json_text(list(prefix)),
         **{"from": _json_text(from_), "to": _json_text(to)},
     )
     return Call(Request("GET", target), lambda answer: _read(answer.document, answer.replica))
@@ -136,8 +140,24 @@ def _standing(shown: dict[str, Any]) -> Standing | None:
     return None if shown["value"] is None else Standing(shown["value"], shown["rank"])
 
 
-def explain(name: ObjectName, member: Given) -> Call[dict[str, Any]]:
-    target = path_to(name, explain="true", member=_json_text(member))
+def field(name: ObjectName, path: Sequence[str]) -> Call[FieldRead]:
+    target = path_to(name, field=_json_text(list(path)))
+    return Call(Request("GET", target), lambda answer: _field(answer.document))
+
+
+def _field(shown: dict[str, Any]) -> FieldRead:
+    return FieldRead(
+        tuple(shown["field"]),
+        shown["type"],
+        shown["value"],
+        shown.get("others", {}),
+        shown["seen"],
+    )
+
+
+def explain(name: ObjectName, member: Given, field: Sequence[str] | None) -> Call[dict[str, Any]]:
+    at = None if field is None else _json_text(list(field))
+    target = path_to(name, explain="true", member=_json_text(member), field=at)
     return Call(Request("GET", target), lambda answer: dict(answer.document["explain"]))
 
 
@@ -286,6 +306,7 @@ def _change_page(shown: dict[str, Any]) -> ChangePage:
             one["cursor"],
             one.get("member", LEFT_OUT),
             one.get("value", LEFT_OUT),
+            _path(one),
         )
         for one in shown["changes"]
     ]
@@ -345,7 +366,12 @@ def conflicts(
 
 def _conflict(shown: dict[str, Any]) -> Conflict:
     lost = tuple(Lost(one["value"], one["replica"], one["at_ms"]) for one in shown["lost"])
-    return Conflict(ObjectName(**shown["object"]), shown["at_ms"], shown["kept"], lost)
+    name = ObjectName(**shown["object"])
+    return Conflict(name, shown["at_ms"], shown["kept"], lost, _path(shown))
+
+
+def _path(shown: dict[str, Any]) -> tuple[str, ...] | None:
+    return tuple(shown["field"]) if "field" in shown else None
 
 
 # -- the replica and its cluster ------------------------------------------------------------------

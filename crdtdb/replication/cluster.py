@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from random import Random
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -40,7 +40,10 @@ from crdtdb.replication.stability import Reports
 from crdtdb.replication.twins import Twins
 from crdtdb.transaction import Push, Transaction
 
-__all__ = ["Cluster", "Send"]
+__all__ = ["STRANGERS", "Cluster", "Send"]
+
+#: Replicas that are remembered without being members.
+STRANGERS: Final = 256
 
 
 class Send(NamedTuple):
@@ -107,7 +110,7 @@ class Cluster:
         return self.correct_membership()
 
     def correct_membership(self) -> list[Send]:
-        """Be a member, and the only one of this name and endpoint.
+        """Be a member, as what this replica is called now, the only one of this name and endpoint.
 
         Looked at again whenever members changed, so a crash between taking an identity and
         announcing it leaves nobody behind who would block reclaiming for ever.
@@ -115,9 +118,13 @@ class Cluster:
         if self.is_evicted or not (self.served and self.settled):
             return []
         gone = predecessors(self.members.values(), self.me)
-        if self.incarnation in self.members and not gone:
+        me = self.me
+        is_said = self.members.get(self.incarnation) == Member(
+            self.incarnation, me.name, me.region, me.endpoint
+        )
+        if is_said and not gone:
             return []
-        return self.commit(adding(self.me, *gone))
+        return self.commit(adding(me, *gone))
 
     def settle_if_confirmed(self) -> None:
         """The identity goes on once everybody has said that they know no more of its dots.
@@ -271,6 +278,7 @@ class Cluster:
         if peer is None:
             self.twins.check(sender, via, self.now_ms)
             self._forget_predecessors(sender)
+            self._forget_strangers()
             peer = self.peers[sender.incarnation] = Peer(sender)
         peer.sender = sender
         peer.via = via or peer.via
@@ -303,7 +311,16 @@ class Cluster:
         for incarnation in gone:
             del self.peers[incarnation]
             self.twins.displace(incarnation, sender)
-            self.cursors.inherit(sender.incarnation, incarnation)
+            self.cursors.inherit(sender.incarnation, incarnation, keep=incarnation in self.members)
+
+    def _forget_strangers(self) -> None:
+        """Anybody can say that he is yet another replica: of those, the silent ones give way."""
+        strangers = self.peers.keys() - self.members.keys()
+        while len(strangers) >= STRANGERS:
+            silent = min(strangers, key=lambda i: self.peers[i].last_contact_ms)
+            strangers.remove(silent)
+            del self.peers[silent]
+            self.cursors.now.pop(silent, None)
 
     def answer(self, peer: Peer, message: Message) -> list[Send]:
         """A message for the peer that just spoke."""

@@ -54,10 +54,16 @@ class Cursors:
         """How far a donor has been read."""
         return self.now.get(donor, START)
 
-    def inherit(self, donor: int, predecessor: int) -> None:
-        """A donor goes on under another incarnation, probably with the same store."""
+    def inherit(self, donor: int, predecessor: int, *, keep: bool = False) -> None:
+        """A donor goes on under another incarnation, probably with the same store.
+
+        The cursor of a predecessor that may yet come back is to be kept: who spoke from its
+        endpoint meanwhile may have been somebody else, and that one's cursor would hide records.
+        """
         if predecessor in self.now:
-            self.now.setdefault(donor, self.now.pop(predecessor))
+            self.now.setdefault(donor, self.now[predecessor])
+            if not keep:
+                del self.now[predecessor]
 
     def forget_others(self, donors: Container[int]) -> None:
         """Only these donors are still there."""

@@ -17,10 +17,9 @@ from crdtdb import address, codec
 from crdtdb.address import ObjectName
 from crdtdb.causal import format_incarnation
 from crdtdb.datatype import Delete
-from crdtdb.errors import CrdtdbError
 from crdtdb.operations import read_operation
 from crdtdb.reading import SYSTEM_BUCKET, Reading
-from crdtdb.replication.members import Member, member_object
+from crdtdb.replication.members import Member, incarnation_of, member_object
 from crdtdb.store.base import Snapshot, Table
 from crdtdb.transaction import Transaction, Update
 
@@ -79,11 +78,8 @@ def read_evictions(reading: Reading) -> dict[int, Eviction]:
     prefix = address.key_prefix(SYSTEM_BUCKET, _TYPE, _KEY)
     for name in list(reading.existing(prefix)):
         value = reading.value(name, reading.head(name.prefix))
-        try:
-            incarnation = int(name.key.removeprefix(_KEY), 16)
-        except ValueError as error:
-            raise CrdtdbError(f"{name.key!r} is no eviction's key") from error
-        if isinstance(value, dict):
+        incarnation = incarnation_of(name, _KEY)
+        if incarnation is not None and isinstance(value, dict):
             at_ms = value.get("at_ms")
             evictions[incarnation] = Eviction(
                 incarnation,

@@ -60,10 +60,15 @@ class Greeting:
         """Knock at one more endpoint. Raises Overloaded while too many have not answered."""
         contacts = self._cluster.contacts
         if endpoint != self._cluster.me.endpoint and endpoint not in contacts:
-            if sum(not contact.welcomed for contact in contacts.values()) >= _KNOCKS:
+            if not self._may_knock():
                 raise Overloaded(f"{_KNOCKS} URLs have not answered yet; see the log for why")
             contacts[endpoint] = Contact(endpoint)
         return self.knock()
+
+    def _may_knock(self) -> bool:
+        """Is there room for one more endpoint that may never answer?"""
+        contacts = self._cluster.contacts.values()
+        return sum(not contact.welcomed for contact in contacts) < _KNOCKS
 
     def _become_somebody(self) -> None:
         """Nobody can know of dots that were never issued: the first identity is a good one."""
@@ -103,7 +108,8 @@ class Greeting:
         endpoint = peer.sender.endpoint
         if endpoint and endpoint != cluster.me.endpoint:
             contact = Contact(endpoint, peer.sender.incarnation, fresh=peer.sender.fresh)
-            cluster.contacts.setdefault(endpoint, contact)
+            if self._may_knock():
+                cluster.contacts.setdefault(endpoint, contact)
         return sends
 
     def on_welcome(self, peer: Peer, message: Welcome) -> list[Send]:

@@ -364,6 +364,9 @@ class Replication:
             raise PeerError("bad-frame", "a push covers no operations")
         if message.origin != peer.sender.incarnation:
             raise PeerError("forged-origin", "a replica pushes only its own operations")
+        if any(address.is_base(at) for at, _ in message.records):
+            # Adopted, it would stand for the operations of others, and take theirs out.
+            raise PeerError("forged-base", "what is folded is no operation, and is never pushed")
         sends: list[Send] = []
         if message.last > self._cluster.seen.get(message.origin):
             if fits(message, self._cluster.seen):

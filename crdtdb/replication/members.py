@@ -14,7 +14,6 @@ from crdtdb import address
 from crdtdb.address import ObjectName
 from crdtdb.causal import format_incarnation
 from crdtdb.datatype import Delete
-from crdtdb.errors import CrdtdbError
 from crdtdb.operations import read_operation
 from crdtdb.reading import SYSTEM_BUCKET, Reading
 from crdtdb.replication.messages import Sender
@@ -24,6 +23,7 @@ __all__ = [
     "SYSTEM_PREFIX",
     "Member",
     "adding",
+    "incarnation_of",
     "member_object",
     "predecessors",
     "read_members",
@@ -49,6 +49,19 @@ class Member(NamedTuple):
 def member_object(incarnation: int) -> ObjectName:
     """The object that says of an incarnation that it is a member."""
     return ObjectName(SYSTEM_BUCKET, _TYPE, _KEY + format_incarnation(incarnation))
+
+
+def incarnation_of(name: ObjectName, prefix: str) -> int | None:
+    """The incarnation that an object is about; None for a key that no replica writes.
+
+    A peer may plant any key. It means nothing, and must not keep a replica from starting.
+    """
+    try:
+        incarnation = int(name.key.removeprefix(prefix), 16)
+    except ValueError:
+        return None
+    is_ours = incarnation < 1 << 64 and name.key == prefix + format_incarnation(incarnation)
+    return incarnation if is_ours else None
 
 
 def _setting(sender: Sender) -> Update:
@@ -79,11 +92,8 @@ def read_members(reading: Reading) -> dict[int, Member]:
     prefix = address.key_prefix(SYSTEM_BUCKET, _TYPE, _KEY)
     for name in list(reading.existing(prefix)):
         value = reading.value(name, reading.head(name.prefix))
-        try:
-            incarnation = int(name.key.removeprefix(_KEY), 16)
-        except ValueError as error:
-            raise CrdtdbError(f"{name.key!r} is no member's key") from error
-        if isinstance(value, dict):
+        incarnation = incarnation_of(name, _KEY)
+        if incarnation is not None and isinstance(value, dict):
             members[incarnation] = Member(
                 incarnation,
                 str(value.get("name", "")),

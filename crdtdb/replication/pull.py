@@ -12,13 +12,16 @@ from __future__ import annotations
 from typing import Final
 
 from crdtdb.causal import NOTHING, VersionVector
+from crdtdb.errors import PeerError
 from crdtdb.replication.cursors import Cursor
 from crdtdb.replication.messages import Page, Pull, Sender
 
-__all__ = ["PULL_PATIENCE_MS", "PullSession"]
+__all__ = ["PULL_PATIENCE_MS", "STAGED_BYTES", "PullSession"]
 
 #: A donor that has not answered for so long is given up; the next digest finds another.
 PULL_PATIENCE_MS: Final = 5_000
+#: What one pull may stage. Staging is in memory: beyond that no replica could take in the claim.
+STAGED_BYTES: Final = 4 * 1_024 * 1_048_576
 
 
 class PullSession:
@@ -37,6 +40,7 @@ class PullSession:
         self.donor = donor
         self.whole = whole
         self._staged: dict[bytes, bytes] = {}
+        self._staged_bytes = 0
         self._number = number
         self._cursor = cursor
         self._seen = seen.flat()
@@ -51,12 +55,20 @@ class PullSession:
         return session == self._number
 
     def take(self, page: Page, now_ms: int) -> bool:
-        """Stage a page; False if it is not the one asked for."""
+        """Stage a page; False if it is not the one asked for.
+
+        Raises PeerError for one that leads nowhere, or beyond what can be staged.
+        """
         if page.session != self._number or page.since != self._cursor.place:
             return False
+        if page.claim is None and page.epoch == self._cursor.epoch and page.next <= page.since:
+            raise PeerError("endless-pull", "a page that claims nothing ends where it began")
         for at, data in page.records:
-            self._staged.pop(at, None)
+            earlier = self._staged.pop(at, None)
+            self._staged_bytes += len(data) - (-len(at) if earlier is None else len(earlier))
             self._staged[at] = data
+        if self._staged_bytes > STAGED_BYTES:
+            raise PeerError("endless-pull", f"a pull brings more than {STAGED_BYTES} bytes")
         self._cursor = Cursor(page.epoch, page.next)
         self._heard_ms = now_ms
         return True

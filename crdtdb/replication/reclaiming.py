@@ -62,12 +62,16 @@ class Reclaiming:
         stable = self._cluster.stable()
         walk = self._walk
         if walk is None or (walk.done and walk.stable != stable):
-            walk = self._walk = Walk(stable, self._cluster.engine.reclaimed.clean, end)
+            # An evicted replica may come back with operations that nobody waited for.
+            settle = not self._cluster.evictions
+            clean = self._cluster.engine.reclaimed.clean
+            walk = self._walk = Walk(stable, clean, end, settle=settle)
         elif walk.done:
             if walk.place >= end:
                 return
             walk.extend(end)
         walk.narrow(stable)
+        walk.settle &= not self._cluster.evictions
         self._cluster.engine.reclaim(walk, RECLAIM_ENTRIES)
         if walk.done:
             self.waiting = (walk.waiting_records, walk.waiting_bytes)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from crdtdb import codec
-from crdtdb.errors import CrdtdbError, StorageFailed
+from crdtdb.errors import CrdtdbError, PeerError, StorageFailed
 from crdtdb.replication.cluster import Cluster, Send
 from crdtdb.replication.cursors import START, Cursor
 from crdtdb.replication.donor import read_page
@@ -136,7 +136,9 @@ class Repair:
         reports = {member: read_vector(flat) for member, flat in message.reports.items()}
         cluster.note_time(peer, message.time)
         for member, reported in reports.items():
-            if member != cluster.incarnation and cluster.seen.includes(reported):
+            if member == cluster.incarnation or member not in cluster.members:
+                continue  # it counts for nothing here, and anybody can make up as many as he likes
+            if cluster.seen.includes(reported):
                 cluster.note_report(member, reported)
         own = cluster.incarnation
         lost = theirs.get(own) > cluster.seen.get(own)
@@ -199,8 +201,12 @@ class Repair:
         cluster, pull = self._cluster, self.pull
         if pull is None or pull.donor.incarnation != peer.sender.incarnation:
             return []
-        if not pull.take(message, cluster.now_ms):
-            return []
+        try:
+            if not pull.take(message, cluster.now_ms):
+                return []
+        except PeerError:
+            self._give_up(peer)
+            raise
         if message.claim is None:
             return cluster.answer(peer, pull.request())
         self.pull = None
@@ -215,14 +221,19 @@ class Repair:
                 whole=pull.whole,
             )
         except CrdtdbError:
-            peer.wait_ms = min(max(2 * peer.wait_ms, FAILED_WAIT_MS), FAILED_WAIT_MOST_MS)
-            peer.not_before_ms = cluster.now_ms + cluster.jittered(peer.wait_ms)
+            self._give_up(peer)
             raise
         peer.wait_ms = 0
         cluster.note_seen(peer, claimed)
         if pull.size:
             self.relay_soon()
         return sends + self._next_pull()
+
+    def _give_up(self, peer: Peer) -> None:
+        """What a donor sent cannot be taken in: leave it alone for a while, ever longer."""
+        self.pull = None
+        peer.wait_ms = min(max(2 * peer.wait_ms, FAILED_WAIT_MS), FAILED_WAIT_MOST_MS)
+        peer.not_before_ms = self._cluster.now_ms + self._cluster.jittered(peer.wait_ms)
 
     def on_refused(self, peer: Peer) -> list[Send]:
         """The donor cannot serve: turn to another."""

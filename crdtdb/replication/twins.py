@@ -25,6 +25,8 @@ __all__ = ["Twins"]
 _ALIVE_MS: Final = 10_000
 #: What a transport brings first may answer what was asked before; it asks one thing at a time.
 _PROOF_ANSWERS: Final = 2
+#: Incarnations that are remembered so; the latest, as anybody can make up any number.
+_MOST: Final = 256
 
 
 @dataclass(slots=True)
@@ -50,6 +52,8 @@ class Twins:
     def displace(self, incarnation: int, owner: Sender) -> None:
         """From now on the endpoint of an incarnation belongs to another."""
         self._displaced[incarnation] = _Displaced(owner.endpoint, owner.incarnation)
+        while len(self._displaced) > _MOST:
+            del self._displaced[next(iter(self._displaced))]
 
     def answered(self, owner: Sender, now_ms: int) -> None:
         """A replica has answered at its endpoint, in an exchange taken in at `now_ms`."""

@@ -10,7 +10,8 @@ place at once stands one after the other, never mixed ("The Art of the Fugue", s
 - **New elements hang below living ones only** (or at the top): where the paper would take a
   deleted element that stands between the two neighbours, the nearer living neighbour serves, at the
   same place. So a deleted element that everybody has seen deleted, and that nothing hangs below, is
-  never named again: it can go (`settled`).
+  never named again: it can go (`settled`). An evicted replica may name it still, for nobody waits
+  until it has seen that: while there are evictions, nothing goes.
 - Below an element that is not there (a cut took it, when this was under way) others are kept
   together: an element of that id, deleted, stands at the top for it.
 
@@ -39,9 +40,7 @@ RIGHT: Final = True
 
 #: A run as it is stored: first id, the element it hangs below (None: at the top), is it a right
 #: child, and its values; of deleted elements only how many.
-Row: TypeAlias = tuple[
-    ElementId, ElementId | None, bool, list[bytes] | Annotated[int, Meta(ge=1)]
-]
+Row: TypeAlias = tuple[ElementId, ElementId | None, bool, list[bytes] | Annotated[int, Meta(ge=1)]]
 
 
 class Element(NamedTuple):
@@ -286,6 +285,20 @@ class Elements:
                 yield Element(run.id_at(k), run.values[k])
             position = behind
 
+    def shown_rows(self) -> list[tuple[ElementId, list[bytes]]]:
+        """The same, in rows: ids that follow each other, and the values. Equal for equal lists."""
+        rows: list[tuple[ElementId, list[bytes]]] = []
+        following: ElementId | None = None
+        for run in self._runs:
+            if run.values is None:
+                continue
+            if run.first == following:
+                rows[-1][1].extend(run.values)
+            else:
+                rows.append((run.first, list(run.values)))
+            following = run.id_at(run.length)
+        return rows
+
     def position(self, one: ElementId) -> tuple[int, bool] | None:
         """How many that users see stand before an element, and is it one of them; None: gone."""
         found = self._find(one)
@@ -458,9 +471,7 @@ class Elements:
         return Elements(runs, self.size, self.size_bytes, self._stand_ins)
 
     def _copy(self) -> Elements:
-        return Elements(
-            list(self._runs), self.size, self.size_bytes, self._stand_ins, self._hint
-        )
+        return Elements(list(self._runs), self.size, self.size_bytes, self._stand_ins, self._hint)
 
     def _put(self, run: _Run) -> None:
         if run.parent is None:

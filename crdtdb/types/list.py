@@ -109,15 +109,18 @@ class List(SequenceType):
         assert isinstance(folded, Elements)
         return folded.settled((p[0], p[1], p[2]) for p, _, _, _ in later if p is not None)
 
+    def is_bare(self, folded: Any) -> bool:
+        return not self.dump(folded)
+
     # -- reading --------------------------------------------------------------------------------
 
     def size(self, folded: Any) -> int:
         assert isinstance(folded, Elements)
         return folded.size
 
-    def shown(self, folded: Any) -> list[Element]:
+    def shown(self, folded: Any) -> list[tuple[ElementId, list[bytes]]]:
         assert isinstance(folded, Elements)
-        return list(folded.shown())
+        return folded.shown_rows()
 
     def value(self, folded: Any) -> JsonValue:
         assert isinstance(folded, Elements)
@@ -197,6 +200,8 @@ class List(SequenceType):
 
     def check_base(self, stored: Any, context: VersionVector) -> None:
         super().check_base(stored, context)
+        if not stored:
+            raise ValueError("a base without elements is none")
         for (incarnation, counter, number), _, _, held in stored:
             if isinstance(held, int):
                 continue

@@ -48,7 +48,7 @@ from crdtdb.datatype import (
     View,
 )
 from crdtdb.errors import BadRequest, Field, InvalidOperation, TooLarge, shortened
-from crdtdb.jsonvalue import JsonValue, normalise
+from crdtdb.jsonvalue import JsonValue
 from crdtdb.limits import LIMITS
 from crdtdb.record import Live
 
@@ -78,7 +78,7 @@ class Update(Operation, tag="update", frozen=True):
     do: Annotated[Any, Meta(extra_json_schema=_LEAF_OPERATION)]
 
     def completed(self, read: Callable[[str, Any, str], Operation]) -> Operation:
-        _check_path(self.field)
+        address.check_path(self.field, "field")
         if not isinstance(self.do, dict) or not isinstance(self.do.get("type"), str):
             raise BadRequest(
                 '`do` is an operation of a leaf, such as {"type": "counter", "op": "increment"}',
@@ -114,13 +114,13 @@ class Update(Operation, tag="update", frozen=True):
 
 
 class Remove(Operation, tag="remove", frozen=True):
-    """Remove what is at a field and below it, as far as it was observed; at most 100,000 records."""
+    """Remove what is at a field and below, as far as it was observed; at most 100,000 records."""
 
     field: _Path
     seen: ReadContext = None
 
     def completed(self, read: Callable[[str, Any, str], Operation]) -> Operation:
-        _check_path(self.field)
+        address.check_path(self.field, "field")
         return self
 
     @property
@@ -259,16 +259,6 @@ def _bounded(view: View, stem: bytes) -> list[tuple[bytes, Live]]:
             Field("field", "takes out too many records", limit),
         )
     return records
-
-
-def _check_path(path: list[str]) -> None:
-    """Refuse a field that no map has. Raises BadRequest or TooLarge."""
-    normalise(list(path))
-    if len(address.leaves_at(path)) > LIMITS.field_bytes:
-        raise TooLarge(
-            f"a field takes at most {LIMITS.field_bytes} bytes; shorten its names",
-            Field("field", "too large", LIMITS.field_bytes),
-        )
 
 
 def _types() -> Mapping[str, Any]:

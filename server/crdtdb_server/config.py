@@ -188,14 +188,14 @@ def _check_environment(
             raise _unknown("environment variable", variable, known)
 
 
-def _read_file(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+def _read_file(app: App, _commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
     """Take what the file that `--config` names says. Flags and environment have spoken before."""
     for argument in arguments:
         if "--config" in argument.names and argument.tokens:
             file = Path(argument.tokens[-1].value)
             if not file.is_file():
                 raise CycloptsError(msg=f"--config: there is no file {str(file)!r}.")
-            source = Toml(file, use_commands_as_keys=False)
+            source = Toml(file)
             known = _keys(arguments)
             try:
                 settings = source.config
@@ -205,7 +205,8 @@ def _read_file(app: App, commands: tuple[str, ...], arguments: ArgumentCollectio
             for key in settings:
                 if key not in known:
                     raise _unknown(f"key in {file}:", key, known)
-            source(app, commands, arguments)
+            # No commands as keys, nor as what keys cannot be: `cluster` is a setting here.
+            source(app, (), arguments)
 
 
 def _unknown(what: str, name: str, known: Iterable[str]) -> CycloptsError:

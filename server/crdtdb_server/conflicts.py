@@ -45,7 +45,7 @@ def _page(service: Service, request: Request) -> tuple[bytes, VersionVector]:
 
 
 def _document(conflict: Conflict) -> ConflictDocument:
-    return {
+    document: ConflictDocument = {
         "object": {
             "bucket": conflict.name.bucket,
             "type": conflict.name.type,
@@ -58,3 +58,6 @@ def _document(conflict: Conflict) -> ConflictDocument:
             for lost in conflict.lost
         ],
     }
+    if conflict.field is not None:
+        document["field"] = list(conflict.field)
+    return document

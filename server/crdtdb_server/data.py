@@ -15,7 +15,7 @@ from crdtdb.head import Head
 from crdtdb.jsonvalue import JsonValue
 from crdtdb.limits import LIMITS
 from crdtdb.operations import check_name, operation_names, too_many, type_named
-from crdtdb.query import encode_bound, only_member
+from crdtdb.query import below, encode_bound, only_member
 from crdtdb.reading import Reading
 from crdtdb.transaction import Result, Update
 from crdtdb.types import CATALOGUE
@@ -47,7 +47,9 @@ _EXISTS: Final[dict[bool, Headers]] = {
 
 
 def get_object(service: Service, request: Request) -> Answer | Awaitable[Answer]:
-    """The value of an object, a page of its members (`from` ≤ member < `to`), or one member.
+    """The value of an object, a page of its members (`from` ≤ member < `to`), or one of them.
+
+    Of a map: its value, nested, by pages; its leaves at and below `prefix`; or one `field`.
 
     HEAD, and a tag that still holds, are answered from the object's head: O(1), no value is read.
     """
@@ -94,6 +96,8 @@ def _explanation(
     """Why the part reads as it does."""
     if part.member:
         query = only_member(encode_bound(part.member[0], "member"))
+    elif part.field is not None:
+        query = below(part.field)
     elif part.query.order != "member":
         raise BadRequest(
             "members are explained in their own order; leave `order` out",
@@ -110,6 +114,8 @@ def object_document(
     """What a reading shows of an object, whose head may be at hand already."""
     if part.member:
         return _member_document(service, reading, name, part.member[0])
+    if part.field is not None:
+        return _field_document(service, reading, name, part.field)
     read = service.database.answer(reading, name, part.query, head)
     document = {
         "bucket": name.bucket,
@@ -139,6 +145,22 @@ def _member_document(
     if standing is None:
         return {"value": None, "rank": None}
     return {"value": standing.score, "rank": standing.rank}
+
+
+def _field_document(
+    service: Service, reading: Reading, name: ObjectName, path: tuple[str, ...]
+) -> dict[str, Any]:
+    """What a field of a map holds."""
+    found = service.database.field_in(reading, name, path)
+    document = {
+        "field": list(found.field),
+        "type": found.type,
+        "value": found.value,
+        "seen": found.seen,
+    }
+    if found.others:
+        document["others"] = found.others
+    return document
 
 
 async def post_object(service: Service, request: Request) -> Answer:

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from typing import Final
 
+from crdtdb.causal import VersionVector
 from crdtdb.database import Database
 from crdtdb.exporting import Export
 from crdtdb_server.documents import dump
@@ -30,23 +31,24 @@ async def get_export(service: Service, request: Request) -> Answer:
     database = service.database
     if not _PAGED.of(query):
         return Answer(b"", service.seen, media_type=NDJSON, stream=_stream(database, export))
-    # Never more than what the lines show: a write may come between.
-    seen = service.seen
-    lines = await _part(database, export)
+    lines, seen = await _part(database, export)
     end = b"" if export.next is None else b',"next":' + dump(export.next)
     return Answer(b'{"lines":[%b]%b}' % (b",".join(lines), end), seen)
 
 
 async def _stream(database: Database, export: Export) -> AsyncGenerator[bytes, None]:
     while export.next is not None:
-        if lines := await _part(database, export):
+        lines, _ = await _part(database, export)
+        if lines:
             yield b"\n".join(lines) + b"\n"
 
 
-async def _part(database: Database, export: Export) -> list[bytes]:
-    def read() -> list[bytes]:
+async def _part(database: Database, export: Export) -> tuple[list[bytes], VersionVector]:
+    """The next lines, and what the state covers that they show."""
+
+    def read() -> tuple[list[bytes], VersionVector]:
         with database.reading() as reading:
-            return export.part(reading)
+            return export.part(reading), reading.seen
 
     # In a thread, for a part is more than the event loop should read in one go.
     return await asyncio.to_thread(read)

@@ -78,13 +78,14 @@ async def get_changes(service: Service, request: Request) -> Answer:
     )
     feed, since = _FEED.of(query), _SINCE.of(query)
     if feed == "sse":
-        since = request.headers.get("last-event-id") or since
+        last = request.headers.get("last-event-id")
         wanted = wanted._replace(limit=_PART)
         # The first part is read before anything is answered: a cursor may be too old.
-        page = _read(service, _cursor(service, since), wanted)
+        field = LAST_EVENT_ID.name if last else _SINCE.name
+        page = _read(service, _cursor(service, last or since, field), wanted)
         stream = _stream(service, page, wanted)
-        return Answer(b"", service.seen, media_type=EVENTS.media_type, stream=stream)
-    page = _read(service, _cursor(service, since), wanted)
+        return Answer(b"", page.seen, media_type=EVENTS.media_type, stream=stream)
+    page = _read(service, _cursor(service, since, _SINCE.name), wanted)
     if feed == "longpoll":
         page = await _poll(service, page, wanted, _TIMEOUT.of(query))
     document = {
@@ -92,17 +93,17 @@ async def get_changes(service: Service, request: Request) -> Answer:
         "cursor": page.cursor.write(service.database.cluster),
         "more": not page.at_head,
     }
-    return Answer(dump(document), service.seen)
+    return Answer(dump(document), page.seen)
 
 
-def _cursor(service: Service, since: str | None) -> ChangeCursor:
-    """Where a reader begins. Raises BadToken naming the parameter."""
+def _cursor(service: Service, since: str | None, field: str) -> ChangeCursor:
+    """Where a reader begins. Raises BadToken naming the `field` that says so."""
     database = service.database
     try:
         with database.engine.store.snapshot() as snapshot:
             return read_since(snapshot, database.cluster, since)
     except BadToken as error:
-        raise error.below(_SINCE.name) from error
+        raise error.below(field) from error
 
 
 def _read(service: Service, cursor: ChangeCursor, wanted: _Wanted) -> EventPage:
@@ -123,6 +124,8 @@ def _document(event: Event) -> dict[str, Any]:
         "type": name.type,
         "key": name.key,
     }
+    if event.field is not None:
+        document["field"] = event.field
     if event.member is not LEFT_OUT:
         document["member"] = event.member
     document["deleted"] = event.deleted
@@ -154,7 +157,8 @@ async def _stream(
             yield b"".join(map(_event, page.events))
         elif not page.at_head:
             await asyncio.sleep(0)
-        if page.at_head:
+        # What came while the events were taken has woken nobody.
+        if page.at_head and page.seen.includes(service.seen):
             try:
                 async with asyncio.timeout(_HEARTBEAT_S):
                     await service.sessions.next_advance()

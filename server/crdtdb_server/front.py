@@ -69,6 +69,8 @@ async def _stream(
     streaming = web.StreamResponse(status=response.status, headers=CIMultiDict(response.headers))
     async with aclosing(parts):
         await streaming.prepare(request)
+        if request.method == "HEAD":
+            return streaming
         await streaming.write(response.body)
         async for part in parts:
             try:

@@ -88,6 +88,8 @@ class Group:
         #: What was made durable; None if nothing was.
         self.committed: Committed | None = None
         self.duration_s = 0.0
+        #: Why nothing was made durable.
+        self.failure: Exception | None = None
         self._began = 0.0
         self._ready: list[Waiting] = []
         self._drafted: Drafted | None = None
@@ -127,6 +129,7 @@ class Group:
         self.duration_s = perf_counter() - self._began
 
     def _fail(self, error: Exception) -> None:
+        self.failure = error
         self._drafted = None
         for one in self._waiting:
             one.fail(error)

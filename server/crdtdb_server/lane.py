@@ -69,6 +69,7 @@ class FastLane:
     async def close(self, patience_s: float) -> None:
         """Answer what is under way, for so long at most; close every connection."""
         self.closing = True
+        self.flush()
         tasks = [connection.task for connection in self.connections if connection.task]
         for connection in self.connections:
             if connection.task is None:

@@ -41,7 +41,7 @@ from crdtdb_server.acks import ACK
 from crdtdb_server.conditions import IF_MATCH, IF_NONE_MATCH
 from crdtdb_server.exchange import PROBLEM_JSON
 from crdtdb_server.idempotency import KEY_HEADER
-from crdtdb_server.parameters import TYPE, Header, Json, Parameter
+from crdtdb_server.parameters import TYPE, FieldPath, Header, Json, Parameter
 from crdtdb_server.peers.secret import PROOF_HEADER
 from crdtdb_server.routing import Route
 from crdtdb_server.schemas import Content, ProblemDocument, component_schemas, content_of
@@ -202,7 +202,7 @@ def _parameters(route: Route) -> Iterator[dict[str, Any]]:
 
 def _parameter(place: str, parameter: Parameter[Any]) -> dict[str, Any]:
     how: Mapping[str, Any] = {"schema": parameter.schema}
-    if isinstance(parameter, Json):
+    if isinstance(parameter, Json | FieldPath):
         how = {"content": {"application/json": how}}
     return {"name": parameter.name, "in": place, "description": parameter.summary, **how}
 

@@ -18,7 +18,7 @@ from crdtdb.errors import BadRequest, Field, joined, shortened
 from crdtdb.jsonvalue import JsonValue
 from crdtdb.limits import LIMITS
 from crdtdb.operations import type_named
-from crdtdb.query import check_key_start, encode_bound
+from crdtdb.query import check_key_start, check_path, encode_bound
 from crdtdb.types import CATALOGUE
 from crdtdb_server.exchange import decode_query
 
@@ -33,6 +33,7 @@ __all__ = [
     "TYPE",
     "Boolean",
     "Choice",
+    "FieldPath",
     "Header",
     "Json",
     "Parameter",
@@ -197,18 +198,35 @@ class Json(Parameter[tuple[JsonValue, ...]]):
         return {}
 
     def parse(self, text: str) -> tuple[JsonValue, ...]:
-        try:
-            value = jsonvalue.parse(text)
-        except BadRequest as error:
-            raise BadRequest(
-                f"`{self.name}` is JSON text (a string needs its quotes). {error.detail}",
-                *(Field(self.name, wrong.message, wrong.limit) for wrong in error.fields),
-            ) from error
-        return self.check(value, self.name)
+        return self.check(parsed_json(self.name, text), self.name)
 
     def check(self, value: Any, field: str) -> tuple[JsonValue, ...]:
         encode_bound(value, field)
         return (jsonvalue.normalise(value),)
+
+
+@dataclass(frozen=True, slots=True)
+class FieldPath(Parameter[tuple[str, ...] | None]):
+    """A field of a map, as a JSON list of strings."""
+
+    least: int
+    _: KW_ONLY
+    default: tuple[str, ...] | None = None
+
+    @property
+    def schema(self) -> Schema:
+        return {
+            "type": "array",
+            "items": {"type": "string"},
+            "minItems": self.least,
+            "maxItems": LIMITS.map_depth,
+        }
+
+    def parse(self, text: str) -> tuple[str, ...]:
+        return self.check(parsed_json(self.name, text), self.name)
+
+    def check(self, value: Any, field: str) -> tuple[str, ...]:
+        return check_path(value, field, self.least)
 
 
 class Header(NamedTuple):
@@ -218,6 +236,17 @@ class Header(NamedTuple):
     summary: str
     #: What JSON Schema can say of it.
     form: Schema = {}  # noqa: RUF012 - never changed
+
+
+def parsed_json(name: str, text: str) -> JsonValue:
+    """The value of a parameter that is JSON text. Raises BadRequest naming it."""
+    try:
+        return jsonvalue.parse(text)
+    except BadRequest as error:
+        raise BadRequest(
+            f"`{name}` is JSON text (a string needs its quotes). {error.detail}",
+            *(Field(name, wrong.message, wrong.limit) for wrong in error.fields),
+        ) from error
 
 
 #: What a request may give, by name.

@@ -1,4 +1,4 @@
-"""Which part of an object a read asks for: a page of its members, or one of them."""
+"""Which part of an object a read asks for: a page of it, or one member or field."""
 
 from __future__ import annotations
 
@@ -10,8 +10,16 @@ from crdtdb.datatype import ScoredType
 from crdtdb.errors import BadRequest, Field, InvalidOperation, joined
 from crdtdb.jsonvalue import JsonValue
 from crdtdb.operations import type_named
-from crdtdb.query import ORDERS, WHOLE, Query, check_order, encode_bound
-from crdtdb_server.parameters import AFTER, LIMIT, Boolean, Choice, Json, parameters
+from crdtdb.query import (
+    ORDERS,
+    WHOLE,
+    Query,
+    check_has_fields,
+    check_members,
+    check_order,
+    encode_bound,
+)
+from crdtdb_server.parameters import AFTER, LIMIT, Boolean, Choice, FieldPath, Json, parameters
 
 __all__ = ["PART_PARAMETERS", "Part", "part_of"]
 
@@ -23,15 +31,25 @@ _ORDER: Final = Choice(
 )
 _MEMBER: Final = Json("member", "Ask for one member only")
 
-PART_PARAMETERS: Final = parameters(LIMIT, AFTER, _FROM, _TO, _REVERSE, _ORDER, _MEMBER)
+_FIELD: Final = FieldPath("field", "Ask for one field of a map only", 1)
+_PREFIX: Final = FieldPath("prefix", "List the leaves of a map at this field and below", 0)
+
+#: What goes with one of the two only.
+_OF_FIELDS: Final = parameters(_FIELD, _PREFIX)
+_OF_MEMBERS: Final = parameters(_MEMBER, _FROM, _TO, _REVERSE)
+PART_PARAMETERS: Final = parameters(
+    LIMIT, AFTER, _FROM, _TO, _REVERSE, _ORDER, _MEMBER, _FIELD, _PREFIX
+)
 
 
 class Part(NamedTuple):
-    """A page of an object (or all of it), or one member."""
+    """A page of an object (or all of it), or one member or field."""
 
     query: Query = WHOLE
     #: The member asked for, alone in a tuple; empty for a page.
     member: tuple[JsonValue, ...] = ()
+    #: The field asked for, of a map.
+    field: tuple[str, ...] | None = None
 
     def is_ranked(self, type_name: str) -> bool:
         """Does it take a ranking to read it?"""
@@ -55,14 +73,19 @@ def part_of(type_name: str, given: Mapping[str, Any], place: str = "") -> Part:
             f"a {type_name} has no members; read it whole",
             Field(joined(place, next(iter(given))), "not for a type without members"),
         )
-    member = _MEMBER.of(given)
-    if member:
-        if len(given) > 1:
+    for parameter in given:
+        if parameter in _OF_FIELDS:
+            check_has_fields(type_name, joined(place, parameter))
+        elif parameter in _OF_MEMBERS:
+            check_members(type_name, joined(place, parameter))
+    for parameter in (_MEMBER.name, _FIELD.name):
+        if parameter in given and len(given) > 1:
             raise BadRequest(
-                "`member` asks for one member, without the parameters of a page",
-                Field(joined(place, _MEMBER.name), "given together with others"),
+                f"`{parameter}` asks for one {parameter}, without the parameters of a page",
+                Field(joined(place, parameter), "given together with others"),
             )
-        return Part(member=member)
+    if _MEMBER.name in given or _FIELD.name in given:
+        return Part(member=_MEMBER.of(given), field=_FIELD.of(given))
     order = _order(type_name, given, place)
     return Part(
         Query(
@@ -72,6 +95,7 @@ def part_of(type_name: str, given: Mapping[str, Any], place: str = "") -> Part:
             end=_bound(_TO, given, order, place),
             reverse=_REVERSE.of(given),
             order=order,
+            prefix=_PREFIX.of(given),
         )
     )
 

@@ -38,6 +38,7 @@ __all__ = [
     "DroppedDocument",
     "ErasedDocument",
     "ExportDocument",
+    "FieldDocument",
     "HealthDocument",
     "ImportDocument",
     "KeysDocument",
@@ -81,6 +82,17 @@ class MemberDocument(TypedDict):
 
     value: bool | int | float | None
     rank: NotRequired[int | None]
+    explain: NotRequired[dict[str, Any]]
+
+
+class FieldDocument(TypedDict):
+    """A field of a map: what it holds, `map` for what is below it, null for nothing."""
+
+    field: list[str]
+    type: str | None
+    value: Any
+    others: NotRequired[Annotated[dict[str, Any], Meta(description="By type, what else it holds")]]
+    seen: Annotated[str, Meta(description="The read context of what is shown")]
     explain: NotRequired[dict[str, Any]]
 
 
@@ -142,6 +154,7 @@ class TransactionDocument(TypedDict):
                     "anyOf": [
                         {"$ref": f"{_COMPONENTS}ObjectDocument"},
                         {"$ref": f"{_COMPONENTS}MemberDocument"},
+                        {"$ref": f"{_COMPONENTS}FieldDocument"},
                     ]
                 }
             }
@@ -157,6 +170,7 @@ class ChangeDocument(TypedDict):
     bucket: str
     type: str
     key: str
+    field: NotRequired[Annotated[list[str], Meta(description="Of a map: where it changed")]]
     member: NotRequired[Any]
     deleted: bool
     value: NotRequired[Any]
@@ -193,6 +207,7 @@ class ConflictDocument(TypedDict):
     at_ms: Annotated[int, Meta(description="When this replica saw it, by its own clock")]
     kept: Any
     lost: list[LostDocument]
+    field: NotRequired[Annotated[list[str], Meta(description="Of a map: where they were")]]
 
 
 class ConflictsDocument(TypedDict):

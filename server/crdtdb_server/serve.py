@@ -107,6 +107,8 @@ async def live(database: Database, settings: Settings) -> AsyncIterator[LiveRepl
     endpoint = settings.advertise or (
         "" if everywhere else f"{scheme}://{settings.listen.rpartition(':')[0]}:{port}"
     )
+    if endpoint in settings.peers:
+        _log.warning("a peer is this replica itself; leave it out", endpoint=endpoint)
     replication = Replication(
         database.engine,
         name=database.replica,
@@ -127,7 +129,7 @@ async def live(database: Database, settings: Settings) -> AsyncIterator[LiveRepl
     )
     service = Service(database, options)
     network = Network(replication, service.writer, random, secret, calling)
-    service.state = lambda: state_of(network)
+    service.state = lambda: state_of(network, service.writer)
     service.witnesses = network
     service.staleness = Staleness(replication).text
     service.writer.on_commit = network.committed

@@ -21,7 +21,7 @@ from time import perf_counter, thread_time
 from typing import Any, Final, TypeVar
 
 from crdtdb.database import Database
-from crdtdb.errors import Overloaded, Problem, ReadOnly
+from crdtdb.errors import NoSpace, Overloaded, Problem, ReadOnly, StorageFailed
 from crdtdb.limits import LIMITS
 from crdtdb.transaction import Committed, Outcome, Transaction
 from crdtdb_server.jobs import Bulk, Call, Group, Waiting
@@ -36,6 +36,8 @@ QUEUE_ENTRIES: Final = 4_096
 #: One batch: enough to share an fsync well, few enough to keep the next one's wait short.
 BATCH_TRANSACTIONS: Final = 256
 BATCH_OPERATIONS: Final = 2_000
+#: A batch waits for more as long as there are more in each turn of the loop, but not for longer.
+GATHERING_TURNS: Final = 8
 #: A batch of more transactions than this is worth a thread that waits for the disk.
 INLINE_TRANSACTIONS: Final = 64
 #: A disk that makes commits wait longer than this is not for the event loop …
@@ -44,6 +46,10 @@ INLINE_WAIT_S: Final = 0.002
 _WAITS: Final = 4
 #: … until it gets another chance, after this long.
 SLOW_DISK_S: Final = 1.0
+
+
+#: A disk that has refused writes is taken to refuse them for so long. Then callers should try.
+REFUSED_S: Final = 10.0
 
 
 def _nothing(*_: object) -> None:
@@ -81,10 +87,14 @@ class Writer:
         self._busy = False
         #: How many entries waited when a job was about to begin.
         self._met = 0
+        #: For so many turns of the event loop it has waited for more.
+        self._turns = 0
         #: How long the event loop's commits have waited for the disk: a running mean.
         self._wait_s = 0.0
         #: When the event loop may try again to commit by itself.
         self._inline_from = 0.0
+        #: When the disk refused the last writes; None: it took them.
+        self._refused_s: float | None = None
         self._closed = False
         self._drained: asyncio.Future[None] | None = None
 
@@ -137,6 +147,11 @@ class Writer:
         future: asyncio.Future[T] = self._loop.create_future()
         self._enqueue(Call(function, future, small=not in_thread))
         return await future
+
+    @property
+    def is_refused(self) -> bool:
+        """Did the disk refuse the last writes, and was that a moment ago?"""
+        return self._refused_s is not None and perf_counter() - self._refused_s < REFUSED_S
 
     def hold(self) -> None:
         """Keep transactions waiting until `open`; calls go on."""
@@ -210,12 +225,13 @@ class Writer:
     def _begin(self) -> None:
         """Start the next job, or come to rest."""
         waiting = len(self._queue)
-        if self._met < waiting < BATCH_TRANSACTIONS:
+        if self._met < waiting < BATCH_TRANSACTIONS and self._turns < GATHERING_TURNS:
             # More are arriving: who comes now shares the wait for the disk.
             self._met = waiting
+            self._turns += 1
             self._loop.call_soon(self._begin)
             return
-        self._met = 0
+        self._met = self._turns = 0
         job = self._next()
         if job is None:
             self._busy = False
@@ -291,6 +307,9 @@ class Writer:
         self._loop.call_soon(self._begin)
         job.settle()
         self.on_change()
+        if isinstance(job, Group):
+            refused = isinstance(job.failure, NoSpace | StorageFailed)
+            self._refused_s = perf_counter() if refused else None
         if not isinstance(job, Call) and job.committed is not None:
             self._metrics.committed(job.duration_s, len(job))
             self.on_commit(job.committed)

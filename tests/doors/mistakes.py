@@ -14,5 +14,6 @@ def mistakes(db: Database | Client, later: AsyncClient) -> None:
     db.register("shop", "title").set({1, 2})  # type: ignore[arg-type]
     db.zset("game", "scores").add("ann")  # type: ignore[call-arg]
     db.zset("game", "scores").page(order="size")  # type: ignore[arg-type]
+    db.list("home", "todo").insert("wash")  # type: ignore[arg-type]
     Client("http://eu:7460", on_behind="ignore")  # type: ignore[arg-type]
     print("apple" in later.set("shop", "cart"))  # type: ignore[operator]

@@ -56,6 +56,8 @@ def regions() -> None:
         assert_type(scores.add("ann", 1.5), Written)
         assert_type(scores.page(order="rank", reverse=True).value, list[dict[str, Any]])
         assert_type(scores.rank("ann"), int | None)
+        assert_type(db.list("home", "todo").insert(0, "wash"), Written)
+        assert_type(db.list("home", "todo").get().value, list[dict[str, Any]])
         watch(db.changes("shop", since="now"))
 
 

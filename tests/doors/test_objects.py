@@ -47,6 +47,36 @@ def test_registers_give_back_what_was_put_in(door: Door, value: Any) -> None:
     assert (found.value, found.exists, found.replica) == (value, True, "eu-1")
 
 
+def test_lists(door: Door) -> None:
+    todo = door.list("home", "todo")
+    assert todo.append("wash", "dry").size == 2
+    assert todo.insert(1, {"rinse": 1.0}).size == 3
+    wash, rinse, dry = [entry["id"] for entry in todo]
+    todo.insert_after(rinse, "spin")
+    todo.insert_before(wash, "sort", None)
+    found = todo.get()
+    assert [entry["value"] for entry in found.value] == [
+        *("sort", None, "wash", {"rinse": 1}, "spin", "dry")
+    ]
+    assert (found.size, found.exists, found.seen) == (6, True, None)
+    page = todo.page(limit=2, from_=1, to=4)
+    assert [entry["value"] for entry in page.value] == [None, "wash"]
+    page = todo.page(page.next, 2, from_=1, to=4)
+    assert ([entry["id"] for entry in page.value], page.next) == ([rinse], None)
+    assert [entry["id"] for entry in todo.page(limit=1, reverse=True).value] == [dry]
+    assert todo.contains({"rinse": 1})
+    assert not todo.contains("fold")
+    assert todo.remove(wash, dry).size == 4
+    assert todo.remove_at(0, 2).size == todo.size() == 2
+    with pytest.raises(InvalidOperation, match="deleted, or has not arrived"):
+        todo.insert_after(dry, "late")
+    with pytest.raises(BadRequest):
+        todo.remove()
+    assert [record["kind"] for record in todo.explain()["records"]] == ["operation"] * 6
+    assert todo.delete().size == 0
+    assert todo.get().value == []
+
+
 def test_flags(door: Door) -> None:
     for flag in (door.flag("shop", "open"), door.dwflag("shop", "open")):
         assert flag.enable().value is True

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from crdtdb import address, codec
 from crdtdb.address import ObjectName
 from crdtdb.causal import VersionVector
-from crdtdb.datatype import OperationType
+from crdtdb.datatype import NestedType, OperationType
 from crdtdb.errors import PeerError
 from crdtdb.hlc import MOST
 from crdtdb.record import Record
@@ -32,6 +32,10 @@ PEER: Final = 77
 SEEN: Final = VersionVector({PEER: 9})
 
 _DOTS: Final = [(PEER, counter) for counter in (1, 2, 9)]
+_LEAVES_OF_MAPS: Final = [
+    *(address.leaf(["a"], name, address.OWN) for name in ("counter", "register", "max", "dwflag")),
+    *(address.leaf(["a", "b"], name, address.MEMBER + b"\x10") for name in ("zset", "rwset")),
+]
 _TEXTS: Final = [b"1", b"1.0", b'{"a":[null]}', b'{ "b": 1, "a": 2 }', b'"\\ud800"', b"1e400", b""]
 
 #: What may stand where a payload has a value of that type; some of it is never written.
@@ -66,6 +70,17 @@ def _forged(type_name: str) -> st.SearchStrategy[tuple[bytes, bytes]]:
     kind, name = CATALOGUE[type_name], ObjectName("shop", type_name, "k")
     tails = [address.OWN, address.BASE]
     tails += [address.MEMBER + member for member in (b"\x10", b"\x30a\0")]
+    if isinstance(kind, NestedType):
+        leaves = [
+            st.builds(
+                _travelling,
+                st.just(name.prefix + tail),
+                st.dictionaries(st.sampled_from(_DOTS), _shaped(leaf.payload), max_size=2),
+            )
+            for tail in _LEAVES_OF_MAPS
+            if (leaf := kind.at(tail)) is not None
+        ]
+        return st.one_of(leaves)
     placed = [name.prefix + tail for tail in tails if kind.places(tail)]
 
     def live(shape: Any) -> st.SearchStrategy[Any]:

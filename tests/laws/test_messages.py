@@ -48,6 +48,7 @@ said: dict[type[Any], st.SearchStrategy[Any]] = {
     messages.Received: st.builds(messages.Received, incarnations, counters),
     messages.Gone: st.builds(messages.Gone, times, flats),
     messages.Refused: st.builds(messages.Refused, st.text(max_size=8)),
+    messages.Evicted: st.builds(messages.Evicted, incarnations),
 }
 anything = st.one_of(*said.values())
 senders = st.builds(

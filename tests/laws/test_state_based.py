@@ -107,8 +107,8 @@ class _Look:
         with self._replica.reading() as reading:
             return reading.head(self._prefix).size
 
-    def members(self) -> Iterator[tuple[bytes, Live]]:
-        members = self._prefix + address.MEMBER
+    def members(self, stem: bytes = address.MEMBER) -> Iterator[tuple[bytes, Live]]:
+        members = self._prefix + stem
         for at in self._replica.rows()[Table.RECORDS]:
             tail = at[len(self._prefix) :]
             if at.startswith(members) and (live := self.live(tail)):

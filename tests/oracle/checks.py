@@ -151,7 +151,8 @@ def _alive(
     """The records of an object that users see."""
     for at, (record, _) in own.items():
         live = visible(record.live, cut)
-        if live and kind.alive(live):
+        own_type = kind.at(address.split_object(at)[1])
+        if live and own_type is not None and own_type.alive(live):
             yield at, live
 
 

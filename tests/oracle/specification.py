@@ -29,6 +29,7 @@ __all__ = ["SPECIFICATIONS", "Event", "EventId", "Object", "Scope", "Shown", "co
 EventId: TypeAlias = tuple[int, int]
 #: (bucket, type, key).
 Object: TypeAlias = tuple[str, str, str]
+_Path: TypeAlias = tuple[str, ...]
 
 
 class Scope(NamedTuple):
@@ -62,6 +63,8 @@ class Shown(NamedTuple):
     exists: bool
     #: The number of members, of a collection.
     size: int | None
+    #: Of a map: each leaf by itself, as JSON text.
+    leaves: str = ""
 
     @classmethod
     def value(cls, value: JsonValue, exists: bool) -> Shown:
@@ -79,6 +82,9 @@ _WIPES: Final = frozenset({"delete", "clear", "reset", "erase"})
 
 #: Operations that count.
 _STEPS: Final = frozenset({"increment", "decrement"})
+
+#: Types whose steps a removal takes out by who made them (`_taken_out`).
+_COUNTING: Final = frozenset({"counter", "gcounter"})
 
 #: Types of which an operation asserts once more all that was in force where it was issued.
 _HANDING_ON: Final = frozenset({"hll"})
@@ -98,19 +104,28 @@ def covers(target: Object | Scope, name: Object) -> bool:
 
 def show(name: Object, visible: Iterable[Event]) -> Shown:
     """What a reader sees of the object when exactly these events are visible."""
-    events = [event for event in visible if covers(event.target, name)]
-    if name[1] == "zset":
+    return _show(name[1], [event for event in visible if covers(event.target, name)])
+
+
+def _show(type_name: str, events: list[Event]) -> Shown:
+    """What these events make of an object, or a leaf, of a type."""
+    if type_name == "map":
+        return _map(events)
+    if type_name == "zset":
         return _zset(events)
-    if name[1] == "list":
+    if type_name == "list":
         return _list(events)
-    if name[1] == "rwset":
+    if type_name == "rwset":
         events = _by_name(events)
     wipes = [event for event in events if event.operation["op"] in _WIPES]
     rest = [event for event in events if event.operation["op"] not in _WIPES]
     standing = _not_observed(rest, wipes)
-    if name[1] in _HANDING_ON:
+    if type_name in _HANDING_ON:
         standing = _handed_on(standing, rest, wipes)
-    return SPECIFICATIONS[name[1]](standing)
+    if type_name in _COUNTING:
+        taken = {step.id for wipe in wipes for step in _taken_out(wipe, rest)}
+        standing = [step for step in rest if step.id not in taken]
+    return SPECIFICATIONS[type_name](standing)
 
 
 def _handed_on(standing: list[Event], rest: list[Event], wipes: list[Event]) -> list[Event]:
@@ -293,6 +308,53 @@ def _zset(events: list[Event]) -> Shown:
     return Shown.members(entries)
 
 
+def _map(events: list[Event]) -> Shown:
+    """Each leaf is an object of its type; what removes a field deletes all leaves there and below.
+
+    Of several types at a field the first by name is shown, and what lies below it is a `map`.
+    """
+    fields = {
+        (tuple(e.operation["field"]), e.operation["do"]["type"]) for e in _named(events, "update")
+    }
+    leaves: dict[_Path, dict[str, JsonValue]] = {}
+    size = 0
+    for path, type_name in sorted(fields):
+        shown = _show(type_name, list(_at_leaf(events, path, type_name)))
+        if shown.exists:
+            leaves.setdefault(path, {})[type_name] = json.loads(shown.text)
+            size += 1 if shown.size is None else shown.size
+    listed: list[JsonValue] = []
+    for path, (first, *others) in ((path, sorted(types)) for path, types in leaves.items()):
+        values = leaves[path]
+        entry: dict[str, Any] = {"field": list(path), "type": first, "value": values[first]}
+        listed.append(entry | ({"others": {o: values[o] for o in others}} if others else {}))
+    whole = Shown.value(_nested(leaves, ()), bool(leaves))
+    return whole._replace(size=size, leaves=json.dumps(listed, sort_keys=True))
+
+
+def _nested(leaves: Mapping[_Path, Mapping[str, JsonValue]], path: _Path) -> JsonValue:
+    """What is shown at a field."""
+    types = leaves.get(path, {})
+    names = {p[len(path)] for p in leaves if len(p) > len(path) and p[: len(path)] == path}
+    if types and (not names or min(types) < "map"):
+        return types[min(types)]
+    return {name: _nested(leaves, (*path, name)) for name in names}
+
+
+def _at_leaf(events: Iterable[Event], path: _Path, type_name: str) -> Iterator[Event]:
+    """What concerns one leaf, as operations of its type."""
+    for event in events:
+        operation = event.operation
+        if operation["op"] == "update":
+            do = operation["do"]
+            if (tuple(operation["field"]), do["type"]) == (path, type_name):
+                yield event._replace(operation={k: v for k, v in do.items() if k != "type"})
+        elif "field" not in operation or path[: len(operation["field"])] == tuple(
+            operation["field"]
+        ):
+            yield event._replace(operation={"op": "delete"})
+
+
 def _taken_out(by: Event, increments: list[Event]) -> Iterator[Event]:
     """The increments that an event takes out: a replica's, if it has observed the last of them."""
     for writer in {increment.id[0] for increment in increments}:
@@ -427,6 +489,7 @@ SPECIFICATIONS: Final[Mapping[str, Callable[[list[Event]], Shown]]] = {
     "gset": _set,
     "hll": _hll,
     "list": _list,
+    "map": _map,
     "max": _max,
     "min": _min,
     "mvregister": _mvregister,

@@ -15,9 +15,11 @@ import pytest
 
 import test_accumulator
 import test_folding
+import test_fugue
+import test_nested
 import test_rankings
 import test_rights
-from crdtdb import address, author, codec, draft, hlc, record
+from crdtdb import address, author, codec, draft, fields, hlc, record
 from crdtdb.address import ObjectName
 from crdtdb.author import Author
 from crdtdb.causal import NOTHING, Dot, VersionVector
@@ -34,9 +36,12 @@ from crdtdb.types import CATALOGUE, _accumulator, _sketch, zset
 from crdtdb.types._accumulator import Step
 from crdtdb.types._counting import CountingType
 from crdtdb.types._extreme import ExtremeType
+from crdtdb.types._fugue import LEFT, RIGHT, Elements, Place, ids_from
 from crdtdb.types._rights import Creation, Matrix, Row
 from crdtdb.types._stored import stored
 from crdtdb.types.bcounter import BoundedCounter
+from crdtdb.types.list import List
+from crdtdb.types.map import _LeafView
 from crdtdb.types.rwset import RemoveWinsSet
 from crdtdb.types.zset import SortedSet
 from laws import test_operation_based, test_state_based
@@ -238,7 +243,7 @@ def test_a_reset_that_takes_what_it_did_not_see(monkeypatch: Patch) -> None:
     """Back to zero for good: increments made at the same time are lost."""
     read = _accumulator._read
 
-    def reset(live: Live, dot: Any) -> Step:
+    def reset(live: Live, dot: Any, _observed: Any) -> Step:
         mine, name = _accumulator._own(live, dot)
         totals, _ = read(live)
         most = _accumulator.Sums(1 << 63, 1 << 63)
@@ -403,7 +408,7 @@ def test_a_member_with_any_add_in_force(monkeypatch: Patch) -> None:
 
 def test_a_cut_that_is_taken_for_changing_nothing(monkeypatch: Patch) -> None:
     """As many members as before need not be the same: one that a mark hid may have come back."""
-    monkeypatch.setattr(Draft, "members", lambda self, prefix: iter(()))
+    monkeypatch.setattr(Draft, "members", lambda self, prefix, stem: iter(()))
     assert noticed_by("rwset") == "answers"
 
 
@@ -558,6 +563,156 @@ def test_an_operation_taken_for_a_base(monkeypatch: Patch) -> None:
     story = test_folding.test_operations_are_applied_in_causal_order_whatever_their_dots_look_like
     with in_catalogue():
         assert breaks(story)
+
+
+# Maps ---------------------------------------------------------------------------------------------
+
+
+def test_a_field_removed_without_what_was_observed(monkeypatch: Patch) -> None:
+    """What came after the read goes, too."""
+    monkeypatch.setattr(_LeafView, "observed", lambda self, live: list(live))
+    monkeypatch.setattr(_LeafView, "_cleared", _cleared_blindly)
+    assert noticed_by("map") in _VALUES
+
+
+def _cleared_blindly(leaf: _LeafView) -> Iterator[Change]:
+    for tail, live in leaf._view.members(leaf._stem):
+        yield Change(tail, live.keys())
+
+
+def test_a_counter_removed_with_its_field_as_if_its_total_were_a_dot(monkeypatch: Patch) -> None:
+    """A step made at the same time brings back all that the remove had seen."""
+    monkeypatch.setattr(_LeafView, "removed", lambda self, stamp: self._cleared())
+    assert breaks(
+        test_nested.test_a_remove_takes_out_what_it_saw_and_a_concurrent_increment_survives_as_that
+    )
+    assert noticed_by("map") in _VALUES
+
+
+def test_a_reset_that_loses_what_a_field_counted_at_the_same_time(monkeypatch: Patch) -> None:
+    monkeypatch.setattr(_accumulator, "reset", _greedy_reset)
+    assert breaks(
+        test_nested.test_a_remove_takes_out_what_it_saw_and_a_concurrent_increment_survives_as_that
+    )
+    assert noticed_by("map") in _VALUES
+
+
+def _greedy_reset(live: Live, dot: Dot, _observed: Any) -> Step:
+    mine, name = _accumulator._own(live, dot)
+    totals, _ = _accumulator._read(live)
+    most = _accumulator.Sums(1 << 63, 1 << 63)
+    sums = totals.get(name, _accumulator.Sums(0, 0))
+    return Step(mine, _accumulator._write(name, sums, dict.fromkeys(totals, most)))
+
+
+def test_a_removal_in_part_that_makes_ones_own_steps_look_newer(monkeypatch: Patch) -> None:
+    """Who has seen those steps can no longer take them out."""
+    write = _accumulator._write
+
+    def refreshed(live: Live, dot: Dot, observed: Any) -> Step | None:
+        step = reset(live, dot, observed)
+        mine, name = _accumulator._own(live, dot)
+        if step is None or all(d in observed for d in mine):
+            return step
+        totals, baselines = _accumulator._read({**live, dot: step.payload})
+        return Step(mine, write(name, totals[name], baselines))
+
+    reset = _accumulator.reset
+    monkeypatch.setattr("crdtdb.types._accumulator.reset", refreshed)
+    assert breaks(test_nested.test_a_counter_that_is_taken_out_in_part_goes_on_exactly)
+
+
+def test_a_deferred_remove_that_is_lost_in_a_nested_map(monkeypatch: Patch) -> None:
+    """It has come before what it removes, which then arrives and stays."""
+    join = record.join
+
+    def forgetful(a: Record, b: Record, _: VersionVector, b_seen: VersionVector) -> Record:
+        return join(a, b, NOTHING, b_seen)
+
+    story = test_nested.test_a_remove_that_comes_before_what_it_removed_takes_effect_later
+    story()
+    monkeypatch.setattr(draft, "join", forgetful)
+    assert breaks(story)
+
+
+def test_a_field_shown_with_what_a_leaf_above_it_hides(monkeypatch: Patch) -> None:
+    """The pages of a map would not fit together."""
+    monkeypatch.setattr(fields, "_hiding", lambda *_: ())
+    assert noticed_by("map") == "specification"
+
+
+def test_a_removed_field_that_takes_its_neighbours(monkeypatch: Patch) -> None:
+    """`["a"]` is no beginning of `["ab"]`, as a text it is."""
+    below = address.leaves_below
+    monkeypatch.setattr(address, "leaves_below", lambda path: below(path)[:-1])
+    assert breaks(test_nested.test_a_remove_spares_fields_whose_names_begin_alike)
+
+
+# Sequences ----------------------------------------------------------------------------------------
+
+
+def test_new_elements_beside_what_was_deleted(monkeypatch: Patch) -> None:
+    """They would hang below an element that others let go, and stand elsewhere there."""
+
+    def place(self: Elements, index: int) -> Place:
+        """Below the last element before the position, seen by users or not."""
+        shown = [element.id for element in self.shown(0, index)]
+        every = [one for first, _, _, held in self.dump() for one in ids_from(first, _length(held))]
+        if not every:
+            return Place(None, RIGHT)
+        behind = every.index(shown[-1]) + 1 if shown else 0
+        while behind < len(every) and self.position(every[behind]) == (index, False):
+            behind += 1
+        return Place(every[behind - 1], RIGHT) if behind else Place(every[0], LEFT)
+
+    monkeypatch.setattr(Elements, "place", place)
+    assert noticed_by("list") in (*_VALUES, "convergence", "folded")
+
+
+def _length(held: Any) -> int:
+    return held if isinstance(held, int) else len(held)
+
+
+def test_every_new_element_below_the_one_before(monkeypatch: Patch) -> None:
+    """As in a list of insertions after: what two type backwards at one place is mixed."""
+
+    def place(self: Elements, index: int) -> Place:
+        before = list(self.shown(index - 1, index)) if index else []
+        return Place(before[0].id if before else None, RIGHT)
+
+    monkeypatch.setattr(Elements, "place", place)
+    assert noticed_by("list") in _VALUES
+    assert breaks(test_fugue.test_runs_that_are_typed_concurrently_never_mix)
+
+
+def test_siblings_in_the_order_of_arrival(monkeypatch: Patch) -> None:
+    """The one that came last stands first: here one of them, there the other."""
+    monkeypatch.setattr(Elements, "_put_right", lambda self, run, j: self._runs.insert(j, run))
+    assert noticed_by("list") in ("convergence", *_VALUES)
+
+
+def test_deleted_elements_that_go_although_others_are_still_to_hang_below(
+    monkeypatch: Patch,
+) -> None:
+    """An insert beside one, made before its writer saw it deleted, is not stable yet."""
+    settled = Elements.settled
+    monkeypatch.setattr(Elements, "settled", lambda self, named: settled(self, ()))
+    assert breaks(test_fugue.test_a_deleted_element_stays_while_an_insert_beside_it_is_not_stable)
+
+
+def test_deleted_elements_that_go_before_everybody_knows(monkeypatch: Patch) -> None:
+    """Who has not seen them deleted puts others below them."""
+    deleted = Elements.deleted
+    monkeypatch.setattr(
+        Elements, "deleted", lambda self, first, count: deleted(self, first, count).settled(())
+    )
+    assert noticed_by("list") in ("convergence", *_VALUES)
+
+
+def test_a_digest_over_how_elements_are_stored(monkeypatch: Patch) -> None:
+    """Who has let deleted elements go stores others than who has not, and shows the same."""
+    monkeypatch.setattr(List, "shown", lambda self, folded: folded.dump())
+    assert noticed_by("list") == "convergence"
 
 
 # Time ---------------------------------------------------------------------------------------------

@@ -6,18 +6,23 @@ import asyncio
 import json
 import tracemalloc
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import pytest
 
 from crdtdb import Database
+from crdtdb.address import ObjectName
 from crdtdb.reclaim import Walk
 from crdtdb.store.memory import MemoryStore
+from crdtdb.token import TokenKind, read_token
+from crdtdb.transaction import Transaction
 from crdtdb_server import feed
+from crdtdb_server.access import EVERYBODY
 from crdtdb_server.app import serving
+from crdtdb_server.exchange import Request
 from crdtdb_server.service import Options, Service
-from replicas import missing
+from replicas import missing, update
 from wireclient import Wire
 
 
@@ -266,3 +271,37 @@ async def test_what_is_wrong_is_named(wire: Wire) -> None:
         assert reply.document["code"] == slug
         if field is not None:
             assert reply.document["errors"][0]["field"] == field
+    resumed = [("Last-Event-ID", "garbled")]
+    reply = await wire.request("GET", "/v1/changes?feed=sse", headers=resumed)
+    assert (reply.status, reply.document["errors"][0]["field"]) == (400, "Last-Event-ID")
+
+
+async def test_a_stream_misses_nothing_that_comes_while_its_reader_is_slow(wire: Wire) -> None:
+    """Not even until the next sign of life: it would be told much too late."""
+    query = {"since": "now", "feed": "sse"}
+    request = Request("GET", "/v1/changes", (), query, {}, 0.0, EVERYBODY)
+    stream = (await feed.get_changes(wire.service, request)).stream
+    assert stream is not None
+    async with aclosing(stream):
+        assert await anext(stream) == b": changes\n\n"
+        await wire.post("/v1/buckets/shop/counter/views", {"op": "increment"})
+        async with asyncio.timeout(5):
+            assert b'"views"' in await anext(stream)
+
+
+async def test_the_token_covers_a_change_that_is_shown_before_it_is_installed(
+    wire: Wire, database: Database
+) -> None:
+    """What has just become durable is read already, and not yet part of the replica's state."""
+    engine = database.engine
+    drafted = engine.draft(
+        [Transaction((update(ObjectName("shop", "counter", "views"), {"op": "increment"}),))]
+    )
+    engine.persist(drafted)
+    page = await wire.get("/v1/changes")
+    engine.install(drafted)
+    assert [_brief(change) for change in page.document["changes"]] == [
+        ("counter", "views", None, False)
+    ]
+    shown = read_token(TokenKind.SESSION, database.cluster, page.token)
+    assert shown.includes(engine.state.seen)

@@ -171,3 +171,19 @@ async def test_requests_under_way_are_answered_before_the_server_stops(database:
             await asyncio.sleep(0)
         service.writer.open()
     assert (await request).document == {"value": 1, "changed": True}
+
+
+@pytest.mark.parametrize("target", ["/v1/changes?feed=sse", "/v1/export"])
+async def test_head_of_a_stream_ends_with_its_head(
+    wire: Wire, database: Database, target: str
+) -> None:
+    """Bytes of a body would be taken for the answer to the next request."""
+    database.counter("shop", "views").increment()
+    host = b"Host: localhost\r\n"
+    head = f"HEAD {target} HTTP/1.1\r\n".encode() + host + b"\r\n"
+    last = b"GET /healthz HTTP/1.1\r\n" + host + b"Connection: close\r\n\r\n"
+    async with asyncio.timeout(10):
+        first = await wire.send(head + last)
+    assert first.status == 200
+    assert first.body.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert first.body.endswith(b'{"status":"ok"}')

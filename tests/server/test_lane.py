@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from crdtdb_server import lane
+from crdtdb_server.dispatch import Dispatcher
 from crdtdb_server.plain import BODY_BYTES, HEAD_BYTES, Head, HeadReader, NotPlain
 from wireclient import Wire
 
@@ -131,6 +133,37 @@ async def test_a_client_that_leaves_is_not_waited_for(wire: Wire) -> None:
             await asyncio.sleep(0)
     wire.service.writer.open()
     assert (await wire.get("/healthz")).status == 200
+
+
+class _Socket(asyncio.Transport):
+    """Takes what is written, until it is closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.taken = b""
+        self._closing = False
+
+    def write(self, data: Any) -> None:
+        self.taken += data
+
+    def close(self) -> None:
+        self._closing = True
+
+    abort = close
+
+    def is_closing(self) -> bool:
+        return self._closing
+
+
+async def test_what_was_answered_just_before_the_server_stops_is_sent(wire: Wire) -> None:
+    """It may say that a write is durable."""
+    fast = lane.FastLane(Dispatcher(wire.service, ()), asyncio.Protocol)
+    connection = cast(lane._Connection, fast())
+    socket = _Socket()
+    connection.connection_made(socket)
+    fast.send(connection, b"an answer", last=False)
+    await fast.close(0)
+    assert socket.taken == b"an answer"
 
 
 async def test_head_has_the_length_and_no_body(wire: Wire) -> None:

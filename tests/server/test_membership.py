@@ -145,3 +145,14 @@ async def test_a_member_is_added_by_its_url() -> None:
         assert again.document["replica"] == "us-1"
         for url, status in ((here, 422), ("ftp://x", 400), ("http://h/path", 400), ("", 400)):
             assert (await eu.post(MEMBERS, {"url": url})).status == status, url
+
+
+async def test_a_peer_that_is_this_replica_itself_is_said_once() -> None:
+    (port,) = free_ports(1)
+    url = f"http://127.0.0.1:{port}"
+    settings = Settings(data_dir=Path("unused"), listen=f"127.0.0.1:{port}", peers=(url,))
+    with structlog.testing.capture_logs() as logged:
+        async with live(Database.in_memory(replica="eu-1"), settings) as replica:
+            await eventually("it serves", lambda: replica.service.state() == "serving")
+    said = [log["endpoint"] for log in logged if "is this replica itself" in log["event"]]
+    assert said == [url]

@@ -7,12 +7,15 @@ import json
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
 from crdtdb import Database
 from crdtdb.address import ObjectName
 from crdtdb.errors import NoSpace
+from crdtdb.reading import ShortReading
+from crdtdb.token import TokenKind, read_token
 from crdtdb.transaction import Transaction
 from crdtdb.types import CATALOGUE
 from crdtdb_server.app import serving
@@ -54,6 +57,7 @@ def _dechunked(body: bytes) -> bytes:
 EVERYTHING = [
     *(_line(type_name, "k", values[0]) for type_name, values in sorted(EXPORTS.items())),
     _line("counter", "large", 2**53),
+    _line("register", "deep", json.loads("[" * 64 + "]" * 64)),
     _line("register", "ключ/{a}", {"deep": [None, 1.5]}),
 ]
 
@@ -307,3 +311,18 @@ async def test_lines_do_not_depend_on_how_the_body_is_cut(size: int) -> None:
 
     lines = [line async for line in split_lines(parts(), longest=4)]
     assert lines == [b"a", b"", b"bcd", None, b"kl\r", b"m"]
+
+
+async def test_the_token_of_a_page_covers_what_it_shows(wire: Wire, database: Database) -> None:
+    """Also what comes between the request and the reading."""
+    reading = database.reading
+
+    def late() -> ShortReading:
+        database.counter("shop", "views").increment()
+        return reading()
+
+    with patch.object(database, "reading", late):
+        page = await wire.get("/v1/export?paged=true")
+    assert [line["value"] for line in page.document["lines"]] == [1]
+    shown = read_token(TokenKind.SESSION, database.cluster, page.token)
+    assert shown.includes(database.engine.state.seen)

@@ -105,6 +105,35 @@ async def test_what_arrives_together_shares_a_commit(bench: Bench) -> None:
     assert bench.group_sizes == [5]
 
 
+async def test_what_arrives_turn_after_turn_shares_a_commit_for_a_while(bench: Bench) -> None:
+    """Who comes while others are coming shares their wait for the disk; but nobody waits long."""
+    tasks = []
+    for _ in range(2 * writer.GATHERING_TURNS):
+        tasks.append(bench.commit())
+        await asyncio.sleep(0)
+    await asyncio.gather(*tasks)
+    assert len(bench.group_sizes) < len(tasks) / 2
+    assert bench.group_sizes[0] <= writer.GATHERING_TURNS + 1
+
+
+async def test_a_disk_that_fails_in_the_thread_changes_nothing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread only waits for the disk; what it could not make durable was never there."""
+    monkeypatch.setattr(writer, "INLINE_TRANSACTIONS", 1)
+    bench.disk.failure = NoSpace("full")
+    before = bench.database.engine.state
+    tasks = [bench.commit() for _ in range(3)]
+    assert [type(failure) for failure in await asyncio.gather(*tasks, return_exceptions=True)] == [
+        NoSpace
+    ] * 3
+    assert bench.database.engine.state is before
+    assert bench.commits == []
+    bench.disk.failure = None
+    await asyncio.gather(*(bench.commit() for _ in range(3)))
+    assert (bench.value, bench.group_sizes) == (3, [3])
+
+
 async def test_a_group_forms_while_the_thread_works(bench: Bench) -> None:
     async with Occupied(bench):
         waiting = [bench.commit() for _ in range(7)]

@@ -48,6 +48,21 @@ def test_scores_come_in_any_order(crdtdb: Run) -> None:
     assert crdtdb("get", at, "--order", "size").code == 2
 
 
+def test_a_map_is_shown_nested_by_field_and_explained(crdtdb: Run) -> None:
+    at = "shop/map/cart"
+    do = '{"type": "counter", "op": "increment", "by": 3}'
+    assert crdtdb("update", at, "update", 'field=["items", "apple"]', f"do={do}").code == 0
+    tags = '{"type": "set", "op": "add", "values": ["b", "a"]}'
+    crdtdb("update", at, "update", 'field=["tags"]', f"do={tags}")
+    assert crdtdb("get", at).json == [{"items": {"apple": 3}, "tags": ["a", "b"]}]
+    leaf = {"field": ["items", "apple"], "type": "counter", "value": 3}
+    assert crdtdb("get", at, "--prefix", "items").json == [leaf]
+    assert crdtdb("get", at, "--prefix", '["items", "pear"]').out == ""
+    explained = crdtdb("explain", at, "--field", '["tags"]').out
+    assert '["tags"] "a"' in explained
+    assert "apple" not in explained
+
+
 def test_what_does_not_exist_has_a_value_and_a_note(crdtdb: Run) -> None:
     crdtdb("update", "shop/set/views", "add", "value=x")
     got = crdtdb("get", "shop/counter/views")

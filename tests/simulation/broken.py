@@ -292,7 +292,7 @@ def late_frames_displace() -> Iterator[None]:
         yield
 
 
-_WRONG_READ: Final = frozenset({"value", "existence", "size"})
+_WRONG_READ: Final = frozenset({"value", "existence", "size", "leaves"})
 _EVICTIONS: Final = {
     "rolls_back": False,
     "evicts": True,
@@ -314,8 +314,6 @@ BROKEN: Final[dict[str, Broken]] = {
         Broken(late_frames_displace, frozenset({"refusal"})),
         Broken(tombstones_too_early, _WRONG_READ | {"digest"}),
         Broken(cuts_unswept, _WRONG_READ | {"heads"}),
-        Broken(reclaimed_unsaid, _WRONG_READ | {"digest", "reclaiming"}, _EVICTIONS),
-        Broken(rejoin_without_giving, _WRONG_READ | {"digest"}, _EVICTIONS),
         Broken(evicted_unfenced, frozenset({"fencing"}), _EVICTIONS),
     )
 }

@@ -12,10 +12,12 @@ from typing import Final
 from crdtdb import address
 from crdtdb.address import ObjectName
 from crdtdb.causal import VersionVector, format_dot
+from crdtdb.datatype import NestedType
 from crdtdb.operations import type_named
 from crdtdb.reading import Digest, PageQuery, Reading
 from crdtdb.rows import scan_records
 from crdtdb.store.base import Store, Table
+from maps import show_map
 from oracle.checks import Violation
 from oracle.specification import Object, Shown
 from simulation.ledger import Ledger
@@ -42,6 +44,8 @@ def shown(reading: Reading, name: Object) -> Shown:
     """What a read shows of an object, in the specification's terms."""
     full = ObjectName(*name)
     head = reading.head(full.prefix)
+    if isinstance(type_named(full.type), NestedType):
+        return show_map(reading, full, _PAGE)
     if not type_named(full.type).collection:
         return Shown.value(reading.value(full, head), head.exists)
     page = reading.page(full, head, PageQuery(_PAGE))
@@ -53,8 +57,9 @@ def shown(reading: Reading, name: Object) -> Shown:
 
 
 def check_shown(name: Object, expected: Shown, actual: Shown) -> None:
-    """A read shows what the causal history says: value, existence and size."""
-    for check, right, found in zip(("value", "existence", "size"), expected, actual, strict=True):
+    """A read shows what the causal history says: value, existence and size, of a map the leaves."""
+    checks = ("value", "existence", "size", "leaves")
+    for check, right, found in zip(checks, expected, actual, strict=True):
         if right != found:
             raise Violation(check, f"{'/'.join(name)} shows {found}, must be {right}")
 

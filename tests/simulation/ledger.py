@@ -14,6 +14,7 @@ import msgspec
 
 from crdtdb import address
 from crdtdb.causal import Dot, VersionVector, format_dot
+from crdtdb.datatype import Operation
 from crdtdb.transaction import Committed, Erase, Transaction, Update
 from oracle.checks import Violation
 from oracle.rights import check_bounds
@@ -103,7 +104,7 @@ class Ledger:
         if isinstance(update, Erase):
             target, operation = scope_of(update.prefix), {"op": "erase"}
         else:
-            target, operation = update.name, msgspec.to_builtins(update.operation)
+            target, operation = update.name, _as_written(update.operation)
             self._events.setdefault(update.name, [])
             if update.seen is not None:
                 shown = seen.meet(update.seen)
@@ -148,3 +149,12 @@ class Ledger:
             check_bounds(name, own)
             meaning = self._meanings[key] = show(name, events)
         return meaning
+
+
+def _as_written(operation: Operation) -> dict[str, Any]:
+    """An operation as a user writes it."""
+    plain: dict[str, Any] = msgspec.to_builtins(operation)
+    if "do" in plain:  # of a map: what is done at the field, with the type of the leaf
+        type_name, inner = plain["do"]
+        plain["do"] = {"type": type_name, **inner}
+    return plain

@@ -64,5 +64,5 @@ def draw_plan(seed: int) -> Plan:
         page_records=random.choice((4, 10, 40, 1_000)),
         reclaim_entries=random.choice((3, 20, 2_000)),
         feed_ms=random.choice((0, 0, 500)),
-        evicts=random.random() < 0.3,
+        evicts=random.random() < 0.5,
     )

@@ -15,7 +15,7 @@ from unittest.mock import patch
 
 import pytest
 
-from crdtdb.errors import DamagedStore, NoSpace, Unavailable
+from crdtdb.errors import DamagedStore, NoSpace, StorageFailed, Unavailable
 from crdtdb.store.base import Batch, Table
 from crdtdb.store.lmdb import LmdbStore
 from crdtdb.store.logged import LoggedStore, Pace
@@ -187,6 +187,10 @@ def test_without_space_for_the_tables_commits_go_on_until_the_layers_are_full(
         store.commit({Table.RECORDS: {b"%06d" % number: None for number in accepted[:5]}})
         assert len(contents(store)) == len(accepted) - 5
 
+        folding = store._folding
+        assert folding is not None
+        assert not folding._views, "nothing is kept for reads that are over"
+
         store.close()  # what could not be put in place is in the log
         store = opened(tmp_path / "data")
         assert len(contents(store)) == len(accepted) - 5
@@ -198,6 +202,33 @@ def test_without_space_for_the_tables_commits_go_on_until_the_layers_are_full(
             store.commit(put(number))
         assert len(contents(store)) == len(accepted) - 5 + 100
         assert in_tables(store) > 60
+
+
+def test_commits_do_not_wait_for_a_folding_that_cannot_go_on(
+    tmp_path: Path, opened: Opened
+) -> None:
+    """Whatever stops it: here, that somebody has removed the directory."""
+    commit = LmdbStore.commit
+    is_gone = True
+
+    def break_off(store: LmdbStore, batch: Batch, note: bytes | None = None) -> None:
+        if is_gone and batch:
+            raise FileNotFoundError(errno.ENOENT, "no such directory")
+        commit(store, batch, note)
+
+    with patch.object(LmdbStore, "commit", break_off):
+        store = opened(tmp_path / "data")
+
+        def fill() -> None:
+            for number in range(3 * UNHURRIED.layer_entries):
+                store.commit(put(number))
+
+        with pytest.raises(StorageFailed, match="no such directory"):
+            fill()
+        is_gone = False
+        with store._changed:
+            assert store._changed.wait_for(lambda: store._folding is None, 60)
+        store.commit(put(1000))
 
 
 def child_fills_the_disk(directory: str) -> None:
@@ -272,7 +303,7 @@ def test_a_log_that_is_missing_is_damage(tmp_path: Path, name: str) -> None:
     LoggedStore.open(path).close()
     (path / name).unlink()
     before = sorted(path.iterdir())
-    with pytest.raises(DamagedStore, match=rf"{name} is missing"):
+    with pytest.raises(DamagedStore, match=rf"{name} is missing; put a backup"):
         LoggedStore.open(path)
     assert sorted(path.iterdir()) == before
 
@@ -288,7 +319,7 @@ def test_a_log_that_is_damaged_is_said_to_be(tmp_path: Path) -> None:
     data = bytearray((copy / "log.0").read_bytes())
     data[40] ^= 1
     (copy / "log.0").write_bytes(data)
-    with pytest.raises(DamagedStore, match=r"commit 1 is damaged, commit \d is whole"):
+    with pytest.raises(DamagedStore, match=r"commit 1 is damaged, commit \d is whole; put a"):
         LoggedStore.open(copy)
     assert (copy / "log.0").read_bytes() == data
 

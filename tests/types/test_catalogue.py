@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from crdtdb import address
-from crdtdb.datatype import CollectionType, Operation, OperationType, ScalarType
+from crdtdb.datatype import CollectionType, NestedType, Operation, OperationType, ScalarType
 from crdtdb.operations import operation_names
 from crdtdb.types import CATALOGUE
 from operations import OPERATIONS
@@ -40,6 +40,8 @@ def test_an_object_that_nobody_wrote_reads_as_bottom(name: str) -> None:
             assert a.value(name) == kind.value({})
         case CollectionType():
             assert a.value(name) == []
+        case NestedType():
+            assert a.value(name) == []
         case OperationType() as kind:
             assert a.value(name) == kind.value(kind.empty())
     assert not a.exists(name)
@@ -51,12 +53,15 @@ def test_an_object_that_nobody_wrote_reads_as_bottom(name: str) -> None:
 def test_a_type_has_records_at_the_tails_of_its_family_only(name: str) -> None:
     kind = CATALOGUE[name]
     member, operation = address.MEMBER + b"\x10", address.OPERATION + bytes(16)
+    leaf = address.leaf(["a"], "flag", address.OWN)
     match kind:
         case ScalarType():
             own = [address.OWN]
         case CollectionType():
             own = [member]
+        case NestedType():
+            own = [leaf]
         case OperationType():
             own = [address.BASE, operation]
-    every = [address.OWN, address.BASE, operation, member]
+    every = [address.OWN, address.BASE, operation, member, leaf]
     assert [tail for tail in every if kind.places(tail)] == own

@@ -25,7 +25,7 @@ from crdtdb.store.disk import sync_names
 from crdtdb.store.lmdb.environment import DATA_FILE, LOCK_FILE, TABLE_NAMES
 from crdtdb.store.lmdb.pages import DamagedPages, check_data_file
 
-__all__ = ["DataDirectory"]
+__all__ = ["ADVICE", "DataDirectory"]
 
 _FORMAT, _UNFINISHED, _LOCK = "FORMAT", "FORMAT.new", "LOCK"
 _VERSION = 1
@@ -133,7 +133,7 @@ def _look_at(path: Path) -> bool:
     text = (path / _FORMAT).read_bytes()
     version = _FORMAT_TEXT.fullmatch(text)
     if version is None:
-        raise DamagedStore(f"{path / _FORMAT} says {text[:20]!r}; {_ADVICE}")
+        raise DamagedStore(f"{path / _FORMAT} says {text[:20]!r}; {ADVICE}")
     if int(version[1]) > _VERSION:
         raise NewerFormat(
             f"{path} has format {int(version[1])}, this crdtdb knows up to {_VERSION}; "
@@ -142,11 +142,12 @@ def _look_at(path: Path) -> bool:
     try:
         check_data_file(path / DATA_FILE, TABLE_NAMES)
     except DamagedPages as reason:
-        raise DamagedStore(f"{path} is damaged: {reason}; {_ADVICE}") from None
+        raise DamagedStore(f"{path} is damaged: {reason}; {ADVICE}") from None
     return False
 
 
-_ADVICE = (
+#: What to do about a damaged directory.
+ADVICE = (
     "put a backup in its place, or move it away and start with an empty directory: "
     "the replica then takes everything from its peers"
 )

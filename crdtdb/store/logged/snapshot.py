@@ -32,6 +32,8 @@ class LoggedSnapshot:
 
     def __exit__(self, *_: object) -> None:
         self._newer.end()
+        if self._older is not None:
+            self._older.end()
         self._below.__exit__()
 
     def get(self, table: Table, key: bytes) -> bytes | None:

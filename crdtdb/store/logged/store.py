@@ -34,6 +34,7 @@ from crdtdb.store.base import Batch, StoreStats, Table, check_keys
 from crdtdb.store.disk import mostly_deletes, write_problem
 from crdtdb.store.layer import Layer, View
 from crdtdb.store.lmdb import LmdbSnapshot, LmdbStore
+from crdtdb.store.lmdb.directory import ADVICE
 from crdtdb.store.logged.log import DamagedLog, Frame, Log
 from crdtdb.store.logged.snapshot import LoggedSnapshot
 
@@ -118,9 +119,10 @@ class LoggedStore:
                 older, newer = log.recover(folded)
                 layers = [_replayed(frames) for frames in (older, newer)]
             except FileNotFoundError as error:
-                raise DamagedStore(f"{path} is damaged: {error.filename} is missing") from error
+                missing = f"{error.filename} is missing"
+                raise DamagedStore(f"{path} is damaged: {missing}; {ADVICE}") from error
             except (DamagedLog, msgspec.MsgspecError, KeyError) as reason:
-                raise DamagedStore(f"{path} is damaged: {reason}") from reason
+                raise DamagedStore(f"{path} is damaged: {reason}; {ADVICE}") from reason
             except OSError as error:
                 raise StartError(f"{path} cannot be opened: {error}") from error
             on_failure.pop_all()
@@ -276,11 +278,13 @@ class LoggedStore:
 
     def _keep_folding(self) -> None:
         while self._wait_for_layer():
+            failure: NoSpace | StorageFailed | None = None
             try:
                 self._fold()
-                failure = None
             except (NoSpace, StorageFailed) as problem:
                 failure = problem
+            except Exception as error:  # commits that wait for this thread must hear of it
+                failure = StorageFailed(f"the log cannot be put in place: {error!r}")
             with self._changed:
                 self._failure = failure
                 self._changed.notify_all()

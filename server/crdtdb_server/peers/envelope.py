@@ -20,6 +20,7 @@ from crdtdb.replication.messages import Sender, read_sender, write_sender
 
 __all__ = [
     "BODY_BYTES",
+    "BODY_FRAMES",
     "ENCODING_HEADER",
     "PATH",
     "SENDER_HEADER",
@@ -35,6 +36,9 @@ ENCODING_HEADER: Final = "Crdtdb-Encoding"
 
 #: One exchange, decompressed. A page is far smaller; one value can be 1 MiB.
 BODY_BYTES: Final = 32 * 1_048_576
+#: Frames of one exchange, each of which is work. An honest link holds no more than 1,024 back, and
+#: few of them call for more than one answer.
+BODY_FRAMES: Final = 8_192
 _COMPRESS_FROM_BYTES: Final = 512
 _SENDER_CHARACTERS: Final = 2_048
 
@@ -76,6 +80,8 @@ def open_body(body: bytes, encoding: str | None) -> list[bytes]:
             raise PeerError("bad-frame", "a body ends within a frame")
         frames.append(body[start + 4 : end])
         start = end
+        if len(frames) > BODY_FRAMES:
+            raise PeerError("too-large", f"a body holds more than {BODY_FRAMES} frames")
     return frames
 
 

@@ -8,6 +8,7 @@ exchange that asked.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from random import Random
 from ssl import SSLContext
 from typing import Final
@@ -16,13 +17,14 @@ import aiohttp
 import structlog
 
 from crdtdb.causal import VersionVector
-from crdtdb.errors import Evicted
+from crdtdb.errors import Evicted, PeerError
 from crdtdb.replication import Replication, Send
 from crdtdb.replication.evictions import Stake
 from crdtdb.replication.messages import Sender
 from crdtdb.transaction import Committed
 from crdtdb_server.acks import Holders
 from crdtdb_server.peers.clock import monotonic_ms
+from crdtdb_server.peers.envelope import BODY_BYTES
 from crdtdb_server.peers.faults import Faults
 from crdtdb_server.peers.link import Link
 from crdtdb_server.peers.secret import ClusterSecret
@@ -57,6 +59,8 @@ class Network:
         self.faults = Faults(random)
         #: Bytes of bodies sent to peers since the start.
         self.bytes_sent = 0
+        #: What was refused before the machine saw it, by reason.
+        self.refusals: Counter[str] = Counter()
         self._writer = writer
         self._random = random
         self._secret = secret
@@ -118,8 +122,14 @@ class Network:
         def take_in() -> list[Send]:
             now_ms = monotonic_ms()
             sends: list[Send] = []
+            size = 0
             for frame in frames:
-                sends += self.replication.step(sender, frame, now_ms, via)
+                called_for = self.replication.step(sender, frame, now_ms, via)
+                sends += called_for
+                size += sum(len(send.frame) for send in called_for)
+                if size > BODY_BYTES:
+                    self.refusals["too-large"] += 1
+                    raise PeerError("too-large", f"frames call for more than {BODY_BYTES} bytes")
             return sends
 
         sends = await self._writer.call(take_in, in_thread=heavy)
@@ -132,6 +142,7 @@ class Network:
 
     def is_self(self, endpoint: str) -> None:
         """An endpoint turned out to be this replica."""
+        _log.warning("peer is this replica itself; leave it out", endpoint=endpoint)
         self.replication.forget(endpoint)
 
     def lost(self, endpoint: str) -> None:

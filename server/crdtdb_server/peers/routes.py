@@ -62,10 +62,15 @@ def peer_routes(network: Network, secret: ClusterSecret | None = None) -> tuple[
         encoding = request.headers.get(ENCODING_HEADER.lower())
         proof = request.headers.get(PROOF_HEADER.lower(), "")
         try:
-            if secret is not None:
-                secret.check_request(proof, now_s(), sealed_sender, encoding, request.body)
-            sender = open_sender(sealed_sender)
-            frames = open_body(request.body, encoding)
+            try:
+                if secret is not None:
+                    secret.check_request(proof, now_s(), sealed_sender, encoding, request.body)
+                sender = open_sender(sealed_sender)
+                frames = open_body(request.body, encoding)
+            except (Unproven, PeerError) as error:
+                reason = error.reason if isinstance(error, PeerError) else "unproven"
+                network.refusals[reason] += 1
+                raise
             answers = await network.receive(sender, frames)
         except Unproven as error:
             raise Forbidden(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import NotRequired, TypedDict
 
 from crdtdb.causal import format_incarnation
@@ -9,6 +10,7 @@ from crdtdb.replication import Phase
 from crdtdb_server.peers.clock import monotonic_ms
 from crdtdb_server.peers.network import Network
 from crdtdb_server.service import Service, State
+from crdtdb_server.writer import Writer
 
 __all__ = ["ClusterDocument", "cluster_document", "state_of"]
 
@@ -87,15 +89,17 @@ class ClusterDocument(TypedDict):
     bytes_sent: int
 
 
-def state_of(network: Network) -> State:
+def state_of(network: Network, writer: Writer) -> State:
     """What the replica is doing, as `/readyz` says it."""
     match network.replication.phase:
         case Phase.BOOTSTRAPPING:
             return "bootstrapping"
-        case Phase.CATCHING_UP:
-            return "catching_up"
         case Phase.EVICTED:
             return "evicted"
+        case _ if writer.is_refused:
+            return "read_only"
+        case Phase.CATCHING_UP:
+            return "catching_up"
         case Phase.SERVING:
             return "serving"
 
@@ -152,7 +156,7 @@ def cluster_document(service: Service, network: Network) -> ClusterDocument:
             url: link.trouble for url, link in network.links.items() if link.trouble is not None
         }
         | replication.twins(),
-        "refusals": dict(replication.refusals),
+        "refusals": dict(network.refusals + Counter(replication.refusals)),
         "bytes_sent": network.bytes_sent,
     }
 

@@ -18,7 +18,7 @@ from crdtdb.errors import BadRequest
 from crdtdb.jsonvalue import JsonValue
 from crdtdb_client.targets import replica_url
 
-__all__ = ["Address", "AsJson", "Fields", "Place", "Url", "Value", "Where"]
+__all__ = ["Address", "AsJson", "FieldPath", "Fields", "Place", "Url", "Value", "Where"]
 
 
 class Where(NamedTuple):
@@ -56,6 +56,16 @@ def read_value(text: str) -> JsonValue:
     except RecursionError:
         pass
     return _strict(text)
+
+
+def read_path(text: str) -> list[str]:
+    """A field of a map: a JSON list of names; what is none is one name."""
+    try:
+        path = json.loads(text)
+    except (ValueError, RecursionError):
+        return [text]
+    is_path = isinstance(path, list) and all(isinstance(name, str) for name in path)
+    return path if is_path else [text]
 
 
 def read_field(text: str) -> tuple[str, JsonValue]:
@@ -130,6 +140,14 @@ Member = Annotated[
         allow_leading_hyphen=True,
         show_default=False,
         help="Of a collection only this member: JSON; what is not JSON is a string.",
+    ),
+]
+FieldPath = Annotated[
+    Any,
+    _read_by(
+        read_path,
+        show_default=False,
+        help="A field of a map: a JSON list of names; what is none is one name.",
     ),
 ]
 Fields = Annotated[

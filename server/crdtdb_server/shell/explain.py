@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from crdtdb.answers import LEFT_OUT
-from crdtdb_server.shell.arguments import Address, AsJson, Member
+from crdtdb_server.shell.arguments import Address, AsJson, FieldPath, Member
 from crdtdb_server.shell.printing import (
     cell,
     json_text,
@@ -31,6 +31,7 @@ def explain(
     /,
     *,
     member: Member = LEFT_OUT,
+    field: FieldPath = None,
     server: Server = DEFAULT_SERVER,
     json: AsJson = False,
 ) -> None:
@@ -44,9 +45,10 @@ def explain(
 
         crdtdb explain shop/register/title
         crdtdb explain shop/set/cart:42 --member apple
+        crdtdb explain shop/map/cart:42 --field '["items"]'
     """
     with server.client() as client:
-        explanation = client.explain(address, member)
+        explanation = client.explain(address, member, field)
     if json:
         print_json(explanation)
         return
@@ -64,7 +66,8 @@ def explain(
 
 def _rows(explanation: dict[str, Any]) -> Iterator[tuple[str, ...]]:
     for record in explanation["records"]:
-        part = cell(json_text(record["member"])) if "member" in record else record["kind"]
+        named = [json_text(record[at]) for at in ("field", "member") if at in record]
+        part = cell(" ".join(named)) if named else record["kind"]
         for entry in record["entries"]:
             dot = entry["dot"]
             incarnation = dot.partition(":")[0]

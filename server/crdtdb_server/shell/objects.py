@@ -12,7 +12,7 @@ from crdtdb.address import ObjectName
 from crdtdb.answers import Order
 from crdtdb.handles import Read, Written
 from crdtdb.limits import LIMITS
-from crdtdb_server.shell.arguments import Address, AsJson, Fields, Place, Value, Where
+from crdtdb_server.shell.arguments import Address, AsJson, FieldPath, Fields, Place, Value, Where
 from crdtdb_server.shell.printing import (
     cell,
     json_text,
@@ -44,23 +44,29 @@ def get(
         "member"
     ),
     reverse: Annotated[bool, Parameter(help="From the greatest down.", negative=())] = False,
+    prefix: FieldPath = None,
     server: Server = DEFAULT_SERVER,
     json: AsJson = False,
 ) -> None:
     """Show the value of an object, or the members of a collection, one a line.
+
+    Of a map: its value, or with `--prefix` the leaves at a field and below, one a line.
 
     For example:
 
         crdtdb get shop/counter/views
         crdtdb get shop/set/cart:42 --limit 10
         crdtdb get game/zset/scores --order rank --reverse --limit 10
+        crdtdb get shop/map/cart:42 --prefix '["items"]'
     """
     with server.client() as client:
-        read = client.read(address, limit=limit, after=after, order=order, reverse=reverse)
+        read = client.read(
+            address, limit=limit, after=after, order=order, reverse=reverse, prefix=prefix
+        )
     if json:
         print_json(_document(address, read))
         return
-    if read.size is None:
+    if not isinstance(read.value, list) or read.size is None:
         print(json_text(read.value))
     else:
         for member in read.value:
@@ -107,6 +113,7 @@ def update(
         crdtdb update shop/set/cart:42 remove values:='["apple", "pear"]'
         crdtdb update shop/flag/open enable
         crdtdb update game/zset/scores increment member=ann by=2.5
+        crdtdb update shop/map/cart:42 update 'field=["items"]' 'do={"type": "set", "op": "clear"}'
     """
     with server.client() as client:
         written = client.update(address, [{"op": op, **dict(fields)}])

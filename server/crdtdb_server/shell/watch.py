@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from typing import Annotated, Any, Final
 
 from cyclopts import Parameter
@@ -98,11 +99,14 @@ def _print_coloured(event: Event) -> None:
 def _document(event: Event) -> dict[str, Any]:
     """A change as the HTTP interface shows it."""
     document = {**event.name._asdict(), "deleted": event.deleted, "cursor": event.cursor}
-    parts = {"member": event.member, "value": event.value}
+    field = LEFT_OUT if event.field is None else list(event.field)
+    parts = {"field": field, "member": event.member, "value": event.value}
     return document | {part: value for part, value in parts.items() if value is not LEFT_OUT}
 
 
 def _cells(event: Event) -> tuple[str, ...]:
+    if event.field is not None:
+        return (json_text(list(event.field)), *_cells(replace(event, field=None)))
     if event.member is not LEFT_OUT:
         return ("-" if event.deleted else "+", json_text(event.member))
     if event.deleted or event.value is LEFT_OUT:
