@@ -482,11 +482,10 @@ class Draft:
             folded = kind.settled(
                 folded, (p for _, r in later for p in visible(r.live, cut).values())
             )
-        live = {}
-        if last is not None and not (settles and kind.is_bare(folded)):
-            live = {last: kind.dump(folded)}
+        left = last is not None and not kind.is_bare(folded)
+        live = {last: kind.dump(folded)} if left and last is not None else {}
         self._put(base_at, Record(live, context))
-        if settles:
+        if settles or not left:
             self._refold(prefix, self.head(prefix), kind)
 
     # -- reclaiming ---------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import pytest
 
 from crdtdb import Database
 from crdtdb.address import ObjectName
+from crdtdb.datatype import SequenceType
 from crdtdb.errors import NoSpace
 from crdtdb.reading import ShortReading
 from crdtdb.token import TokenKind, read_token
@@ -71,7 +72,8 @@ async def test_what_was_exported_can_be_imported(wire: Wire) -> None:
     exported = await _export(wire)
     before = sorted(map(json.loads, EVERYTHING), key=lambda line: (line["type"], line["key"]))
     for line in (*exported, *before):
-        if CATALOGUE[line["type"]].collection:
+        kind = CATALOGUE[line["type"]]
+        if kind.collection and not isinstance(kind, SequenceType):
             line["value"].sort(key=repr)
     assert exported == before
     with Database.in_memory(replica="copy") as copy:
