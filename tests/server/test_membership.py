@@ -156,3 +156,19 @@ async def test_a_peer_that_is_this_replica_itself_is_said_once() -> None:
             await eventually("it serves", lambda: replica.service.state() == "serving")
     said = [log["endpoint"] for log in logged if "is this replica itself" in log["event"]]
     assert said == [url]
+
+
+async def test_a_replica_that_moved_says_where_it_is_now() -> None:
+    """It once kept its first URL as a member for ever, and others went on knocking there."""
+    store = MemoryStore(b"eu-1")
+    for port in free_ports(2):
+        settings = Settings(data_dir=Path("unused"), listen=f"127.0.0.1:{port}")
+        async with live(Database(store, replica="eu-1"), settings) as replica:
+            wire = LiveWire(replica)
+
+            def says_so(url: str = f"http://127.0.0.1:{port}", wire: LiveWire = wire) -> bool:
+                members = wire.network.replication.members.values()
+                return [member.endpoint for member in members] == [url]
+
+            await eventually("it says where it is", says_so)
+            store = store.copy()

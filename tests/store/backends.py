@@ -50,6 +50,8 @@ HASTY = Pace(
     layer_bytes=2**18,
     direct_bytes=2**15,
     chunk_entries=3,
+    calm_entries=2,
+    rest_s=0.0,
     idle_s=0.001,
     retry_s=0.001,
 )

@@ -49,8 +49,11 @@ class Pace(NamedTuple):
     layer_bytes: int = 2**25
     #: A batch of so many bytes would fill a layer by itself: it goes to the tables at once.
     direct_bytes: int = 2**23
-    #: Entries of one transaction of the tables while folding.
+    #: Entries of one transaction of the tables while folding, when commits may have to wait …
     chunk_entries: int = 8_192
+    #: … and when there is time: then it also rests in between, for others to have the processor.
+    calm_entries: int = 1_024
+    rest_s: float = 0.02
     #: Nobody has written for so long: a good time to fold.
     idle_s: float = 2.0
     #: After folding has failed, it is tried again this often.
@@ -60,6 +63,8 @@ class Pace(NamedTuple):
 _PACE: Final = Pace()
 #: From this part of a full layer on, commits are slowed down while another is being folded.
 _CROWDED: Final = 0.75
+#: From this part on, the folding does not rest.
+_HURRIED: Final = 0.25
 _SLOWED_S: Final = 0.002
 
 _NOTE_VERSION: Final = 1
@@ -313,6 +318,20 @@ class LoggedStore:
             finally:
                 self._commits.release()
 
+    @property
+    def _is_hurried(self) -> bool:
+        """May commits have to wait for the folding before long?"""
+        return self._closed or self._fill >= _HURRIED
+
+    @property
+    def _chunk_entries(self) -> int:
+        return self._pace.chunk_entries if self._is_hurried else self._pace.calm_entries
+
+    def _rest(self) -> None:
+        if not self._is_hurried:
+            with self._changed:
+                self._changed.wait(self._pace.rest_s)
+
     def _fold(self) -> None:
         """Put what the older layer holds into the tables. Raises NoSpace or StorageFailed.
 
@@ -320,11 +339,11 @@ class LoggedStore:
         """
         assert self._folding is not None
         entries = _in_folding_order(self._folding, self._current)
-        while (
-            len(chunk := list(islice(entries, self._pace.chunk_entries)))
-            == self._pace.chunk_entries
-        ):
+        chunk = list(islice(entries, self._chunk_entries))
+        while following := list(islice(entries, self._chunk_entries)):
             self._tables.commit(_as_batch(chunk))
+            chunk = following
+            self._rest()
         self._tables.commit(_as_batch(chunk), _pack_note(self._salt, self._folding_last))
         with self._changed:
             self._folding = None
