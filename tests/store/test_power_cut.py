@@ -169,7 +169,11 @@ def violations(
     luck = Random(seed)
     first = next(n for n, event in enumerate(events) if event.data == b"open")
     cuts = {*luck.sample(range(first + 1, len(events)), CUTS - 1), len(events)}
-    disks = {event.file: breakable.Disk() for event in events}
+    disks = {
+        number: breakable.Disk()
+        for number, name in enumerate(breakable.FILES)
+        if (origin / name).exists()  # also one that was never written
+    }
     acknowledged = Acknowledged(seed)
     for moment, event in enumerate([*events, breakable.Event("m", 0, 0, b"end")]):
         if moment in cuts:
