@@ -4,8 +4,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 TRACE ?=
+TOPOLOGIES ?=
+FOR ?= 30m
+JOBS ?= 2
+START ?= 1000
 
-.PHONY: demo test lint laws bench-first bench-store bench-partition bench-feed sessions clean help
+.PHONY: demo test lint laws simulate bench-first bench-store bench-partition bench-feed bench-replication sessions clean help
 
 help:            ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */ — /'
@@ -37,6 +41,12 @@ bench-partition: $(VENV)/bench   ## five broken networks, measured, checked and 
 
 bench-feed: $(VENV)/dev     ## 50,000 records through one stream, 500 idle readers
 	$(BIN)/python benchmarks/feed.py
+
+bench-replication: $(VENV)/dev   ## records and bytes against the least that could be sent (TOPOLOGIES=FILE: published overlays)
+	$(BIN)/python benchmarks/replication.py $(if $(TOPOLOGIES),--topologies $(TOPOLOGIES))
+
+simulate: $(VENV)/dev       ## whole clusters under faults, seed by seed (FOR=30m JOBS=2 START=1000)
+	$(BIN)/python tests/simulation --for $(FOR) --jobs $(JOBS) --start $(START)
 
 sessions: $(VENV)/dev       ## 100,000 operations by sessions that hop under flapping links
 	$(BIN)/python tests/sessions --operations 100000

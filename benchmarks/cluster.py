@@ -14,9 +14,11 @@ from typing import Final, NamedTuple
 from machine import pin
 from raw_http import Line, request
 
-__all__ = ["Replica", "free_ports", "replicas"]
+__all__ = ["Replica", "free_ports", "replicas", "starting"]
 
 _START_S: Final = 30.0
+#: What Python runs as a replica.
+_CRDTDB: Final = ("-m", "crdtdb_server")
 _READY: Final = request("GET", "/readyz")
 
 
@@ -34,18 +36,21 @@ def replicas(
     *,
     ports: Sequence[int] = (),
     gateways: Sequence[int] = (),
+    program: Sequence[str] = _CRDTDB,
+    options: Sequence[str] = (),
 ) -> Iterator[list[Replica]]:
     """A replica for each directory, with all others as peers, while the block lasts.
 
     They are named like their directories, and listen on these ports, or on free ones. With
-    `gateways`, these are the ports at which others reach each of them.
+    `gateways`, these are the ports at which others reach each of them. `program` is what Python is
+    to run instead of crdtdb itself, `options` are further flags of `serve`.
     """
     ports = ports or free_ports(len(directories))
     outer = gateways or ports
     started: list[Replica] = []
     with ExitStack() as running:
         for directory, port, own in zip(directories, ports, outer, strict=True):
-            process = _start(directory, port, own, set(outer) - {own})
+            process = _start(directory, port, own, set(outer) - {own}, program, options)
             running.callback(_stop, process)
             pin(process.pid, cores)
             started.append(Replica(port, process.pid))
@@ -54,10 +59,28 @@ def replicas(
         yield started
 
 
+@contextmanager
+def starting(
+    directory: Path, cores: frozenset[int], port: int, peers: Collection[int]
+) -> Iterator[Replica]:
+    """A replica that need not be ready yet, while the block lasts."""
+    process = _start(directory, port, port, peers)
+    try:
+        pin(process.pid, cores)
+        yield Replica(port, process.pid)
+    finally:
+        _stop(process)
+
+
 def _start(
-    directory: Path, port: int, outer: int, peers: Collection[int]
+    directory: Path,
+    port: int,
+    outer: int,
+    peers: Collection[int],
+    program: Sequence[str] = _CRDTDB,
+    options: Sequence[str] = (),
 ) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "crdtdb_server", "serve", "--data-dir", str(directory)]
+    command = [sys.executable, *program, "serve", "--data-dir", str(directory), *options]
     command += ["--replica", directory.name, "--listen", f"127.0.0.1:{port}"]
     command += ["--advertise", f"http://127.0.0.1:{outer}"]
     for peer in peers:

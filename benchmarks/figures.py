@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, NamedTuple
 
-__all__ = ["Bound", "Figure", "Round", "at_least", "at_most", "quantile"]
+__all__ = ["Bound", "Chart", "Figure", "Point", "Round", "at_least", "at_most", "quantile"]
 
 
 class Bound(NamedTuple):
@@ -35,6 +35,23 @@ def at_most(limit: float) -> Bound:
     return Bound("≤", limit)
 
 
+class Chart(NamedTuple):
+    """A plot that measurements of several figures make together."""
+
+    title: str
+    x_label: str
+    y_label: str
+
+
+class Point(NamedTuple):
+    """Where the median of one measurement, by its name, stands in a chart."""
+
+    chart: Chart
+    line: str
+    x: float
+    measured: str
+
+
 class Round(NamedTuple):
     """One round of a figure: the quotient, and the measurements behind it by name."""
 
@@ -50,6 +67,7 @@ class Figure:
     #: None: for information.
     bound: Bound | None
     rounds: Sequence[Round]
+    points: Sequence[Point] = ()
 
     @property
     def ratio(self) -> float:
@@ -79,6 +97,7 @@ class Figure:
             "target": None if self.bound is None else str(self.bound),
             "holds": self.holds,
             "rounds": [{"ratio": one.ratio, **one.measured} for one in self.rounds],
+            "points": [point._asdict() | {"chart": point.chart._asdict()} for point in self.points],
         }
 
 

@@ -1,21 +1,22 @@
 """The load generator: many keep-alive connections, each with one request under way.
 
 It speaks just enough HTTP to be cheap (it knows its own requests, and that answers carry a
-`Content-Length`), and lives in a process and on a core of its own, so that the server under test
-is what is measured. `busy` says how far it was from being the bottleneck itself.
+`Content-Length`), or another language whose answers it is told how to read, and lives in a process
+and on a core of its own, so that the server under test is what is measured. `busy` says how far it
+was from being the bottleneck itself.
 """
 
 from __future__ import annotations
 
 import asyncio
 import multiprocessing
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import cycle
 from math import inf
 from multiprocessing.connection import Connection
 from time import perf_counter, process_time
-from typing import NamedTuple, cast
+from typing import Final, NamedTuple, cast
 
 import uvloop
 
@@ -23,7 +24,23 @@ from figures import quantile
 from machine import CLIENT, pin
 from raw_http import answer_end, answer_status
 
-__all__ = ["Generator", "Load", "Sample", "generator"]
+__all__ = ["HTTP", "Generator", "Load", "Sample", "Speech", "generator"]
+
+
+class Speech(NamedTuple):
+    """How answers are read. Both are functions of a module, so that the generator can load them."""
+
+    #: Where the first answer in some data ends; None while it is not there whole.
+    end: Callable[[bytes], int | None]
+    #: Is the answer that the data begins with what was wished for?
+    is_good: Callable[[bytes], bool]
+
+
+def _is_ok(data: bytes) -> bool:
+    return answer_status(data) == 200
+
+
+HTTP: Final = Speech(answer_end, _is_ok)
 
 
 class Load(NamedTuple):
@@ -32,8 +49,12 @@ class Load(NamedTuple):
     port: int
     connections: int
     requests: Sequence[bytes]
-    #: For so long, over and over; None: each request once.
+    #: For so long, over and over; None: each request once; infinite: until told to stop.
     seconds: float | None
+    speech: Speech = HTTP
+    #: From one request of a connection to its next; 0: as soon as there is an answer. Times are
+    #: then taken from when a request was due, so a server that is late is late for all that wait.
+    every_s: float = 0.0
 
 
 class Sample(NamedTuple):
@@ -55,8 +76,18 @@ class Generator:
         self._pipe = pipe
 
     def run(self, load: Load) -> Sample:
-        """Apply a load. Raises EOFError when an answer was not a 200."""
+        """Apply a load. Raises EOFError when an answer was not good."""
         self._pipe.send(load)
+        sample: Sample = self._pipe.recv()
+        return sample
+
+    def begin(self, load: Load) -> None:
+        """Apply a load until `stop`."""
+        self._pipe.send(load._replace(seconds=inf))
+
+    def stop(self) -> Sample:
+        """What came of it. Raises EOFError when an answer was not good."""
+        self._pipe.send(None)
         sample: Sample = self._pipe.recv()
         return sample
 
@@ -83,10 +114,10 @@ def _serve(pipe: Connection) -> None:
             load = pipe.recv()
         except EOFError:
             return
-        pipe.send(uvloop.run(_apply(load)))
+        pipe.send(uvloop.run(_apply(load, pipe)))
 
 
-async def _apply(load: Load) -> Sample:
+async def _apply(load: Load, pipe: Connection) -> Sample:
     loop = asyncio.get_running_loop()
     callers = [
         (await loop.create_connection(_Caller, "127.0.0.1", load.port))[1]
@@ -94,8 +125,12 @@ async def _apply(load: Load) -> Sample:
     ]
     began, worked = perf_counter(), process_time()
     run = _Run(load, loop.create_future())
-    for caller in callers:
-        caller.begin(run)
+    for number, caller in enumerate(callers):
+        late_s = load.every_s * number / load.connections
+        caller.begin(run, began + late_s if late_s else perf_counter())
+    if load.seconds == inf:
+        await _told_to_stop(pipe)
+        run.end()
     await run.done
     wall_s, work_s = perf_counter() - began, process_time() - worked
     took_ms = sorted(took_s * 1_000 for took_s in run.took_s)
@@ -103,11 +138,22 @@ async def _apply(load: Load) -> Sample:
     return Sample(len(took_ms), len(took_ms) / wall_s, p50_ms, p99_ms, work_s / wall_s)
 
 
+async def _told_to_stop(pipe: Connection) -> None:
+    loop = asyncio.get_running_loop()
+    told = asyncio.Event()
+    loop.add_reader(pipe.fileno(), told.set)
+    await told.wait()
+    loop.remove_reader(pipe.fileno())
+    pipe.recv()
+
+
 class _Run:
     """What the connections of one load share."""
 
     def __init__(self, load: Load, done: asyncio.Future[None]) -> None:
         self.done = done
+        self.speech = load.speech
+        self.every_s = load.every_s
         self.took_s: list[float] = []
         self._requests = iter(load.requests) if load.seconds is None else cycle(load.requests)
         self._deadline = inf if load.seconds is None else perf_counter() + load.seconds
@@ -116,6 +162,10 @@ class _Run:
     def next_request(self, now: float) -> bytes | None:
         """What to send; None: nothing more."""
         return next(self._requests, None) if now < self._deadline else None
+
+    def end(self) -> None:
+        """Send nothing more."""
+        self._deadline = 0.0
 
     def leave(self) -> None:
         """A connection has nothing more to do."""
@@ -140,35 +190,47 @@ class _Caller(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
 
-    def begin(self, run: _Run) -> None:
+    def begin(self, run: _Run, due: float) -> None:
         """Take part in a run."""
         self._run = run
-        self._ask(run, perf_counter())
+        self._ask_at(run, due)
 
-    def _ask(self, run: _Run, now: float) -> None:
-        request = run.next_request(now)
+    def _ask_at(self, run: _Run, due: float) -> None:
+        """Ask when it is due, or now if that is later."""
+        now = perf_counter()
+        if now < due:
+            loop = asyncio.get_running_loop()
+            loop.call_later(due - now, self._ask, run, due)
+        else:
+            self._ask(run, due)
+
+    def _ask(self, run: _Run, due: float) -> None:
+        request = run.next_request(due)
         if request is None:
             self._run = None
             self._transport.close()
             run.leave()
             return
-        self._began = now
+        self._began = due
         self._transport.write(request)
 
     def data_received(self, data: bytes) -> None:
         run = self._run
         assert run is not None, "an answer to nothing"
         self._received += data
-        end = answer_end(self._received)
+        end = run.speech.end(self._received)
         if end is None:
             return
         now = perf_counter()
         run.took_s.append(now - self._began)
-        if answer_status(self._received) != 200:
+        if not run.speech.is_good(self._received):
             run.fail(f"the server answered {self._received!r}")
             return
         self._received = self._received[end:]
-        self._ask(run, now)
+        if run.every_s:
+            self._ask_at(run, self._began + run.every_s)
+        else:
+            self._ask(run, now)
 
     def connection_lost(self, error: Exception | None) -> None:
         if self._run is not None:

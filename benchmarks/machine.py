@@ -12,7 +12,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-__all__ = ["BOTH", "CLIENT", "SERVER", "cpu_seconds", "facts", "pin", "resident_bytes"]
+__all__ = [
+    "BOTH",
+    "CLIENT",
+    "SERVER",
+    "cpu_seconds",
+    "facts",
+    "pin",
+    "private_bytes",
+    "resident_bytes",
+]
 
 
 def _cores() -> frozenset[int]:
@@ -46,9 +55,16 @@ def resident_bytes(pid: int) -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
+def private_bytes(pid: int) -> int:
+    """The memory of a process that the system cannot take back: without pages of mapped files."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    (anonymous,) = (line for line in lines if line.startswith("RssAnon:"))
+    return int(anonymous.split()[1]) * 1_024
+
+
 def facts() -> dict[str, str | int]:
     """What must be known to compare this run with another."""
-    packages = ("aiohttp", "lmdb", "msgspec", "uvloop")
+    packages = ("aiohttp", "httptools", "lmdb", "msgspec", "pycrdt", "uvloop")
     return {
         "machine": f"{_processor()}, {len(BOTH)} cores, {platform.system()} {platform.release()}",
         "python": platform.python_version(),

@@ -43,7 +43,7 @@ from lag_picture import draw
 from ledger import SHARED, Ledger, Shown, Write, progress_key, wrong_answers
 from machine import BOTH, facts
 from mixed_load import BUCKET, Asked, Writer
-from scenarios import SCENARIOS, Scenario
+from outages import SCENARIOS, Scenario
 from wires import Network
 
 __all__ = ["NotConverged", "Seconds", "main", "run"]

@@ -22,12 +22,14 @@ class Plan(NamedTuple):
     #: How long replicas are left alone, and how often.
     idle_s: float
     idle_rounds: int
+    #: Data is small, too.
+    quick: bool = False
 
     @classmethod
     def of(cls, seed: int, *, rounds: int | None, quick: bool) -> Plan:
         """The plan that the command line asks for."""
         if quick:
-            return cls(rounds or 3, seed, 0.3, 30, 1.0, 10.0, 1)
+            return cls(rounds or 3, seed, 0.3, 30, 1.0, 5.0, 1, quick=True)
         return cls(rounds or 7, seed, 1.0, 100, 10.0, 10.0, 3)
 
     def random(self, purpose: str) -> Random:

@@ -8,15 +8,15 @@ sender has not seen.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeGuard
 
 import msgspec
 
 from crdtdb import address, codec
 from crdtdb.address import CutAddress, RecordAddress
-from crdtdb.causal import VersionVector
+from crdtdb.causal import NOTHING, VersionVector
 from crdtdb.cuts import check_cut, is_wide_or_object
-from crdtdb.datatype import OperationType, ScalarType
+from crdtdb.datatype import OperationType, ScalarType, StateType
 from crdtdb.draft import Draft, type_of
 from crdtdb.errors import PeerError
 from crdtdb.limits import LIMITS
@@ -24,7 +24,7 @@ from crdtdb.record import Record
 from crdtdb.store.base import KEY_BYTES
 from crdtdb.types import CATALOGUE
 
-__all__ = ["admit", "admit_together"]
+__all__ = ["admit", "admit_together", "inspect"]
 
 
 def admit(at: bytes, data: bytes, seen: VersionVector) -> Record:
@@ -32,22 +32,30 @@ def admit(at: bytes, data: bytes, seen: VersionVector) -> Record:
 
     Raises PeerError with a reason: `newer-version`, `bad-record` or `beyond-claim`.
     """
+    record, needs = inspect(at, data)
+    if not seen.includes(needs):
+        raise PeerError("beyond-claim", "a record says more than its sender has seen")
+    return record
+
+
+def inspect(at: bytes, data: bytes) -> tuple[Record, VersionVector]:
+    """Decode a record from a peer; also, what a peer must have seen who sends it.
+
+    Raises PeerError with a reason: `newer-version` or `bad-record`.
+    """
     try:
         if len(at) > KEY_BYTES:
             raise ValueError("an address is too long")
         parsed = address.parse(at)
         record = codec.decode_record(at, data)
-        if not seen.includes(record.context):
-            raise PeerError("beyond-claim", "a record holds dots that its sender has not seen")
         if isinstance(parsed, CutAddress):
-            _check_cut(parsed, record, seen)
-        else:
-            _check_record(parsed, record)
+            return record, record.context.join(_covered_by_cut(parsed, record))
+        _check_record(parsed, record)
     except codec.NewerVersion as error:
         raise PeerError("newer-version", str(error)) from error
     except (ValueError, msgspec.ValidationError) as error:
         raise PeerError("bad-record", str(error)) from error
-    return record
+    return record, record.context
 
 
 def admit_together(draft: Draft, addresses: Iterable[bytes]) -> None:
@@ -59,19 +67,26 @@ def admit_together(draft: Draft, addresses: Iterable[bytes]) -> None:
         if at.endswith(address.OWN) and not address.is_cut(at):
             prefix, tail = address.split_object(at)
             kind = type_of(prefix)
-            if tail == address.OWN and isinstance(kind, ScalarType):
+            if tail == address.OWN and _has_rules_together(kind):
                 try:
                     kind.check_together(draft.live(at, prefix))
                 except ValueError as error:
                     raise PeerError("bad-record", str(error)) from error
 
 
-def _check_cut(cut: CutAddress, record: Record, seen: VersionVector) -> None:
+def _has_rules_together(kind: StateType | OperationType | None) -> TypeGuard[ScalarType]:
+    return isinstance(kind, ScalarType) and (
+        type(kind).check_together is not ScalarType.check_together
+    )
+
+
+def _covered_by_cut(cut: CutAddress, record: Record) -> VersionVector:
     if not is_wide_or_object(cut.prefix):
         raise ValueError("cuts within an object have no meaning yet")
+    vector = NOTHING
     for payload in record.live.values():
-        if not seen.includes(check_cut(payload)):
-            raise PeerError("beyond-claim", "a cut covers more than its sender has seen")
+        vector = vector.join(check_cut(payload))
+    return vector
 
 
 def _check_record(parsed: RecordAddress, record: Record) -> None:

@@ -6,10 +6,12 @@ delta. An operation that changes nothing mints nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import TypeAlias
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Final, TypeAlias
 
 from crdtdb import address, hlc
+from crdtdb.address import ObjectName
 from crdtdb.causal import NOTHING, Dot, VersionVector
 from crdtdb.cuts import covered, cut_payload
 from crdtdb.datatype import (
@@ -17,6 +19,7 @@ from crdtdb.datatype import (
     Change,
     Cut,
     Delete,
+    DocumentType,
     Operation,
     OperationType,
     ScalarType,
@@ -27,7 +30,7 @@ from crdtdb.draft import Draft, type_of
 from crdtdb.errors import Field, InvalidOperation, TooLarge, UnknownType
 from crdtdb.limits import LIMITS
 from crdtdb.record import Live, Record, after, visible
-from crdtdb.transaction import Erase, Result, Transaction, Update
+from crdtdb.transaction import CleanUp, Erase, Result, Transaction, Update
 from crdtdb.types import CATALOGUE
 
 __all__ = ["Author", "Replicas"]
@@ -44,35 +47,42 @@ class Author:
     ) -> None:
         self.time = time
         self._incarnation = incarnation
-        self._clock = clock
+        #: What the wall clock shows while this commit is worked out.
+        self._now_ms = clock()
         self._replicas = replicas
+        #: What was minted for the update under way; None: it has not written anything yet.
+        self._minted: Stamp | None = None
 
     def carry_out(self, draft: Draft, transaction: Transaction) -> tuple[Result, ...]:
         """Carry out all updates. Raises a Problem at the first that cannot be."""
-        return tuple(self._stamped(draft, update) for update in transaction.updates)
+        updates = transaction.updates
+        if len(updates) == 1 and _document(updates[0]) is None:  # most are like that
+            return (self._carry_out(draft, updates[0]),)
+        results: list[Result] = []
+        for document, edits in groupby(updates, _document):
+            if document is None:
+                results += [self._carry_out(draft, update) for update in edits]
+            else:
+                results += self._edit(draft, document, list(edits))
+        return tuple(results)
 
-    def _stamped(self, draft: Draft, update: Update | Erase) -> Result:
-        """What one update did, with what was minted for it."""
-        before = draft.seen.get(self._incarnation)
-        result = (
-            self._erase(draft, update.prefix)
-            if isinstance(update, Erase)
-            else self._update(draft, update)
-        )
-        last = draft.seen.get(self._incarnation)
-        if last == before:
-            return result
-        stamp = Stamp((self._incarnation, last), self.time)
-        return Result(result.changed, result.value, result.size, stamp)
+    def _carry_out(self, draft: Draft, update: Update | Erase | CleanUp) -> Result:
+        self._minted = None
+        if isinstance(update, Update):
+            return self._update(draft, update)
+        if isinstance(update, Erase):
+            return self._erase(draft, update.prefix)
+        return self._clean_up(draft, update)
 
     def _next(self, draft: Draft) -> Stamp:
         dot = (self._incarnation, draft.seen.get(self._incarnation) + 1)
-        return Stamp(dot, hlc.tick(self.time, self._clock()))
+        return Stamp(dot, hlc.tick(self.time, self._now_ms))
 
     def _mint(self, draft: Draft, stamp: Stamp) -> None:
         """The operation with this stamp has happened."""
         draft.seen = draft.seen.with_dot(stamp.dot)
         self.time = stamp.time
+        self._minted = stamp
 
     # -- one object -----------------------------------------------------------------------------
 
@@ -85,10 +95,7 @@ class Author:
             )
         if seen is not None:
             if not kind.removable:
-                raise InvalidOperation(
-                    f"a {name.type} cannot be split at an earlier read; leave `seen` out",
-                    Field("seen", f"not for a {name.type}"),
-                )
+                raise _indivisible(name.type)
             seen = seen.meet(draft.seen)
         prefix = name.prefix
         if isinstance(kind, OperationType):
@@ -102,8 +109,8 @@ class Author:
         )
         changed = self._apply(draft, view, kind, changes, stamp)
         if isinstance(kind, ScalarType):
-            return Result(changed, kind.value(view.live(address.OWN)))
-        return Result(changed, size=draft.head(prefix).size)
+            return Result(changed, kind.value(view.live(address.OWN)), None, self._minted)
+        return Result(changed, None, draft.head(prefix).size, self._minted)
 
     def _apply(
         self,
@@ -137,11 +144,13 @@ class Author:
             if change.payload is NO_PAYLOAD
             else after(standing, dot, change.replaces, change.payload)
         )
-        draft.change(view.prefix, change.tail, delta)
-        view.now_live(change.tail, delta.live)
         own = kind.at(change.tail)
         assert own is not None
-        return bool(own.shows(before) != own.shows(delta.live))
+        was_alive, is_alive = draft.change(view.prefix, change.tail, own, delta)
+        view.now_live(change.tail, delta.live)
+        if was_alive and is_alive:
+            return bool(own.shows(before) != own.shows(delta.live))
+        return was_alive != is_alive
 
     def _cut_object(
         self, draft: Draft, prefix: bytes, kind: StateType, covers: VersionVector, dot: Dot
@@ -158,7 +167,11 @@ class Author:
                 kind.alive(visible(live, head.cut)) != kind.alive(visible(live, now.cut))
                 for _, live in draft.members(prefix, address.MEMBER)
             )
-        return bool(kind.shows(before) != kind.shows(draft.live(own, prefix)))
+        after_cut = draft.live(own, prefix)
+        was_alive, is_alive = kind.alive(before), kind.alive(after_cut)
+        if was_alive and is_alive:
+            return bool(kind.shows(before) != kind.shows(after_cut))
+        return was_alive != is_alive
 
     def _update_log(
         self, draft: Draft, prefix: bytes, kind: OperationType, operation: Operation
@@ -180,8 +193,51 @@ class Author:
             self._mint(draft, stamp)
         changed = exists or not isinstance(payload, Cut)
         if kind.collection:
-            return Result(changed, size=draft.head(prefix).size)
-        return Result(changed, value=kind.value(draft.folded(prefix, kind)))
+            return Result(changed, None, draft.head(prefix).size, self._minted)
+        return Result(changed, kind.value(draft.folded(prefix, kind)), None, self._minted)
+
+    def _edit(
+        self, draft: Draft, name: ObjectName, updates: Sequence[Update | Erase | CleanUp]
+    ) -> list[Result]:
+        """Edits of one document, in a row. Each has its dot, and all are the operation of the last.
+
+        That is enough, for nobody ever gets only part of a transaction.
+        """
+        kind = CATALOGUE[name.type]
+        assert isinstance(kind, DocumentType)
+        operations = [update.operation for update in updates if isinstance(update, Update)]
+        if any(isinstance(update, Update) and update.seen is not None for update in updates):
+            raise _indivisible(name.type)
+        prefix = name.prefix
+        payload, outcomes = kind.edit(draft.folded(prefix, kind), operations, self._incarnation)
+        _, last = dot = self._incarnation, draft.seen.get(self._incarnation)
+        results: list[Result] = []
+        for changed, size in outcomes:
+            stamp = None
+            if changed:
+                last += 1
+                dot, self.time = (self._incarnation, last), hlc.tick(self.time, self._now_ms)
+                stamp = self._minted = Stamp(dot, self.time)
+            results.append(Result(changed, None, size, stamp))
+        if payload is not None:
+            record = Record({dot: payload}, VersionVector.of([dot]))
+            seen = draft.seen.with_dot(dot)
+            draft.join(address.operation(name, dot), record, seen)
+            draft.seen = seen
+        return results
+
+    def _clean_up(self, draft: Draft, clean_up: CleanUp) -> Result:
+        """Take out what is still in force of dots that say nothing any more (`StateType.idle`)."""
+        prefix, tail = address.split_object(clean_up.at)
+        live = draft.live(clean_up.at, prefix)
+        idle = [dot for dot in clean_up.dots if dot in live]
+        if idle:
+            stamp = self._next(draft)
+            kind = type_of(prefix)
+            assert isinstance(kind, StateType)
+            draft.change(prefix, tail, kind.at(tail), after(Record(live, NOTHING), stamp.dot, idle))
+            self._mint(draft, stamp)
+        return Result(changed=False, stamp=self._minted)
 
     # -- cuts -----------------------------------------------------------------------------------
 
@@ -207,7 +263,10 @@ class Author:
         to_cut = False
         for object_prefix in standing:
             kind = type_of(object_prefix)
-            if isinstance(kind, StateType) and kind.totals:
+            if isinstance(kind, DocumentType):
+                name = address.name_of(object_prefix)
+                self._edit(draft, name, [Update(name, Delete())])
+            elif isinstance(kind, StateType) and kind.totals:
                 stamp = self._next(draft)
                 view = _View(draft, object_prefix, None, self._replicas)
                 self._apply(draft, view, kind, kind.delete(view, stamp), stamp)
@@ -217,7 +276,25 @@ class Author:
             stamp = self._next(draft)
             self._cut(draft, prefix, covers, stamp.dot)
             self._mint(draft, stamp)
-        return Result(living > 0, size=living)
+        return Result(living > 0, None, living, self._minted)
+
+
+#: Types whose operations in a row are carried out together.
+_DOCUMENTS: Final = frozenset(n for n, kind in CATALOGUE.items() if isinstance(kind, DocumentType))
+
+
+def _document(update: Update | Erase | CleanUp) -> ObjectName | None:
+    """The document that an update edits, if it edits one."""
+    if isinstance(update, Update) and update.name.type in _DOCUMENTS:
+        return update.name
+    return None
+
+
+def _indivisible(type_name: str) -> InvalidOperation:
+    return InvalidOperation(
+        f"a {type_name} cannot be split at an earlier read; leave `seen` out",
+        Field("seen", f"not for a {type_name}"),
+    )
 
 
 class _View:

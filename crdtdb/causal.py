@@ -10,7 +10,7 @@ Values are immutable; every function is O(entries) unless it says otherwise.
 
 from __future__ import annotations
 
-from collections.abc import ItemsView, Iterable, Mapping
+from collections.abc import Collection, ItemsView, Iterable, Mapping
 from typing import Final, TypeAlias
 
 __all__ = ["NOTHING", "Dot", "VersionVector", "format_dot", "format_incarnation"]
@@ -104,9 +104,22 @@ class VersionVector:
         """(incarnation, counter) pairs, in no order."""
         return self._entries.items()
 
+    def beyond(self, dots: Collection[Dot]) -> list[int]:
+        """The entries, as `flat` has them, that the least vector which covers `dots` lacks."""
+        if len(dots) == len(self._entries) == 1:
+            ((incarnation, counter),) = dots
+            if self._entries.get(incarnation) == counter:
+                return []
+        implied = VersionVector.of(dots)
+        entries = {i: n for i, n in self._entries.items() if implied.get(i) < n}
+        return VersionVector._own(entries).flat()
+
     def flat(self) -> list[int]:
         """[incarnation, counter, …] sorted by incarnation: the canonical form for the codec."""
-        return [number for entry in sorted(self._entries.items()) for number in entry]
+        entries = self._entries
+        if len(entries) == 1:
+            return [*next(iter(entries.items()))]
+        return [number for entry in sorted(entries.items()) for number in entry]
 
     @classmethod
     def from_flat(cls, flat: list[int]) -> VersionVector:

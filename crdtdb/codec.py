@@ -58,13 +58,7 @@ class NewerVersion(FormatError):
 def encode_record(address: bytes, record: Record) -> bytes:
     """The bytes of a record at its address. Equal records give equal bytes."""
     live, context = record
-    implied = VersionVector.of(live)
-    extra: list[int] = []
-    if implied != context:
-        extra = VersionVector(
-            {inc: counter for inc, counter in context.items() if implied.get(inc) < counter}
-        ).flat()
-    body = pack((extra, _rows(live)))
+    body = pack((context.beyond(live), _rows(live)))
     return b"\x01" + xxhash.xxh3_64_digest(address + body) + body
 
 

@@ -62,6 +62,7 @@ from crdtdb.query import (
     Query,
     below,
     check_has_fields,
+    check_is_document,
     check_key_start,
     check_members,
     check_order,
@@ -285,6 +286,13 @@ class Database(Handles):
         found = at_field(reading, name, path)
         return replace(found, seen=_read_context(self.cluster, reading.seen))
 
+    def difference(self, name: ObjectName, since: bytes = b"") -> bytes:
+        """What somebody lacks of a text who has got as far as a Yjs state vector: an update."""
+        check_name(name)
+        check_is_document(name.type, "format")
+        with self.reading() as reading:
+            return reading.difference(name, since)
+
     def standing(self, name: ObjectName, member: JsonValue) -> Standing | None:
         """Score and rank of a member of a sorted set; None if it is none."""
         check_name(name)
@@ -311,8 +319,8 @@ class Database(Handles):
 
     def digest(self) -> Digest:
         """A hash over everything users see: equal exactly when two replicas show the same."""
-        with self.reading() as reading:
-            return reading.digest()
+        with self.engine.digests.view() as view:
+            return view.digest()
 
     def explain(
         self, name: ObjectName, member: Given = LEFT_OUT, field: Sequence[str] | None = None

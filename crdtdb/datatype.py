@@ -15,7 +15,7 @@ msgspec structs: they validate requests and describe themselves in the OpenAPI d
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Final, NamedTuple, Protocol, TypeAlias
 
 import msgspec
@@ -34,6 +34,8 @@ __all__ = [
     "Cut",
     "DataType",
     "Delete",
+    "DocumentType",
+    "Edited",
     "NestedType",
     "Operation",
     "OperationType",
@@ -157,6 +159,8 @@ class DataType:
     operations: ClassVar[tuple[type[Operation], ...]]
     #: Does a read show members in pages (and a size), or one value?
     collection: ClassVar[bool] = False
+    #: Does a write answer how much there is, rather than the value?
+    sized: ClassVar[bool] = False
     #: Can less than everything be removed, so that reads hand out a read context?
     removable: ClassVar[bool] = True
     #: Is there an operation `delete`?
@@ -224,12 +228,25 @@ class StateType(DataType):
         return bool(live)
 
     def shows(self, live: Live) -> Any:
-        """Something that differs exactly when what users read differs."""
-        return self.alive(live)
+        """Of live dots that show something: what differs exactly when what users read differs."""
+        return True
 
     def decisive(self, live: Live) -> Collection[Dot]:
         """The live dots that make what users read; the others are in force, but lose."""
         return live.keys()
+
+    def idle(self, live: Live) -> Collection[Dot]:
+        """The live dots that may be taken out once every member has seen them all.
+
+        They show nothing to users, and were kept for operations that had not seen them: marks of
+        a record that is dead to users, values that lost. Nobody makes such operations any more.
+        An operation that saw them may be under way, so it must not lean on any of these dots.
+        """
+        if not self.alive(live):
+            return live.keys()
+        if self.has_losers and len(live) > 1:
+            return live.keys() - self.decisive(live)
+        return ()
 
 
 class ScalarType(StateType):
@@ -242,7 +259,7 @@ class ScalarType(StateType):
         return tail == address.OWN
 
     def shows(self, live: Live) -> Any:
-        return self.alive(live), self.value(live)
+        return self.value(live)
 
     def check_together(self, live: Live) -> None:
         """Raises ValueError for what no honest replicas' operations, all together, can lead to."""
@@ -276,6 +293,7 @@ class CollectionType(StateType):
     """A state-based type whose members are records of their own, at MEMBER tails."""
 
     collection = True
+    sized = True
 
     def places(self, tail: bytes) -> bool:
         return tail.startswith(address.MEMBER)
@@ -306,7 +324,7 @@ class ScoredType(CollectionType):
         """The score of a member that is alive."""
 
     def shows(self, live: Live) -> Any:
-        return self.score(live) if self.alive(live) else None
+        return self.score(live)
 
     def entry(self, tail: bytes, live: Live) -> JsonValue:
         return {"member": address.member_value(tail), "score": self.score(live)}
@@ -319,6 +337,7 @@ class NestedType(StateType):
     """
 
     collection = True
+    sized = True
     totals = True
 
     def places(self, tail: bytes) -> bool:
@@ -341,9 +360,12 @@ class OperationType(DataType):
     def places(self, tail: bytes) -> bool:
         return tail == address.BASE or tail.startswith(address.OPERATION)
 
-    @abstractmethod
     def prepare(self, operation: Operation, folded: Any) -> Payload | Cut:
-        """The payload to replicate, decided at the origin. Raises InvalidOperation."""
+        """The payload to replicate, decided at the origin. Raises InvalidOperation.
+
+        Every type has it but a `DocumentType`.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def empty(self) -> Any:
@@ -374,7 +396,8 @@ class OperationType(DataType):
         return self.dump(folded)
 
     def dump(self, folded: Any) -> Any:
-        """As plain values for the codec: equal ones, whatever order of operations led there."""
+        """As plain values for the codec: equal ones, whatever order of operations led there
+        (but of a `DocumentType`)."""
         return folded
 
     def load(self, stored: Any) -> Any:
@@ -394,6 +417,7 @@ class SequenceType(OperationType):
     """An operation-based type that reads as elements at positions, in pages."""
 
     collection = True
+    sized = True
     removable = False
     settles = True
 
@@ -417,3 +441,39 @@ class SequenceType(OperationType):
     @abstractmethod
     def contains(self, folded: Any, value: JsonValue) -> bool:
         """Is some element this normalised value?"""
+
+
+class Edited(NamedTuple):
+    """What edits come to."""
+
+    #: What travels; None: they changed nothing.
+    payload: Payload
+    #: Of each edit: did it change anything, and how much there is afterwards.
+    outcomes: list[tuple[bool, int]]
+
+
+class DocumentType(OperationType):
+    """An op-based type that reads as one value, in which every operation edits a part.
+
+    What a transaction carries out in a row on one object travels as one operation, with the dot of
+    the last: who gets it gets the whole transaction. No cut applies to it, for edits that are still
+    to come name what stood beside them: whoever deletes it edits it. Digests are over what is
+    shown, and equal values need not be stored as equal bytes.
+    """
+
+    removable = False
+    sized = True
+
+    @abstractmethod
+    def edit(self, folded: Any, operations: Sequence[Operation], writer: int) -> Edited:
+        """Carry out edits, decided at the origin, an incarnation; `apply` comes next, if at all.
+
+        A `Delete` takes out all there is. Raises a CallerError.
+        """
+
+    @abstractmethod
+    def difference(self, folded: Any, since: bytes) -> bytes:
+        """What somebody lacks who has got as far as `since` says (empty: nowhere).
+
+        In the format of the library that this type is made with. Raises BadRequest.
+        """

@@ -8,10 +8,10 @@ commit.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from enum import Enum
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -19,7 +19,8 @@ from crdtdb import address, codec
 from crdtdb.causal import NOTHING, VersionVector
 from crdtdb.conflicts import Loss, loss_between
 from crdtdb.cuts import WideCuts, covered, is_object_prefix
-from crdtdb.datatype import NestedType, OperationType, StateType
+from crdtdb.datatype import DocumentType, NestedType, OperationType, StateType
+from crdtdb.digests import HeadChanges
 from crdtdb.errors import PeerError
 from crdtdb.head import FRESH, Head
 from crdtdb.record import EMPTY, Live, Record, join, visible
@@ -27,7 +28,7 @@ from crdtdb.rows import pack_folded, read_folded, read_head, read_record
 from crdtdb.store.base import Batch, Snapshot, Table
 from crdtdb.types import CATALOGUE
 
-__all__ = ["Draft", "type_of"]
+__all__ = ["EVERYWHERE", "Draft", "Span", "alive", "is_uncut", "log_of", "object_of", "type_of"]
 
 _OPERATION: Final = address.OPERATION[0]
 
@@ -37,6 +38,16 @@ def type_of(prefix: bytes) -> StateType | OperationType | None:
     return CATALOGUE.get(prefix.split(b"\0", 2)[1].decode())
 
 
+class Span(NamedTuple):
+    """Addresses from `start` up to, without it, `end`; None: to the last."""
+
+    start: bytes
+    end: bytes | None
+
+
+EVERYWHERE: Final = Span(b"", None)
+
+
 class _Unknown(Enum):
     """A draft says nothing about something: it is as the snapshot has it."""
 
@@ -44,6 +55,8 @@ class _Unknown(Enum):
 
 
 _UNKNOWN: Final = _Unknown.UNKNOWN
+#: A record, and its place in the sequence, where there is none.
+_NOT_FOUND: Final = (EMPTY, 0)
 
 
 class _Trail:
@@ -84,9 +97,12 @@ class Draft:
         self._adopted: dict[bytes, VersionVector] = {}
         #: Address → object prefix, of records that came to hold a value that loses.
         self._contended: dict[bytes, bytes] = {}
+        #: Address → the bytes of a changed record, where they are known.
+        self._encoded: dict[bytes, bytes] = {}
         #: As found in the snapshot: address → (record, sequence number), prefix → head.
         self._found: dict[bytes, tuple[Record, int]] = {}
         self._found_heads: dict[bytes, Head | None] = {}
+        self._found_folded: dict[bytes, Any] = {}
         self._trail: _Trail | None = None
 
     # -- trails -------------------------------------------------------------------------------
@@ -147,15 +163,17 @@ class Draft:
         head = self._found_heads[prefix]
         if head is not None:
             return head
-        cut = None if _has_totals(type_of(prefix)) else self.wide.applying(prefix)
+        cut = None if is_uncut(type_of(prefix)) else self.wide.applying(prefix)
         return FRESH if cut is None else Head(cut=cut)
 
     def folded(self, prefix: bytes, kind: OperationType) -> Any:
         """The materialised value of an op-based object, as of this draft."""
         value = self._folded.get(prefix, _UNKNOWN)
         if value is _UNKNOWN:
-            stored = read_folded(self._snapshot, prefix)
-            value = None if stored is None else kind.load(stored)
+            if prefix not in self._found_folded:
+                stored = read_folded(self._snapshot, prefix)
+                self._found_folded[prefix] = kind.empty() if stored is None else kind.load(stored)
+            return self._found_folded[prefix]
         return kind.empty() if value is None else value
 
     def live(self, at: bytes, prefix: bytes) -> Live:
@@ -177,7 +195,7 @@ class Draft:
     def has_standing(self, prefix: bytes) -> bool:
         """Is there anything in the object that no cut covers, seen by users or not?"""
         head = self.head(prefix)
-        if _has_totals(type_of(prefix)):
+        if is_uncut(type_of(prefix)):
             return head.exists or self._has_marks(prefix)
         return not (head.cut or NOTHING).includes(head.context)
 
@@ -223,16 +241,21 @@ class Draft:
             self._install(at, prefix, tail, old, new)
         return new
 
-    def change(self, prefix: bytes, tail: bytes, delta: Record) -> None:
-        """Take in the delta of an operation of one's own at prefix + tail.
+    def change(
+        self, prefix: bytes, tail: bytes, own: StateType | None, delta: Record
+    ) -> tuple[bool, bool]:
+        """Take in the delta of an operation of one's own at prefix + tail, a record of type `own`.
 
         Whoever made it had seen all that is here, and the delta carries what of it stays in
-        force: it is what `join` would give (the delta law), so nothing is compared.
+        force: it is what `join` would give (the delta law), so nothing is compared. Returns
+        whether users saw something there before, and whether they do now.
         """
         at = prefix + tail
         old = self.record(at)
         self._put(at, delta)
-        self._install(at, prefix, tail, old, delta)
+        return self._install_state(
+            at, prefix, _shows_nothing if own is None else own.alive, old, delta
+        )
 
     def _put(self, at: bytes, record: Record | None) -> None:
         records, trail = self._records, self._trail
@@ -253,20 +276,42 @@ class Draft:
         old: Record,
         new: Record,
     ) -> None:
-        self._set(self._latest, prefix, at)
         kind = type_of(prefix)
+        if isinstance(kind, OperationType):
+            self._install_operation(at, prefix, tail, kind, new)
+        elif kind is None:
+            self._install_state(at, prefix, bool, old, new)
+        elif (own := kind.at(tail)) is None:
+            self._install_state(at, prefix, _shows_nothing, old, new)
+        else:
+            self._install_state(at, prefix, own.alive, old, new)
+            if own.has_losers and len(new.live) > 1 and len(self.live(at, prefix)) > 1:
+                self._contended[at] = prefix
+
+    def _install_operation(
+        self, at: bytes, prefix: bytes, tail: bytes, kind: OperationType, new: Record
+    ) -> None:
+        self._set(self._latest, prefix, at)
         head = self.head(prefix)
         context = head.context.join(new.context)
-        if isinstance(kind, OperationType):
-            if tail[0] == _OPERATION and (live := visible(new.live, head.cut)):
-                self._fold_in(prefix, kind, head, context, live)
-            else:
-                self._set_head(prefix, msgspec.structs.replace(head, context=context))
-            return
+        if tail[0] == _OPERATION and (live := visible(new.live, head.cut)):
+            self._fold_in(prefix, kind, head, context, live)
+        else:
+            self._set_head(prefix, msgspec.structs.replace(head, context=context))
+
+    def _install_state(
+        self, at: bytes, prefix: bytes, shows: Callable[[Live], bool], old: Record, new: Record
+    ) -> tuple[bool, bool]:
+        """Carry a change of a record into its object's head.
+
+        `shows` tells whether live dots, of which there are some, show anything to users. Returns
+        whether those before did, and whether those now do.
+        """
+        self._set(self._latest, prefix, at)
+        head = self.head(prefix)
+        context = head.context.join(new.context)
         before, now = visible(old.live, head.cut), visible(new.live, head.cut)
-        if len(now) > 1 and kind is not None and (own := kind.at(tail)) and own.has_losers:
-            self._contended[at] = prefix
-        was_alive, is_alive = _alive(kind, tail, before), _alive(kind, tail, now)
+        was_alive, is_alive = bool(before) and shows(before), bool(now) and shows(now)
         digest = head.digest
         if was_alive:
             digest ^= codec.live_digest(at, before)
@@ -283,6 +328,7 @@ class Draft:
                 head.expires_at_ms,
             ),
         )
+        return was_alive, is_alive
 
     def _fold_in(
         self, prefix: bytes, kind: OperationType, head: Head, context: VersionVector, live: Live
@@ -320,7 +366,7 @@ class Draft:
             live = visible(record.live, vector)
             below, _ = address.split_object(at)
             kind = type_of(below)
-            if len(live) < len(record.live) and kind is not None and not _has_totals(kind):
+            if len(live) < len(record.live) and kind is not None and not is_uncut(kind):
                 self._put(at, Record(live, record.context))
                 self._set(self._latest, below, at)
                 self._set_head(below, self.head(below))
@@ -329,7 +375,7 @@ class Draft:
         head = self.head(prefix)
         kind = type_of(prefix)
         cut = vector if head.cut is None else head.cut.join(vector)
-        if cut == head.cut or _has_totals(kind):
+        if cut == head.cut or is_uncut(kind):
             return
         self._set(self._latest, prefix, at)
         head = msgspec.structs.replace(head, cut=cut)
@@ -349,31 +395,78 @@ class Draft:
         size = digest = 0
         for at, record in self._records_under(prefix):
             live = visible(record.live, head.cut)
-            if _alive(kind, at[len(prefix) :], live):
+            if alive(kind, at[len(prefix) :], live):
                 size += 1
                 digest ^= codec.live_digest(at, live)
         self._set_head(prefix, msgspec.structs.replace(head, size=size, digest=digest))
 
+    # -- where nothing is ---------------------------------------------------------------------
+
+    def take_over(
+        self, incoming: Iterable[tuple[bytes, Record, bytes]], seen: VersionVector
+    ) -> None:
+        """Take in records, with their bytes, where there are none and nothing has been seen.
+
+        Joined with nothing a record is what it is, so state-based ones are stored as they came,
+        and of each object the head is made once. O(records), without a lookup of any.
+        """
+        sums: dict[bytes, _Sum | None] = {}
+        logs: list[tuple[bytes, Record]] = []
+        plain: list[tuple[bytes, Record, bytes]] = []
+        for entry in incoming:
+            if address.is_cut(entry[0]):
+                self.join(entry[0], entry[1], seen)
+            else:
+                plain.append(entry)
+        for at, record, data in plain:
+            prefix, tail = address.split_object(at)
+            try:
+                total = sums[prefix]
+            except KeyError:
+                kind = type_of(prefix)
+                total = None
+                if not isinstance(kind, OperationType):
+                    total = _Sum(kind, self.head(prefix))
+                sums[prefix] = total
+            if total is None:
+                logs.append((at, record))
+                continue
+            total.add(at, tail, record)
+            self._records[at] = record
+            self._encoded[at] = data
+            self._found[at] = _NOT_FOUND
+            self._latest[prefix] = at
+        for prefix, total in sums.items():
+            if total is not None:
+                self._heads[prefix] = total.head()
+        logs.sort(key=lambda entry: not address.is_base(entry[0]))
+        for at, record in logs:
+            self.join(at, record, seen)
+
     # -- all that somebody holds --------------------------------------------------------------
 
-    def join_whole(self, incoming: list[tuple[bytes, Record]], seen: VersionVector) -> None:
+    def join_whole(
+        self, incoming: list[tuple[bytes, Record]], seen: VersionVector, span: Span
+    ) -> None:
         """Join all records of a replica that has seen `seen`; what it lacks, it has removed.
 
-        Cuts that it lacks stay: they cover nothing that is left. Raises PeerError.
+        All of a span of addresses, that is, which divides no op-based object. Cuts that it lacks
+        stay: they cover nothing that is left. Raises PeerError.
         """
         logs: dict[bytes, list[tuple[bytes, Record]]] = {}
         for at, record in incoming:
-            if prefix := _log_of(at):
+            if prefix := log_of(at):
                 logs.setdefault(prefix, []).append((at, record))
             else:
                 self.join(at, record, seen)
         sent = {at for at, _ in incoming}
+        start = max(span.start, address.DATA)
         lacking = [
-            at for at, _ in self._snapshot.scan(Table.RECORDS, address.DATA) if at not in sent
+            at for at, _ in self._snapshot.scan(Table.RECORDS, start, span.end) if at not in sent
         ]
         for at in lacking:
             prefix = address.split_object(at)[0]
-            if _log_of(at):
+            if log_of(at):
                 logs.setdefault(prefix, [])
             elif self.join(at, EMPTY, seen) == EMPTY:
                 self.drop(at)
@@ -488,6 +581,53 @@ class Draft:
         if settles or not left:
             self._refold(prefix, self.head(prefix), kind)
 
+    # -- mending ------------------------------------------------------------------------------
+
+    def replace_damaged(
+        self, damaged: Collection[bytes], incoming: Mapping[bytes, Record], seen: VersionVector
+    ) -> None:
+        """Put what a replica that has seen `seen` holds in the place of damaged records.
+
+        That replica had seen all that they said: what it does not hold was removed, whatever is
+        known here. Of an op-based object `incoming` has every record. O(records of the objects).
+        """
+        for at in damaged:
+            self._found[at] = (EMPTY, _place_of(self._snapshot, at))
+        prefixes = {at: object_of(at) for at in damaged}
+        for prefix in set(prefixes.values()) - {b""}:
+            self.rebuild(prefix)
+        for at, prefix in prefixes.items():
+            if prefix and log_of(at):
+                continue
+            record = incoming.get(at)
+            self._put(at, record)
+            if record is not None and address.is_cut(at):
+                self._install_cut(at, EMPTY, record)
+        for prefix in set(prefixes.values()) - {b""}:
+            if log_of(prefix):
+                held = [entry for entry in incoming.items() if entry[0].startswith(prefix)]
+                self._replace_log(prefix, held, seen)
+            else:
+                self.rebuild(prefix)
+                self.vacate_if_bare(prefix)
+
+    def rebuild(self, prefix: bytes) -> None:
+        """Make an object's head, and its materialised value, from its records. O(those)."""
+        kind = type_of(prefix)
+        context = NOTHING
+        for _, record in self._records_under(prefix):
+            context = context.join(record.context)
+        cut = None
+        if not is_uncut(kind):
+            cut = self.wide.applying(prefix)
+            if own := self.record(address.cut(prefix)).live:
+                cut = covered(own).join(cut or NOTHING)
+        head = Head(context=context, cut=cut)
+        self._found_heads[prefix] = None  # the one that is stored may be what is damaged
+        self._set(self._latest, prefix, prefix)
+        self._set_head(prefix, head)
+        self._recount(prefix, head, kind)
+
     # -- reclaiming ---------------------------------------------------------------------------
 
     def changes(self, at: bytes) -> bool:
@@ -574,7 +714,7 @@ class Draft:
                 continue
             sequence += 1
             numbers[at] = sequence
-            encoded = codec.encode_record(at, record)
+            encoded = self._encoded.get(at) or codec.encode_record(at, record)
             records[at] = codec.pack_row(sequence, at, encoded)
             entries[sequence.to_bytes(8, "big")] = at
             travelling.append((at, encoded))
@@ -594,6 +734,10 @@ class Draft:
             batch[Table.FOLDED] = folded
         return batch, travelling, sequence
 
+    def head_changes(self) -> HeadChanges:
+        """The heads that `batch` writes. O(1)."""
+        return self._found_heads, self._heads, self._vacated
+
     def _dump_folded(self) -> dict[bytes, bytes | None]:
         """The rows of materialised values; their heads get the digests. O(bytes of them)."""
         rows: dict[bytes, bytes | None] = {}
@@ -608,12 +752,61 @@ class Draft:
         return rows
 
 
-def _log_of(at: bytes) -> bytes:
+class _Sum:
+    """What the records of an object add up to in its head."""
+
+    __slots__ = ("_context", "_digest", "_former", "_kind", "_size")
+
+    def __init__(self, kind: StateType | None, former: Head) -> None:
+        self._kind = kind
+        self._former = former
+        self._size, self._digest = former.size, former.digest
+        self._context = dict(former.context.items())
+
+    def add(self, at: bytes, tail: bytes, record: Record) -> None:
+        context = self._context
+        for incarnation, counter in record.context.items():
+            if counter > context.get(incarnation, 0):
+                context[incarnation] = counter
+        live = visible(record.live, self._former.cut)
+        kind = self._kind
+        if live and (kind is None or ((own := kind.at(tail)) and own.alive(live))):
+            self._size += 1
+            self._digest ^= codec.live_digest(at, live)
+
+    def head(self) -> Head:
+        former, context = self._former, VersionVector(self._context)
+        return Head(
+            self._size, former.sequence, context, former.cut, self._digest, former.expires_at_ms
+        )
+
+
+def log_of(at: bytes) -> bytes:
     """The prefix of the op-based object that a record belongs to; empty if it does not."""
     if address.is_cut(at):
         return b""
     prefix = address.split_object(at)[0]
     return prefix if isinstance(type_of(prefix), OperationType) else b""
+
+
+def object_of(at: bytes) -> bytes:
+    """The prefix of the object that a record belongs to; empty for a cut, or for no address."""
+    try:
+        address.parse(at)
+    except ValueError:
+        return b""
+    return b"" if address.is_cut(at) else address.split_object(at)[0]
+
+
+def _place_of(snapshot: Snapshot, at: bytes) -> int:
+    """Where the sequence has a record that cannot be read; 0: nowhere. O(sequence) at worst."""
+    row = snapshot.get(Table.RECORDS, at)
+    if row is not None and snapshot.get(Table.SEQUENCE, row[:8].ljust(8, b"\0")) == at:
+        return int.from_bytes(row[:8].ljust(8, b"\0"), "big")
+    for number, named in snapshot.scan(Table.SEQUENCE):
+        if named == at:
+            return int.from_bytes(number, "big")
+    return 0
 
 
 def _base_value(kind: OperationType, base: Live) -> Any:
@@ -629,7 +822,12 @@ def _separate_histories() -> PeerError:
     )
 
 
-def _alive(kind: StateType | OperationType | None, tail: bytes, live: Live) -> bool:
+def _shows_nothing(_: Live) -> bool:
+    """Of a leaf whose type is not known here."""
+    return False
+
+
+def alive(kind: StateType | OperationType | None, tail: bytes, live: Live) -> bool:
     """Does a record show something to users? Of a map: not if its leaf's type is not known."""
     if not live or not isinstance(kind, StateType):
         return bool(live)
@@ -637,5 +835,6 @@ def _alive(kind: StateType | OperationType | None, tail: bytes, live: Live) -> b
     return own is not None and own.alive(live)
 
 
-def _has_totals(kind: StateType | OperationType | None) -> bool:
-    return isinstance(kind, StateType) and kind.totals
+def is_uncut(kind: StateType | OperationType | None) -> bool:
+    """Is it without cuts: what removes such an object are operations of its own?"""
+    return isinstance(kind, DocumentType) or (isinstance(kind, StateType) and kind.totals)

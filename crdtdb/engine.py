@@ -10,7 +10,7 @@ time; reads take snapshots of their own and need no care.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
@@ -23,7 +23,9 @@ from crdtdb.author import Author, Replicas
 from crdtdb.causal import NOTHING, VersionVector
 from crdtdb.conflicts import journal_rows
 from crdtdb.cuts import WideCuts
-from crdtdb.draft import Draft
+from crdtdb.damage import Damage, Kind, marker, pack_marker, read_markers
+from crdtdb.digests import DigestTree
+from crdtdb.draft import EVERYWHERE, Draft, Span, log_of, object_of
 from crdtdb.epochs import EPOCHS_KEY, Epochs
 from crdtdb.errors import (
     DamagedStore,
@@ -32,17 +34,20 @@ from crdtdb.errors import (
     PeerError,
     PreconditionFailed,
     Problem,
+    StorageFailed,
 )
 from crdtdb.idempotency import KeptAnswers
 from crdtdb.limits import LIMITS
 from crdtdb.reclaim import Walk, walk_on
 from crdtdb.reclaimed import RECLAIMED_KEY, Reclaimed
-from crdtdb.rows import WIDE_CUT_ROWS, pack_cut_row, read_cut_row
+from crdtdb.record import Record
+from crdtdb.rows import WIDE_CUT_ROWS, pack_cut_row, read_cut_row, record_of
+from crdtdb.scrub import Scrub
 from crdtdb.state import STATE_KEY, State
 from crdtdb.store.base import Batch, Store, Table
 from crdtdb.transaction import Committed, Expectation, Outcome, Push, Transaction, Update
 
-__all__ = ["Drafted", "Engine", "Entropy", "WallClock"]
+__all__ = ["Drafted", "Engine", "Entropy", "Part", "WallClock"]
 
 #: Milliseconds since 1970; allowed to be wrong and to jump.
 WallClock = Callable[[], int]
@@ -74,6 +79,22 @@ class Drafted(NamedTuple):
     write: Write | None
 
 
+class _Joined(NamedTuple):
+    """What a merge writes, and what the replica is after it."""
+
+    batch: Batch
+    wide: WideCuts
+    sequence: int
+    reclaimed: Reclaimed
+
+
+class Part(NamedTuple):
+    """All that a pull brought of a range of addresses, in the donor's sequence."""
+
+    records: Sequence[tuple[bytes, bytes]]
+    span: Span
+
+
 class Engine:
     """A replica's state and the two ways it changes."""
 
@@ -90,6 +111,8 @@ class Engine:
         self._entropy = entropy
         #: Asked for the names of replicas when an operation needs them.
         self.replicas: Replicas = dict
+        #: Digests of ranges of objects, as of any state from now on.
+        self.digests = DigestTree(store)
         #: Called after every write, when it is durable.
         self.on_write: Callable[[], None] = _nothing
         with store.snapshot() as snapshot:
@@ -97,6 +120,7 @@ class Engine:
             epochs_row = snapshot.get(Table.META, EPOCHS_KEY)
             reclaimed_row = snapshot.get(Table.META, RECLAIMED_KEY)
             wide_rows = list(snapshot.scan(Table.META, WIDE_CUT_ROWS, address.after(WIDE_CUT_ROWS)))
+            self._damaged = read_markers(snapshot)
         try:
             self._wide = WideCuts(
                 (key[len(WIDE_CUT_ROWS) :], read_cut_row(row)) for key, row in wide_rows
@@ -196,6 +220,7 @@ class Engine:
                 return Drafted(Committed(tuple(outcomes), None, before.seen), None)
             batch, records, sequence = draft.batch(before.sequence)
             _number(outcomes, transactions, draft)
+        self.digests.note(before.sequence, sequence, draft.head_changes())
         batch[Table.META] = rows
         write = self._prepare(
             batch, seen=draft.seen, wide=draft.wide, time=author.time, sequence=sequence
@@ -275,36 +300,94 @@ class Engine:
         if seen.get(before.incarnation) > before.seen.get(before.incarnation):
             raise PeerError("own-dots", "a peer knows operations of this replica that it does not")
         incoming = [(at, admit(at, data, seen)) for at, data in records]
-        # Bases first: they stand for operations that come before all others.
-        incoming.sort(key=lambda entry: not address.is_base(entry[0]))
         observed = hlc.observe(before.time, time, self._clock(), LIMITS.max_drift_ms)
+        joined = self._join(
+            lambda draft: _join_into(draft, incoming, seen, whole, EVERYWHERE), whole
+        )
+        joined.batch[Table.META] |= rows
+        self._write(
+            joined.batch,
+            seen=before.seen.join(seen),
+            wide=joined.wide,
+            time=observed.last,
+            sequence=joined.sequence,
+            served=before.served or served,
+        )
+        self._reclaimed = joined.reclaimed
+        return observed.refused
+
+    def merge_part(
+        self,
+        part: Part,
+        seen: VersionVector,
+        time: int,
+        *,
+        rows: Mapping[bytes, bytes | None],
+        whole: VersionVector = NOTHING,
+    ) -> None:
+        """Take in some of the records that `merge` would take in at once: those of a range.
+
+        This replica has not seen `seen` before a last `merge`, without records, ends it. Until
+        then it must merge nothing else, and neither claim nor push: its records say more than its
+        VV. Local commits may come in between. The records were admitted when they were staged; a
+        replica that has seen nothing takes them over as they came.
+
+        Raises PeerError or StorageFailed with nothing changed.
+        """
+        observed = hlc.observe(self._state.time, time, self._clock(), LIMITS.max_drift_ms)
+        records = _decoded(part.records)
+
+        def join(draft: Draft) -> None:
+            if len(draft.seen):
+                _join_into(draft, records, seen, whole, part.span)
+            else:
+                as_they_came = (
+                    (at, record, data)
+                    for (at, record), (_, data) in zip(records, part.records, strict=True)
+                )
+                draft.take_over(as_they_came, seen)
+                admit_together(draft, (at for at, _ in records))
+
+        joined = self._join(join, whole)
+        joined.batch[Table.META] |= rows
+        self._write(joined.batch, wide=joined.wide, time=observed.last, sequence=joined.sequence)
+        self._reclaimed = joined.reclaimed
+
+    def try_part(self, part: Part, seen: VersionVector, *, whole: VersionVector = NOTHING) -> None:
+        """Find out whether `merge_part` would refuse these records, and change nothing.
+
+        Raises PeerError or StorageFailed.
+        """
+        with self._store.snapshot() as snapshot:
+            draft = Draft(snapshot, self._state.seen, self._wide)
+            _join_into(draft, _decoded(part.records), seen, whole, part.span)
+
+    def stage(
+        self, records: Mapping[bytes, bytes | None], rows: Mapping[bytes, bytes | None]
+    ) -> None:
+        """Keep records for a later merge, or let them go (None), with META rows of the caller's.
+
+        Durable on return. Raises NoSpace or StorageFailed with nothing changed.
+        """
+        self._write({Table.STAGED: dict(records), Table.META: dict(rows)})
+
+    def _join(self, join: Callable[[Draft], None], whole: VersionVector) -> _Joined:
+        """Work out what a merge writes that joins its records so; nothing changes yet."""
+        before = self._state
         with self._store.snapshot() as snapshot:
             draft = Draft(snapshot, before.seen, self._wide)
-            if len(whole):
-                draft.join_whole(incoming, seen)
-            else:
-                for at, record in incoming:
-                    draft.join(at, record, seen)
-            admit_together(draft, (at for at, _ in incoming))
+            join(draft)
             batch, _, sequence = draft.batch(before.sequence)
             if losses := draft.losses():
                 batch[Table.CONFLICTS] = journal_rows(snapshot, losses, self._clock())
-        batch[Table.META] = dict(rows)
+        self.digests.note(before.sequence, sequence, draft.head_changes())
+        batch[Table.META] = {}
         reclaimed = self._reclaimed
         if len(whole):
             vector = reclaimed.vector.join(whole)
             reclaimed = reclaimed._replace(vector=vector, place=sequence)
             batch[Table.META][RECLAIMED_KEY] = reclaimed.encode()
-        self._write(
-            batch,
-            seen=before.seen.join(seen),
-            wide=draft.wide,
-            time=observed.last,
-            sequence=sequence,
-            served=before.served or served,
-        )
-        self._reclaimed = reclaimed
-        return observed.refused
+        return _Joined(batch, draft.wide, sequence, reclaimed)
 
     # -- reclaiming -----------------------------------------------------------------------------
 
@@ -319,9 +402,118 @@ class Engine:
             reclaimed = walk_on(walk, snapshot, draft, entries, self._reclaimed)
             batch, _, sequence = draft.batch(self._state.sequence)
         if any(batch.values()):
+            self.digests.note(self._state.sequence, sequence, draft.head_changes())
             batch[Table.META] = {RECLAIMED_KEY: reclaimed.encode()}
             self._write(batch, wide=draft.wide, sequence=sequence)
         self._reclaimed = reclaimed
+
+    # -- damage ---------------------------------------------------------------------------------
+
+    @property
+    def damaged(self) -> Mapping[bytes, VersionVector]:
+        """Records that are damaged, and what had been seen when each was found."""
+        return self._damaged
+
+    def scrub(self, scrub: Scrub, rows: int) -> list[Damage]:
+        """Carry a walk on; returns the damage it found that was not known.
+
+        Damaged records are marked. What follows from the records is made from them anew.
+        """
+        with self._store.snapshot() as snapshot:
+            found = scrub.step(snapshot, rows)
+        new = [damage for damage in found if damage.key not in self._damaged]
+        if new:
+            self._mark(new)
+        return new
+
+    def _mark(self, found: list[Damage]) -> None:
+        seen = self._state.seen
+        damaged = {damage.key: seen for damage in found if damage.kind is Kind.RECORD}
+        with self._store.snapshot() as snapshot:
+            draft = Draft(snapshot, seen, self._wide)
+            for damage in found:
+                if damage.kind is Kind.OBJECT:
+                    draft.keep_trail()
+                    try:
+                        draft.rebuild(damage.key)
+                        draft.end_trail()
+                    except StorageFailed:
+                        draft.go_back()  # a record of it is damaged, and has to be mended first
+            batch, _, sequence = draft.batch(self._state.sequence)
+        self.digests.forget(self._state.sequence, sequence)
+        batch[Table.SEQUENCE].update(
+            (damage.key, damage.at or None) for damage in found if damage.kind is Kind.SEQUENCE
+        )
+        batch[Table.META] = {marker(at): pack_marker(seen) for at in damaged}
+        self._write(batch, sequence=sequence)
+        self._damaged |= damaged
+
+    def held(self, damaged: Iterable[bytes]) -> list[tuple[bytes, bytes]]:
+        """What a peer needs whose records there are damaged: of an op-based object every record.
+
+        Raises StorageFailed for one that is damaged here.
+        """
+        found: dict[bytes, bytes] = {}
+        with self._store.snapshot() as snapshot:
+            for at in damaged:
+                prefix = object_of(at)
+                is_log = prefix and log_of(prefix)
+                end = address.after(prefix) if is_log else at + b"\0"
+                for below, row in snapshot.scan(Table.RECORDS, prefix if is_log else at, end):
+                    record_of(below, row)
+                    found[below] = codec.row_record(below, row)
+        return list(found.items())
+
+    def keep(self, key: bytes, row: bytes | None) -> None:
+        """Keep a META row of the caller's, or let it go. Raises NoSpace or StorageFailed."""
+        self._write({Table.META: {key: row}})
+
+    def replace_damaged(
+        self,
+        damaged: Collection[bytes],
+        held: Iterable[tuple[bytes, bytes]],
+        records: Iterable[tuple[bytes, bytes]],
+        seen: VersionVector,
+        time: int,
+    ) -> bool:
+        """Take over what a peer that has seen `seen` holds in the place of damaged records.
+
+        The peer must have seen what this replica had when they were found. `held` is what it holds
+        there, of op-based objects all; `records` is everything else that this replica lacks, and
+        it is merged with that (see `merge`). Returns whether the peer's time was refused.
+
+        Raises PeerError or StorageFailed with nothing changed.
+        """
+        before = self._state
+        if seen.get(before.incarnation) > before.seen.get(before.incarnation):
+            raise PeerError("own-dots", "a peer knows operations of this replica that it does not")
+        if not all(seen.includes(self._damaged[at]) for at in damaged):
+            raise PeerError("knows-too-little", "a peer mends records of which it knows too little")
+        mended = {at: admit(at, data, seen) for at, data in held}
+        logs = tuple(p for at in damaged if (p := object_of(at)) and log_of(p))
+        others = [
+            (at, admit(at, data, seen))
+            for at, data in records
+            if at not in mended and at not in damaged and not (logs and at.startswith(logs))
+        ]
+        observed = hlc.observe(before.time, time, self._clock(), LIMITS.max_drift_ms)
+        with self._store.snapshot() as snapshot:
+            draft = Draft(snapshot, before.seen, self._wide)
+            draft.replace_damaged(damaged, mended, seen)
+            _join_into(draft, others, seen, NOTHING, EVERYWHERE)
+            admit_together(draft, mended)
+            batch, _, sequence = draft.batch(before.sequence)
+        self.digests.forget(before.sequence, sequence)
+        batch[Table.META] = dict.fromkeys(map(marker, damaged))
+        self._write(
+            batch,
+            seen=before.seen.join(seen),
+            wide=draft.wide,
+            time=observed.last,
+            sequence=sequence,
+        )
+        self._damaged = {at: s for at, s in self._damaged.items() if at not in damaged}
+        return observed.refused
 
     # -- the one write --------------------------------------------------------------------------
 
@@ -392,6 +584,32 @@ class Engine:
         self.on_write()
 
 
+def _decoded(records: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, Record]]:
+    """Records that were admitted when they were staged. Raises StorageFailed."""
+    try:
+        return [(at, codec.decode_record(at, data)) for at, data in records]
+    except codec.FormatError as error:
+        raise StorageFailed(f"what was pulled is damaged on disk ({error})") from error
+
+
+def _join_into(
+    draft: Draft,
+    incoming: list[tuple[bytes, Record]],
+    seen: VersionVector,
+    whole: VersionVector,
+    span: Span,
+) -> None:
+    """Join what a replica holds that has seen `seen`. Raises PeerError."""
+    # Bases first: they stand for operations that come before all others.
+    incoming.sort(key=lambda entry: not address.is_base(entry[0]))
+    if len(whole):
+        draft.join_whole(incoming, seen, span)
+    else:
+        for at, record in incoming:
+            draft.join(at, record, seen)
+    admit_together(draft, (at for at, _ in incoming))
+
+
 def _check_unchanged(draft: Draft, expectation: Expectation) -> None:
     prefix = expectation.name.prefix
     head = draft.head(prefix)
@@ -425,7 +643,10 @@ def _number(outcomes: list[Outcome], transactions: Sequence[Transaction], draft:
             and watched not in written
             and not (erased and watched.prefix.startswith(erased))
         ):
-            outcomes[i] = outcome._replace(sequence=draft.head(watched.prefix).sequence)
+            sequence = draft.head(watched.prefix).sequence
+            outcomes[i] = Outcome(
+                outcome.results, None, outcome.first, outcome.after, None, sequence
+            )
         if i and outcome.after > outcome.first:
             for update in transaction.updates:
                 if isinstance(update, Update):

@@ -18,6 +18,7 @@ collects returns None, an asynchronous door (`crdtdb_client.AsyncClient`) an awa
 
 from __future__ import annotations
 
+from binascii import b2a_base64
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 
@@ -54,6 +55,9 @@ class Door(Protocol):
 
     def contains(self, name: ObjectName, value: JsonValue) -> bool:
         """Is the value a member of the collection?"""
+
+    def difference(self, name: ObjectName, since: bytes = b"") -> bytes:
+        """What somebody lacks of a text who has got as far as a Yjs state vector: an update."""
 
     def standing(self, name: ObjectName, member: JsonValue) -> Standing | None:
         """Score and rank of a member of a sorted set; None if it is none."""
@@ -231,6 +235,24 @@ class ListWrites(Writes[R]):
         return self._do("delete", index=index, count=count)
 
 
+class TextWrites(Writes[R]):
+    def append(self, text: str) -> R:
+        """Put text in at the end."""
+        return self._do("insert", text=text)
+
+    def insert(self, index: int, text: str) -> R:
+        """Put text in at a position; positions count code points, from 0."""
+        return self._do("insert", index=index, text=text)
+
+    def remove(self, index: int, length: int = 1) -> R:
+        """Delete so many code points from a position on."""
+        return self._do("delete", index=index, length=length)
+
+    def update(self, yjs: bytes) -> R:
+        """Take in what a Yjs editor changed: an update (version 1) of its document."""
+        return self._do("update", yjs=b2a_base64(yjs, newline=False).decode())
+
+
 #: Operations on one object; by another name, because a handle is called `list`.
 _Operations: TypeAlias = list[Plain]
 
@@ -304,6 +326,9 @@ class Updates(Generic[R]):
 
     def list(self, bucket: str, key: str) -> ListWrites[R]:
         return ListWrites(self._send, ObjectName(bucket, "list", key))
+
+    def text(self, bucket: str, key: str) -> TextWrites[R]:
+        return TextWrites(self._send, ObjectName(bucket, "text", key))
 
 
 # -- reads ----------------------------------------------------------------------------------------
@@ -574,6 +599,26 @@ class List(Members[dict[str, Any]], ListWrites[Written]):
         return super().contains(value)
 
 
+class Text(Value[str], TextWrites[Written]):
+    """A handle on a `text`.
+
+    >>> from crdtdb import Database
+    >>> note = Database.in_memory().text("home", "note")
+    >>> note.append("buy pears").size
+    9
+    >>> _ = note.remove(4, 5), note.insert(4, "apples")
+    >>> note.get().value
+    'buy apples'
+    """
+
+    def difference(self, since: bytes = b"") -> bytes:
+        """What a Yjs document lacks that has this state vector (empty: all): an update for it.
+
+        The document has the text under the name `text`.
+        """
+        return self._door.difference(self.name, since)
+
+
 class Handles:
     """The handles of a synchronous door; mixed into it."""
 
@@ -627,3 +672,6 @@ class Handles:
 
     def list(self: Door, bucket: str, key: str) -> List:
         return List(self, ObjectName(bucket, "list", key))
+
+    def text(self: Door, bucket: str, key: str) -> Text:
+        return Text(self, ObjectName(bucket, "text", key))

@@ -256,6 +256,9 @@ def _walked_object(members: dict[object, object], depth: int, of_float: _Float) 
     for key, item in members.items():
         if type(key) is not str:
             raise _Refusal(f"object keys must be strings, not {type(key).__name__}")
+        if type(item) is str and key.isascii() and item.isascii():  # most are
+            result[key] = item
+            continue
         try:
             result[_unicode(key)] = _walked(item, depth, of_float)
         except _Refusal as refusal:

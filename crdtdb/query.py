@@ -9,7 +9,7 @@ from crdtdb import address, jsonvalue
 from crdtdb.address import ObjectName
 from crdtdb.answers import Order
 from crdtdb.cursor import read_cursor
-from crdtdb.datatype import NestedType, ScoredType
+from crdtdb.datatype import DocumentType, NestedType, ScoredType
 from crdtdb.errors import BadRequest, Field, InvalidOperation, TooLarge
 from crdtdb.jsonvalue import JsonValue
 from crdtdb.limits import LIMITS
@@ -22,6 +22,7 @@ __all__ = [
     "Query",
     "below",
     "check_has_fields",
+    "check_is_document",
     "check_key_start",
     "check_limit",
     "check_members",
@@ -131,6 +132,15 @@ def check_has_fields(type_name: str, field: str) -> None:
     if not isinstance(type_named(type_name), NestedType):
         raise InvalidOperation(
             f"a {type_name} has no fields; only a map has", Field(field, "not for this type")
+        )
+
+
+def check_is_document(type_name: str, field: str) -> None:
+    """Refuse `field`, which is about documents, for a type that is none."""
+    if not isinstance(type_named(type_name), DocumentType):
+        raise InvalidOperation(
+            f"a {type_name} has no other format than JSON; a text has",
+            Field(field, "not for this type"),
         )
 
 

@@ -18,6 +18,7 @@ from crdtdb.causal import NOTHING, VersionVector
 from crdtdb.conflicts import NotedPage, read_journal
 from crdtdb.datatype import (
     CollectionType,
+    DocumentType,
     NestedType,
     OperationType,
     ScalarType,
@@ -25,6 +26,7 @@ from crdtdb.datatype import (
     SequenceType,
     StateType,
 )
+from crdtdb.digests import Digest, digest_from_scratch
 from crdtdb.errors import BadRequest, Field, InvalidOperation
 from crdtdb.head import FRESH, Head
 from crdtdb.jsonvalue import JsonValue
@@ -62,13 +64,6 @@ class Page(NamedTuple):
 
     items: list[JsonValue]
     position: bytes | None
-
-
-class Digest(NamedTuple):
-    """A hash over everything users see, and how many objects that is."""
-
-    digest: int
-    objects: int
 
 
 #: What was read lately is read again: so many rows are kept decoded, if they are no longer than
@@ -147,9 +142,19 @@ class Reading:
             return kind.exported(self._own(name, head))
         return self.value(name, head)
 
+    def difference(self, name: ObjectName, since: bytes) -> bytes:
+        """What somebody lacks of a document; see `DocumentType.difference`. O(document)."""
+        kind = type_named(name.type)
+        assert isinstance(kind, DocumentType)
+        return kind.difference(self._stored(name, kind), since)
+
     def _folded(self, name: ObjectName, kind: OperationType, head: Head) -> Any:
         """The materialised value of an op-based object."""
-        stored = read_folded(self._snapshot, name.prefix) if head.exists else None
+        return self._stored(name, kind) if head.exists else kind.empty()
+
+    def _stored(self, name: ObjectName, kind: OperationType) -> Any:
+        """The same, also of an object that shows nothing any more."""
+        stored = read_folded(self._snapshot, name.prefix)
         return kind.empty() if stored is None else kind.load(stored)
 
     def _own(self, name: ObjectName, head: Head) -> Live:
@@ -254,6 +259,10 @@ class Reading:
         for at, record in scan_records(self._snapshot, start, end, reverse=query.reverse):
             yield at[len(prefix) :], record
 
+    def records_between(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, Record]]:
+        """The records with start ≤ address < end, in order, lazily."""
+        return scan_records(self._snapshot, start, end)
+
     def changed_since(
         self, prefix: bytes, place: int, most: int
     ) -> list[tuple[bytes, Record]] | None:
@@ -315,13 +324,7 @@ class Reading:
 
     def digest(self) -> Digest:
         """Equal exactly when two replicas show the same data. O(objects)."""
-        digest = objects = 0
-        for prefix, head in scan_heads(self._snapshot, address.DATA):
-            if prefix[1:2] == b"_":
-                continue
-            digest ^= head.digest
-            objects += head.exists
-        return Digest(digest, objects)
+        return digest_from_scratch(self._snapshot)
 
     def existing(self, prefix: bytes, start: bytes = b"") -> Iterator[ObjectName]:
         """The objects that exist below an address prefix, from an address on."""

@@ -8,9 +8,14 @@ A *walk* goes once over the by-change sequence below one stable VV, in portions.
   the cut is taken out of the heads there, then it goes itself;
 - heads of objects of which nothing is left.
 
-All of it is local, and none of it changes what users see or what a join gives. A replica that has
-seen a dot and does not hold it live judges it dead wherever it meets it, so a dropped record says
-no less than the record did. And who pulls from here has seen it, because it is stable. Only a
+What is dead to users but in force (marks of removes, totals that were reset, values that lost) is
+never dropped so: somebody may put something in its place at the same time. It is *idle*, and the
+walk tells where; one replica then takes it out of force by an operation of its own, a *clean-up*,
+which leaves an ordinary tombstone.
+
+All of the rest is local, and none of it changes what users see or what a join gives. A replica that
+has seen a dot and does not hold it live judges it dead wherever it meets it, so a dropped record
+says no less than the record did. And who pulls from here has seen it, because it is stable. Only a
 member whose disk was put back may lack it again: it is found out by `Reclaimed.vector`, and pulls
 whole.
 
@@ -21,17 +26,19 @@ beyond cuts, and records of a type that only a newer version knows may be: both 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from itertools import islice
 
 from crdtdb import address
-from crdtdb.causal import NOTHING, VersionVector
+from crdtdb.causal import NOTHING, Dot, VersionVector
 from crdtdb.cuts import covered, is_object_prefix
 from crdtdb.datatype import OperationType, StateType
-from crdtdb.draft import Draft, type_of
+from crdtdb.draft import Draft, is_uncut, type_of
 from crdtdb.reclaimed import Reclaimed
 from crdtdb.record import Record, visible
 from crdtdb.rows import read_row
 from crdtdb.store.base import Snapshot, Table
+from crdtdb.transaction import CleanUp
 
 __all__ = ["Walk", "walk_on"]
 
@@ -90,6 +97,8 @@ class Walk:
         self.waiting_records = 0
         self.waiting_bytes = 0
         self.sweep: _Sweep | None = None
+        #: What is idle and stable, as found since this was last emptied.
+        self.idle: list[CleanUp] = []
 
     def wait(self, place: int) -> None:
         """Something at this place cannot go yet."""
@@ -182,7 +191,7 @@ class _Portion:
         is_operation = tail.startswith(address.OPERATION)
         if not walk.stable.includes(record.context):
             walk.wait(walk.place)
-            if is_cut or is_operation or not record.live:
+            if is_cut or is_operation or len(self._idle(at, record)) == len(record.live):
                 walk.waiting_records += 1
                 walk.waiting_bytes += len(at) + len(row)
         elif is_cut:
@@ -194,6 +203,23 @@ class _Portion:
             self._operations.setdefault(prefix, []).append(at)
             self.records += 1
             self.size_bytes += len(at) + len(row)
+        elif idle := self._idle(at, record):
+            self._leave_idle(at, idle, walk.place)
+
+    def _leave_idle(self, at: bytes, idle: Collection[Dot], place: int) -> None:
+        """What is idle goes by an operation; so long, this place is looked at again."""
+        self._walk.idle.append(CleanUp(at, tuple(idle)))
+        self._walk.wait(place)
+
+    def _idle(self, at: bytes, record: Record) -> Collection[Dot]:
+        """What of a record could be taken out of force."""
+        prefix, tail = address.split_object(at)
+        kind = type_of(prefix)
+        own = kind.at(tail) if isinstance(kind, StateType) else None
+        # What no cut covers is asked for only if it matters: that costs a look at the head.
+        if own is None or not own.idle(record.live):
+            return ()
+        return own.idle(self._draft.live(at, prefix))
 
     def _drop(self, at: bytes, record: Record, place: int, row_bytes: int) -> None:
         """Something that was deleted goes."""
@@ -247,7 +273,7 @@ class _Portion:
     def _sweep_record(self, sweep: _Sweep, at: bytes, row_bytes: int) -> None:
         prefix = address.split_object(at)[0]
         kind = type_of(prefix)
-        if isinstance(kind, StateType) and kind.totals:
+        if is_uncut(kind):
             return
         record, place = self._draft.found(at)
         live = visible(record.live, sweep.vector)
@@ -259,15 +285,20 @@ class _Portion:
             self._drop(at, record, place, row_bytes)
             self._touched[prefix] = None
         else:
-            self._draft.rewrite(at, Record(live, record.context))
+            left = Record(live, record.context)
+            self._draft.rewrite(at, left)
             self.vector = self.vector.join(record.context)
-            if not live:
+            # This portion does not look at it again.
+            idle = self._idle(at, left)
+            if idle and self._walk.stable.includes(record.context):
+                self._leave_idle(at, idle, place)
+            elif idle or not live:
                 self._walk.wait(place)
 
     def _uncover(self, sweep: _Sweep, prefix: bytes) -> None:
         """Take a swept cut out of the head of an object."""
         kind = type_of(prefix)
-        if kind is None or (isinstance(kind, StateType) and kind.totals):
+        if kind is None or is_uncut(kind):
             return
         draft = self._draft
         left = draft.wide.without(sweep.prefix).applying(prefix)

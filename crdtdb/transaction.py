@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from crdtdb import address
 from crdtdb.address import ObjectName
-from crdtdb.causal import VersionVector
+from crdtdb.causal import Dot, VersionVector
 from crdtdb.datatype import Operation, Stamp
 from crdtdb.errors import Problem
 from crdtdb.jsonvalue import JsonValue
 
 __all__ = [
+    "CleanUp",
     "Committed",
     "Erase",
     "Expectation",
@@ -37,6 +39,19 @@ class Erase(NamedTuple):
     prefix: bytes
 
 
+class CleanUp(NamedTuple):
+    """Take what says nothing any more out of force. A replica's own; users see no difference."""
+
+    #: The address of the record.
+    at: bytes
+    dots: tuple[Dot, ...]
+
+    @property
+    def prefix(self) -> bytes:
+        """The object that it is about."""
+        return address.split_object(self.at)[0]
+
+
 class IdempotencyKey(NamedTuple):
     """A caller's name for a request, and a fingerprint of what it asks."""
 
@@ -57,7 +72,7 @@ class Expectation(NamedTuple):
 class Transaction(NamedTuple):
     """Updates that take effect together or not at all."""
 
-    updates: tuple[Update | Erase, ...]
+    updates: tuple[Update | Erase | CleanUp, ...]
     #: Checked against the state the updates apply to.
     expects: tuple[Expectation, ...] = ()
     #: Carried out once, however often it is sent to this replica.

@@ -57,7 +57,7 @@ class LiveWire(Wire):
 
 
 @asynccontextmanager
-async def live_cluster(*names: str) -> AsyncIterator[list[LiveWire]]:
+async def live_cluster(*names: str, tracing: bool = False) -> AsyncIterator[list[LiveWire]]:
     """Replicas of these names (`eu-1` is in the region `eu`), all members of each other."""
     urls = [f"http://127.0.0.1:{port}" for port in free_ports(len(names))]
     async with AsyncExitStack() as stack:
@@ -70,6 +70,7 @@ async def live_cluster(*names: str) -> AsyncIterator[list[LiveWire]]:
                 listen=url.removeprefix("http://"),
                 peers=tuple(other for other in urls if other != url),
                 allow_fault_injection=True,
+                tracing=tracing,
             )
             replica = await stack.enter_async_context(live(database, settings))
             wires.append(LiveWire(replica))

@@ -16,6 +16,7 @@ from typing import Any, Final, TypeAlias
 from crdtdb.limits import LIMITS
 
 __all__ = [
+    "EDITED",
     "EXPORTS",
     "NO_EXPORTS",
     "OPERATIONS",
@@ -71,6 +72,16 @@ _PUT_IN: Final[Sequence[tuple[str, _Arguments]]] = (
     ("insert", {"index": (1,), "value": ("e", {"f": 1.0})}),
     ("insert", {"index": (2,), "values": (["g"],)}),
 )
+
+#: One, two and four bytes of UTF-8.
+_TYPED: Final[Sequence[tuple[str, _Arguments]]] = (
+    ("insert", {"text": ("a", "bc")}),
+    ("insert", {"index": (0,), "text": ("d", "e€")}),
+    ("insert", {"index": (1, 2), "text": ("𝄞f", "g")}),
+)
+#: What a Yjs editor has typed, and what it sends: always the same, so it counts once.
+EDITED: Final = "hi"
+_FROM_AN_EDITOR: Final = "AQEJAAQBBHRleHQCaGkA"
 
 #: Leaves of a map, at fields of which one is below another: few, so that concurrent ones meet.
 _FIELDS: Final[Sequence[Any]] = (["a"], ["a", "b"], ["a", "b", "c"])
@@ -146,6 +157,13 @@ OPERATIONS: Final[Mapping[str, Sequence[tuple[str, _Arguments]]]] = {
     "register": (*(("set", {"value": _VALUES}),) * 4, ("delete", {})),
     "rwset": (*_ADD, *_ADD, *_REMOVE, ("clear", {}), ("delete", {})),
     "set": (*_ADD, *_ADD, *_REMOVE, ("clear", {}), ("delete", {})),
+    "text": (
+        *_TYPED,
+        *_TYPED,
+        *(("delete", {"index": (0, 1), "length": (1, 2)}),) * 3,
+        ("update", {"yjs": (_FROM_AN_EDITOR,)}),
+        ("delete", {}),
+    ),
     "zset": (*_SCORE, *_SCORE, ("remove", {"member": _MEMBERS}), ("clear", {}), ("delete", {})),
 }
 
@@ -166,6 +184,7 @@ EXPORTS: Final[Mapping[str, Sequence[Any]]] = {
     "set": [[1, "a", None], list(range(LIMITS.operation_values + 1))],
     "gset": [[1, "a", None]],
     "rwset": [[1, "a", None], list(range(LIMITS.operation_values + 1))],
+    "text": ["a€𝄞", "x" * (LIMITS.value_bytes + 1)],
     "list": [["a", 1, "a", None, {"b": [1.5, "ü"]}], list(range(LIMITS.operation_values + 1))],
     "map": [
         [
@@ -205,6 +224,7 @@ NO_EXPORTS: Final[Mapping[str, Sequence[Any]]] = {
     "set": [1, "ab", {"a": 1}, None],
     "gset": ["x"],
     "rwset": ["x", None],
+    "text": [1, None, ["a"]],
     "list": ["x", None, {}, 1],
     "map": [
         3,

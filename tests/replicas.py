@@ -23,12 +23,13 @@ from crdtdb.reading import Digest, PageQuery, Reading
 from crdtdb.reclaim import Walk
 from crdtdb.record import Record
 from crdtdb.replication import early, messages
-from crdtdb.rows import read_record
+from crdtdb.rows import read_folded, read_record
 from crdtdb.store.base import Table
 from crdtdb.store.memory import MemoryStore
 from crdtdb.transaction import Committed, Erase, Push, Result, Transaction, Update
+from crdtdb.types._fugue import ids_from
 from maps import all_leaves, show_map
-from oracle.specification import Shown
+from oracle.specification import ElementId, Shown
 
 __all__ = ["START_MS", "Replica", "Staged", "acquaint", "exchange", "missing", "update"]
 
@@ -156,7 +157,20 @@ class Replica:
             if type_named(name.type).collection:
                 members = _all_members(reading, name)
                 return Shown.members(members)._replace(exists=head.exists, size=head.size)
-            return Shown.value(reading.value(name, head), head.exists)
+            value = reading.value(name, head)
+            size = len(value) if type_named(name.type).sized and isinstance(value, str) else None
+            return Shown.value(value, head.exists)._replace(size=size)
+
+    def elements(self, name: ObjectName) -> frozenset[ElementId]:
+        """All elements of a list that are stored, deleted ones among them."""
+        with self.store.snapshot() as snapshot:
+            rows = read_folded(snapshot, name.prefix) or []
+        lengths = ((tuple(first), held) for first, *_, held in rows)
+        return frozenset(
+            one
+            for first, held in lengths
+            for one in ids_from(first, held if isinstance(held, int) else len(held))
+        )
 
     def record(self, at: bytes) -> Record:
         """What is stored at an address."""
@@ -200,6 +214,15 @@ class Replica:
         while not walk.done:
             self.engine.reclaim(walk, entries)
         return self.engine.reclaimed.records - before
+
+    def clean_up(self, stable: VersionVector | None = None) -> int:
+        """Take out of force what is stable and idle; by how many operations?"""
+        walk = Walk(self.seen if stable is None else stable)
+        while not walk.done:
+            self.engine.reclaim(walk, 1_000)
+        if walk.idle:
+            self.engine.commit([Transaction(tuple(walk.idle))])
+        return len(walk.idle)
 
     def stage(self, donor: Replica) -> Staged:
         """Ask for all that this replica lacks now."""

@@ -9,6 +9,7 @@ from unittest.mock import patch
 import pytest
 
 from crdtdb.address import ObjectName
+from crdtdb.datatype import StateType
 from crdtdb.draft import Draft
 from crdtdb.record import Record, join
 from crdtdb.store.base import Table
@@ -29,10 +30,12 @@ def test_the_delta_of_an_operation_is_its_join(number: int) -> None:
     """`Draft.change` takes a shortcut past `join`; both must end in the same record."""
     change = Draft.change
 
-    def check(draft: Draft, prefix: bytes, tail: bytes, delta: Record) -> None:
+    def check(
+        draft: Draft, prefix: bytes, tail: bytes, own: StateType | None, delta: Record
+    ) -> tuple[bool, bool]:
         old = draft.record(prefix + tail)
         assert join(old, delta, draft.seen, draft.seen.join(delta.context)) == delta
-        change(draft, prefix, tail, delta)
+        return change(draft, prefix, tail, own, delta)
 
     with patch.object(Draft, "change", check):
         Execution(number).run()

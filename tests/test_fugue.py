@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crdtdb.reclaim import Walk
-from crdtdb.types._fugue import LEFT, RIGHT, ElementId, Elements, Place, ids_from
+from crdtdb.types._fugue import LEFT, RIGHT, ElementId, Elements, Place, Row, ids_from
 from oracle.checks import check_books
 from replicas import Replica, exchange
 
@@ -39,7 +39,8 @@ class _Tree:
         order: list[ElementId] = []
 
         def below(parent: ElementId | None, side: bool) -> list[ElementId]:
-            return sorted(one for one, place in self.up.items() if place == (parent, side))
+            children = [one for one, place in self.up.items() if place[:2] == (parent, side)]
+            return sorted(children, key=lambda one: (-self.up[one].generation, one))
 
         def visit(one: ElementId) -> None:
             for child in below(one, LEFT):
@@ -66,8 +67,9 @@ def _same(elements: Elements, tree: _Tree) -> None:
     assert again.dump() == elements.dump()
 
 
-def _ids(row: tuple[ElementId, object, bool, list[bytes] | int]) -> list[ElementId]:
-    first, _, _, held = row
+def _ids(row: Row) -> list[ElementId]:
+    *_, held = row
+    first = row[0]
     return list(ids_from(first, held if isinstance(held, int) else len(held)))
 
 
@@ -94,7 +96,9 @@ def test_runs_are_the_tree(seed: int) -> None:
                 place = elements.place(random.randint(0, elements.size))
             else:
                 parent = random.choice([*known, *missing, None])
-                place = Place(parent, parent is None or random.random() < 0.5)
+                side = RIGHT if parent is None or random.random() < 0.5 else LEFT
+                generation = random.choice((0, 0, 1, 2)) if side == RIGHT else 0
+                place = Place(parent, side, generation)
             before = elements.dump()
             changed = elements.inserted(first, place, values)
             assert elements.dump() == before
@@ -141,16 +145,18 @@ def test_what_is_named_stays_with_all_above_it(side: bool) -> None:
 @pytest.mark.parametrize(
     "rows",
     [
-        [((1, 1, 0), None, LEFT, [b"1"])],
-        [((1, 1, 0), (1, 2, 0), RIGHT, [b"1"])],
-        [((1, 1, 0), None, RIGHT, [b"1"]), ((1, 1, 0), None, RIGHT, [b"1"])],
-        [((1, 2, 0), None, RIGHT, [b"1"]), ((1, 1, 0), None, RIGHT, [b"1"])],
-        [((1, 1, 0), (1, 3, 0), RIGHT, [b"1"]), ((1, 3, 0), (1, 1, 0), RIGHT, [b"1"])],
-        [((1, 1, 0), None, RIGHT, [b"1"]), ((1, 2, 0), (1, 1, 0), LEFT, 3)],
+        [((1, 1, 0), None, LEFT, 0, [b"1"])],
+        [((1, 1, 0), (1, 2, 0), RIGHT, 0, [b"1"])],
+        [((1, 1, 0), None, RIGHT, 0, [b"1"]), ((1, 1, 0), None, RIGHT, 0, [b"1"])],
+        [((1, 2, 0), None, RIGHT, 0, [b"1"]), ((1, 1, 0), None, RIGHT, 0, [b"1"])],
+        [((1, 1, 0), (1, 3, 0), RIGHT, 0, [b"1"]), ((1, 3, 0), (1, 1, 0), RIGHT, 0, [b"1"])],
+        [((1, 1, 0), None, RIGHT, 0, [b"1"]), ((1, 2, 0), (1, 1, 0), LEFT, 0, 3)],
+        [((1, 1, 0), None, RIGHT, 0, [b"1"]), ((1, 2, 0), None, RIGHT, 1, [b"1"])],
+        [((1, 2, 0), (1, 1, 0), LEFT, 1, [b"1"]), ((1, 1, 0), None, RIGHT, 0, [b"1"])],
     ],
 )
 def test_what_is_no_tree_in_its_order_is_found(
-    rows: list[tuple[ElementId, ElementId | None, bool, list[bytes] | int]],
+    rows: list[Row],
 ) -> None:
     with pytest.raises(ValueError, match="element"):
         Elements.load(rows).check()

@@ -241,8 +241,10 @@ def test_a_cursor(vector: Vector) -> None:
 
 def message(vector: Vector) -> Message:
     fields = dict(vector["fields"])
-    if "records" in fields:
-        fields["records"] = [(bytes.fromhex(at), bytes.fromhex(r)) for at, r in fields["records"]]
+    for held in fields.keys() & {"records", "held"}:
+        fields[held] = [(bytes.fromhex(at), bytes.fromhex(record)) for at, record in fields[held]]
+    if "damaged" in fields:
+        fields["damaged"] = [bytes.fromhex(at) for at in fields["damaged"]]
     if vector["message"] == "Summary":
         fields["reports"] = {int(member): flat for member, flat in fields["reports"].items()}
     if fields.get("claim") is not None:

@@ -22,6 +22,8 @@ from crdtdb.answers import (
     Standing,
     Written,
 )
+from crdtdb.comparing import Answer as Ranges
+from crdtdb.comparing import Question
 from crdtdb.importing import Portions, check_import_key
 from crdtdb.jsonvalue import JsonValue
 from crdtdb.limits import LIMITS
@@ -117,6 +119,10 @@ class AsyncClient(Asking, AsyncHandles):
     async def contains(self, name: ObjectName, value: JsonValue) -> bool:
         """Is the value a member of the collection?"""
         return await self._run(calls.contains(name, value))
+
+    async def difference(self, name: ObjectName, since: bytes = b"") -> bytes:
+        """What somebody lacks of a text who has got as far as a Yjs state vector: an update."""
+        return await self._run(calls.difference(name, since))
 
     async def standing(self, name: ObjectName, member: JsonValue) -> Standing | None:
         """Score and rank of a member of a sorted set; None if it is none."""
@@ -286,6 +292,17 @@ class AsyncClient(Asking, AsyncHandles):
     async def digest(self) -> Digest:
         """A hash over everything users see: equal exactly when two replicas show the same."""
         return await self._run(calls.digest())
+
+    async def digest_ranges(self, question: Question, cluster: str) -> Ranges:
+        """Hashes over ranges of objects, or of the records of one, to find where replicas differ.
+
+        The replica must belong to that cluster. Raises BadToken if it does not.
+        """
+        return await self._run(calls.digest_ranges(question, cluster))
+
+    async def verify(self, after: str | None = None) -> dict[str, Any]:
+        """What is wrong with the next rows of the replica's store, and where to go on."""
+        return await self._run(calls.verify(after))
 
     async def cluster(self) -> dict[str, Any]:
         """The members as this replica sees them, and what is stable."""

@@ -24,6 +24,7 @@ from crdtdb.handles import (
     SetWrites,
     SketchWrites,
     SortedSetWrites,
+    TextWrites,
     Writes,
     score_in,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "AsyncSet",
     "AsyncSketch",
     "AsyncSortedSet",
+    "AsyncText",
     "AsyncValue",
 ]
 
@@ -73,6 +75,8 @@ class AsyncDoor(Protocol):
     async def field(self, name: ObjectName, path: Sequence[str]) -> FieldRead: ...
 
     async def contains(self, name: ObjectName, value: JsonValue) -> bool: ...
+
+    async def difference(self, name: ObjectName, since: bytes = b"") -> bytes: ...
 
     async def standing(self, name: ObjectName, member: JsonValue) -> Standing | None: ...
 
@@ -251,6 +255,14 @@ class AsyncList(AsyncMembers[dict[str, Any]], ListWrites[_Later]):
         return await super().contains(value)
 
 
+class AsyncText(AsyncValue[str], TextWrites[_Later]):
+    """A handle on a `text`."""
+
+    async def difference(self, since: bytes = b"") -> bytes:
+        """What a Yjs document with this state vector lacks; see `crdtdb.handles.Text`."""
+        return await self._door.difference(self.name, since)
+
+
 class AsyncMap(AsyncValue[dict[str, Any]], MapWrites[_Later]):
     """A handle on a `map`: a field is a list of names, a leaf of any other type but `bcounter`."""
 
@@ -329,3 +341,6 @@ class AsyncHandles:
 
     def list(self: AsyncDoor, bucket: str, key: str) -> AsyncList:
         return AsyncList(self, ObjectName(bucket, "list", key))
+
+    def text(self: AsyncDoor, bucket: str, key: str) -> AsyncText:
+        return AsyncText(self, ObjectName(bucket, "text", key))

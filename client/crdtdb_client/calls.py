@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
@@ -23,13 +24,16 @@ from crdtdb.answers import (
     Written,
     WrongLine,
 )
+from crdtdb.comparing import Answer as Ranges
+from crdtdb.comparing import Entry, Part, Question
 from crdtdb.exporting import line_of
 from crdtdb.handles import Updates
 from crdtdb.jsonvalue import JsonValue
 from crdtdb.limits import LIMITS
 from crdtdb.operations import is_repeatable
-from crdtdb.query import check_order
+from crdtdb.query import check_is_document, check_order
 from crdtdb.reading import Digest
+from crdtdb.token import TokenKind, read_token
 from crdtdb_client.exchange import Answer, Request
 from crdtdb_client.targets import path, path_to
 
@@ -45,6 +49,7 @@ __all__ = [
     "conflicts",
     "contains",
     "digest",
+    "digest_ranges",
     "document",
     "evict",
     "explain",
@@ -63,12 +68,16 @@ __all__ = [
     "transaction",
     "types",
     "update",
+    "verify",
 ]
 
 T = TypeVar("T")
 
 #: How long a replica holds back the answer when nothing has changed, in seconds.
 _FOLLOW_S = 20
+
+#: How long a look at every object may take, in seconds.
+_WALK_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +137,13 @@ def contains(name: ObjectName, value: JsonValue) -> Call[bool]:
 def _is_member(value: Any) -> bool:
     """A score is one, also that of 0."""
     return value is not None and value is not False
+
+
+def difference(name: ObjectName, since: bytes) -> Call[bytes]:
+    check_is_document(name.type, "format")
+    state = b2a_base64(since, newline=False).decode() if since else None
+    target = path_to(name, format="yjs", since=state)
+    return Call(Request("GET", target), lambda answer: a2b_base64(answer.document["value"]))
 
 
 def standing(name: ObjectName, member: JsonValue) -> Call[Standing | None]:
@@ -390,6 +406,43 @@ def digest() -> Call[Digest]:
         Request("GET", path("digest")),
         lambda answer: Digest(int(answer.document["digest"], 16), answer.document["objects"]),
     )
+
+
+def digest_ranges(question: Question, cluster: str) -> Call[Ranges]:
+    name = question.object
+    body = {
+        "start": question.start.hex(),
+        "end": question.end.hex(),
+        "at": [bound.hex() for bound in question.bounds],
+        "parts": question.parts,
+        "object": None if name is None else name._asdict(),
+    }
+
+    def ranges(answer: Answer) -> Ranges:
+        document = answer.document
+        parts = (
+            Part(bytes.fromhex(one["start"]), int(one["digest"], 16), one["count"])
+            for one in document["parts"]
+        )
+        entries = document.get("entries")
+        return Ranges(
+            read_token(TokenKind.SESSION, cluster, document["context"]),
+            bytes.fromhex(document["end"]),
+            tuple(parts),
+            None if entries is None else tuple(map(_entry, entries)),
+        )
+
+    request = Request("POST", path("digest", "ranges"), _body(body), wait_s=_WALK_S)
+    return Call(request, ranges)
+
+
+def _entry(shown: dict[str, Any]) -> Entry:
+    return Entry(bytes.fromhex(shown["position"]), int(shown["digest"], 16), shown["size"])
+
+
+def verify(after: str | None) -> Call[dict[str, Any]]:
+    request = Request("GET", path("verify", after=after), wait_s=_WALK_S)
+    return Call(request, lambda answer: dict(answer.document))
 
 
 def put_fault(

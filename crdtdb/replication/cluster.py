@@ -37,6 +37,7 @@ from crdtdb.replication.members import (
 from crdtdb.replication.messages import Message, Sender, write_frame
 from crdtdb.replication.peers import Contact, Peer
 from crdtdb.replication.stability import Reports
+from crdtdb.replication.staging import Staging
 from crdtdb.replication.twins import Twins
 from crdtdb.transaction import Push, Transaction
 
@@ -71,6 +72,8 @@ class Cluster:
         self.reports = Reports()
         #: When each member last reported to have seen more than before.
         self.reported_ms: dict[int, int] = {}
+        #: The pages of the pull under way, or of the last one that was interrupted.
+        self.staging = Staging(engine)
         with engine.store.snapshot() as snapshot:
             self.cursors = Cursors(snapshot)
             #: The incarnation that others said is evicted.
@@ -80,6 +83,12 @@ class Cluster:
         #: Is it certain that this incarnation's next dot was never issued before?
         self.settled = False
         self.twins = Twins()
+        #: Was a push kept from somebody who has to be told of it by a digest?
+        self.withheld = False
+        #: What has been pulled, with all that it continues: a push from here continues that.
+        self._pulled = NOTHING
+        #: Peers that are not known to have it.
+        self._behind: set[int] = set()
         self._me = me
 
     # -- this replica ---------------------------------------------------------------------------
@@ -95,6 +104,11 @@ class Cluster:
     @property
     def served(self) -> bool:
         return self.engine.state.served
+
+    @property
+    def is_partial(self) -> bool:
+        """Does this replica show a part of a pull whose other parts it has yet to join?"""
+        return self.served and self.staging.is_begun
 
     @property
     def me(self) -> Sender:
@@ -155,12 +169,18 @@ class Cluster:
         return sends if committed.push is None else sends + self.push(committed.push)
 
     def push(self, push: Push) -> list[Send]:
-        """Spread a durable local commit to every member that can be reached."""
+        """Spread a durable local commit to every member that can be reached.
+
+        Who is not known to have what was pulled here could not take it in before that has come, and
+        would pull it along: it gets a digest instead, with the next tick.
+        """
         message = messages.Push(
             push.origin, push.first, push.last, push.deps.flat(), push.time, list(push.records)
         )
         if touches_members(push.records):
             self.refresh_members()
+        if self.is_partial:
+            return []  # it may hold dots that nobody who takes it in has seen: it is pulled later
         frame = write_frame(message)
         endpoints = {
             peer.where
@@ -168,7 +188,10 @@ class Cluster:
             else member.endpoint
             for member in self.members.values()
         }
-        return [Send(endpoint, frame) for endpoint in sorted(endpoints - {"", self._me.endpoint})]
+        endpoints -= {"", self._me.endpoint}
+        behind = {peer.where for i in self._behind if (peer := self.peers.get(i))}
+        self.withheld |= not endpoints.isdisjoint(behind)
+        return [Send(endpoint, frame) for endpoint in sorted(endpoints - behind)]
 
     def merge(
         self,
@@ -190,11 +213,21 @@ class Cluster:
         sends = self.take_new_incarnation() if lost else []
         cursors = self.cursors.now if read is None else self.cursors.now | dict([read])
         rows = self.cursors.rows(cursors)
+        if read is not None:
+            rows |= self.staging.leaving()
         if self.engine.merge(records, seen, time, served=first_state, rows=rows, whole=whole):
             self.refusals["clock-ahead"] += 1
         self.cursors.keep(cursors)
-        if touches_members(records):
+        joined_parts = self.staging.is_joined
+        if read is not None:
+            self.staging.left()
+        if joined_parts or touches_members(records):
             self.refresh_members()
+        if read is not None and records:
+            self._pulled = self._pulled.join(seen)
+            self._behind = {
+                i for i, peer in self.peers.items() if not peer.seen.includes(self._pulled)
+            }
         self.reports.advance(self.seen)
         return sends
 
@@ -250,6 +283,22 @@ class Cluster:
     def evict(self, members: tuple[Member, ...]) -> list[Send]:
         """Take members out of the cluster, for good."""
         return self.commit(evicting(members, self._me.name, self.engine.now_ms()))
+
+    def namesakes(self) -> dict[str, str]:
+        """The endpoints of members that share a name, and what to do about it. O(members)."""
+        endpoints: dict[str, set[str]] = {}
+        for member in self.members.values():
+            endpoints.setdefault(member.name, set()).add(member.endpoint)
+        return {
+            endpoint: (
+                f"several members are called {name!r}: at {', '.join(sorted(same - {''}))}; give "
+                "each a name of its own, or if only one is left, evict the name at another "
+                "replica and let it rejoin"
+            )
+            for name, same in endpoints.items()
+            if len(same - {""}) > 1
+            for endpoint in same - {""}
+        }
 
     def _vacated(self) -> set[str]:
         """Endpoints where nobody is expected any more."""
@@ -329,6 +378,8 @@ class Cluster:
     def note_seen(self, peer: Peer, theirs: VersionVector) -> None:
         """A peer says what it has seen: its report, and whether this replica is level with it."""
         peer.seen = peer.seen.join(theirs)
+        if peer.seen.includes(self._pulled):
+            self._behind.discard(peer.sender.incarnation)
         self.note_report(peer.sender.incarnation, theirs)
         if self.seen.includes(theirs):
             peer.level_ms = self.now_ms

@@ -16,6 +16,7 @@ from typing import Final
 from crdtdb import codec
 from crdtdb.causal import NOTHING, VersionVector
 from crdtdb.engine import Engine
+from crdtdb.errors import StorageFailed
 from crdtdb.replication.messages import Claim, Gone, Page, Pull, read_vector
 from crdtdb.rows import read_row
 from crdtdb.state import STATE_KEY, read_state
@@ -38,6 +39,8 @@ def read_page(engine: Engine, pull: Pull, seen: VersionVector) -> Page | Gone:
     Raises StorageFailed at a damaged record: what is damaged is not absent, so nothing may be
     claimed over it.
     """
+    if engine.damaged:
+        raise StorageFailed("a record is damaged here")
     whole = read_vector(pull.whole)
     reclaimed = engine.reclaimed.vector
     if not seen.join(whole).includes(reclaimed):
@@ -65,5 +68,6 @@ def read_page(engine: Engine, pull: Pull, seen: VersionVector) -> Page | Gone:
             assert state_row is not None, "a replica that serves has a state"
             state = read_state(state_row)
             claim = Claim(state.seen.flat(), state.time)
-            return Page(pull.session, pull.since, epoch, state.sequence, records, claim)
-    return Page(pull.session, pull.since, epoch, since, records, None)
+            head = state.sequence
+            return Page(pull.session, pull.since, epoch, head, records, claim, head)
+    return Page(pull.session, pull.since, epoch, since, records, None, engine.state.sequence)

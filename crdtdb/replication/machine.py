@@ -11,7 +11,7 @@ is relayed, because it is in this replica's own sequence.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import Enum
 from random import Random
 
@@ -25,11 +25,14 @@ from crdtdb.replication.early import EarlyPushes, fits
 from crdtdb.replication.evictions import Eviction, Stake
 from crdtdb.replication.greeting import Greeting
 from crdtdb.replication.members import Member
+from crdtdb.replication.mending import Mending
 from crdtdb.replication.messages import (
     Digest,
     Evicted,
     Gone,
     Hello,
+    Mend,
+    Mended,
     Message,
     Page,
     Pull,
@@ -45,6 +48,7 @@ from crdtdb.replication.messages import (
     write_frame,
 )
 from crdtdb.replication.peers import Peer
+from crdtdb.replication.pull import Progress
 from crdtdb.replication.reclaiming import Reclaiming
 from crdtdb.replication.repair import Repair
 from crdtdb.replication.sharing import Sharing
@@ -87,6 +91,7 @@ class Replication:
         self._repair = Repair(self._cluster)
         self._early = EarlyPushes()
         self._reclaiming = Reclaiming(self._cluster)
+        self._mending = Mending(self._cluster)
         self._sharing = Sharing(self._cluster)
 
     # -- looking --------------------------------------------------------------------------------
@@ -138,6 +143,25 @@ class Replication:
         return self._cluster.twins.refused(self._cluster.now_ms)
 
     @property
+    def progress(self) -> Progress | None:
+        """How far the pull under way has come; None: there is none, or not a page of it yet."""
+        return None if self._repair.pull is None else self._cluster.staging.progress
+
+    @property
+    def is_joining(self) -> bool:
+        """Is there a part of a pull to be joined with the next tick? That takes long."""
+        return self._repair.is_joining
+
+    @property
+    def is_partial(self) -> bool:
+        """Does this replica show a part of a pull whose other parts it has yet to join?"""
+        return self._cluster.is_partial
+
+    def namesakes(self) -> dict[str, str]:
+        """The endpoints of members that share a name, and what to do about it."""
+        return self._cluster.namesakes()
+
+    @property
     def pulls_from(self) -> str | None:
         """The endpoint of the donor of the pull under way."""
         return None if self._repair.pull is None else self._repair.pull.donor.endpoint
@@ -164,6 +188,16 @@ class Replication:
         """Who was taken out of the cluster, by incarnation."""
         return self._cluster.evictions
 
+    @property
+    def damaged(self) -> Collection[bytes]:
+        """Addresses of records that are damaged and wait for a peer to mend them."""
+        return self._engine.damaged.keys()
+
+    @property
+    def mending(self) -> Mending:
+        """The look for damage, what it found, and what has been mended."""
+        return self._mending
+
     def unmet(self) -> list[str]:
         """Configured peers that are no members yet; they too keep operations from being stable."""
         return self._cluster.unmet()
@@ -173,8 +207,7 @@ class Replication:
     def start(self, now_ms: int) -> list[Send]:
         """Take up the conversation; call once, before anything else."""
         self._cluster.now_ms = now_ms
-        self._repair.start()
-        sends = self._greeting.start()
+        sends = self._greeting.start() + self._repair.start()
         return sends if self._cluster.served else sends + self._begin()
 
     def before_write(self) -> list[Send]:
@@ -212,8 +245,10 @@ class Replication:
         if not self._cluster.settled:
             self._cluster.settle_if_confirmed()
         sends += self._cluster.correct_membership()
-        self._reclaiming.tick()
-        return sends + self._sharing.tick()
+        if self._cluster.is_partial:
+            return sends
+        sends += self._mending.tick()
+        return sends + self._reclaiming.tick() + self._sharing.tick()
 
     def knock(self, endpoint: str) -> list[Send]:
         """Make the acquaintance of a replica that shall become a member, until it answers.
@@ -261,7 +296,7 @@ class Replication:
         except PeerError:
             return False
         match message:
-            case Pull() | Page():
+            case Pull() | Page() | Mend() | Mended():
                 return True
             case messages.Push():
                 return len(self._early) > 0 or any(address.is_cut(at) for at, _ in message.records)
@@ -298,6 +333,9 @@ class Replication:
     def _begin(self) -> list[Send]:
         """A fresh replica: copy from somebody who has a state, else serve the empty one."""
         pull = self._repair.pull
+        sends = self._repair.carry_on()
+        if pull is not None and pull.is_claimed:
+            return sends
         if pull is not None:
             if not pull.is_stalled(self._cluster.now_ms):
                 return []
@@ -333,6 +371,12 @@ class Replication:
                 return self._repair.on_pull(peer, message)
             case messages.Push():
                 return self._on_push(peer, message)
+            case Mend():
+                return self._mending.on_mend(peer, message)
+            case Mended():
+                if self._cluster.is_partial:
+                    return []
+                return self._mending.on_mended(peer, message) + self._after_merge()
             case Received():
                 return self._on_received(peer, message)
 
@@ -368,7 +412,7 @@ class Replication:
             # Adopted, it would stand for the operations of others, and take theirs out.
             raise PeerError("forged-base", "what is folded is no operation, and is never pushed")
         sends: list[Send] = []
-        if message.last > self._cluster.seen.get(message.origin):
+        if message.last > self._cluster.seen.get(message.origin) and not self._cluster.is_partial:
             if fits(message, self._cluster.seen):
                 sends += self._apply(message)
             else:
@@ -391,6 +435,8 @@ class Replication:
     def _after_merge(self) -> list[Send]:
         """More has been seen: what came too early may fit now."""
         sends: list[Send] = []
+        if self._cluster.is_partial:
+            return sends
         while push := self._early.next_fitting(self._cluster.seen):
             try:
                 sends += self._apply(push)

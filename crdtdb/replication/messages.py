@@ -21,6 +21,8 @@ __all__ = [
     "Evicted",
     "Gone",
     "Hello",
+    "Mend",
+    "Mended",
     "Message",
     "Page",
     "Pull",
@@ -132,7 +134,10 @@ class Claim(_Message, frozen=True):
 
 
 class Page(_Message, tag=7, frozen=True):
-    """Some records; at the head of the sequence with a claim. Echoes the request."""
+    """Some records; at the head of the sequence with a claim. Echoes the request.
+
+    `head` is the last place of the donor's sequence: how far there is to go.
+    """
 
     session: int
     since: _Counter
@@ -140,6 +145,7 @@ class Page(_Message, tag=7, frozen=True):
     next: _Counter
     records: list[tuple[bytes, bytes]]
     claim: Claim | None
+    head: _Counter = 0
 
 
 class Push(_Message, tag=8, frozen=True):
@@ -161,7 +167,7 @@ class Received(_Message, tag=9, frozen=True):
 
 
 class Refused(_Message, tag=10, frozen=True):
-    """I cannot serve that now (`bootstrapping`, `damaged`, `evicted`)."""
+    """I cannot serve that now (`bootstrapping`, `damaged`, `evicted`, `too-far-behind`)."""
 
     reason: str
 
@@ -182,9 +188,46 @@ class Evicted(_Message, tag=12, frozen=True):
     incarnation: _Incarnation
 
 
+class Mend(_Message, tag=20, frozen=True):
+    """My records at these addresses are damaged. Send what you hold there, unfiltered.
+
+    And everything that I lack, as in a Pull: it takes effect together.
+    """
+
+    session: int
+    epoch: int
+    since: _Counter
+    seen: list[int]
+    damaged: list[bytes]
+
+
+class Mended(_Message, tag=21, frozen=True):
+    """The answer to Mend, of one state.
+
+    `held` are the records there (of an op-based object all), `records` all that was missing.
+    """
+
+    session: int
+    claim: Claim
+    held: list[tuple[bytes, bytes]]
+    records: list[tuple[bytes, bytes]]
+
+
 #: What members say to each other.
 Talk: TypeAlias = (
-    Hello | Welcome | Digest | Same | Summary | Pull | Page | Push | Received | Refused | Gone
+    Hello
+    | Welcome
+    | Digest
+    | Same
+    | Summary
+    | Pull
+    | Page
+    | Push
+    | Received
+    | Refused
+    | Gone
+    | Mend
+    | Mended
 )
 Message: TypeAlias = Talk | Evicted
 

@@ -2,19 +2,26 @@
 
 A digest is a fingerprint of the VV. Equal: done, in one exchange of a few bytes. Not equal: both
 say what they have seen, and whoever lacks something pulls, one pull at a time.
+
+**A large pull is joined in parts**, one with each tick. A replica that serves meanwhile is
+*partial*: it holds records that its VV does not cover. So it merges nothing else, gives nothing to
+others and does not say where its sequence stands; local writes go on, and travel by later pulls.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Final
 
 from crdtdb import codec
-from crdtdb.errors import CrdtdbError, PeerError, StorageFailed
+from crdtdb.causal import NOTHING
+from crdtdb.errors import CrdtdbError, NoSpace, PeerError, StorageFailed
 from crdtdb.replication.cluster import Cluster, Send
 from crdtdb.replication.cursors import START, Cursor
 from crdtdb.replication.donor import read_page
 from crdtdb.replication.members import adding
 from crdtdb.replication.messages import (
+    Claim,
     Digest,
     Gone,
     Page,
@@ -27,6 +34,7 @@ from crdtdb.replication.messages import (
 )
 from crdtdb.replication.peers import Peer
 from crdtdb.replication.pull import PullSession
+from crdtdb.replication.staging import ONE_COMMIT_RECORDS, PART_RECORDS
 
 __all__ = ["Repair"]
 
@@ -36,7 +44,7 @@ DIGEST_FANOUT: Final = 2
 #: While there is always news, reports of members go with it this often: they may be many, and only
 #: reclaiming waits for them.
 REPORTS_INTERVAL_MS: Final = 5_000
-#: There is news to relay: tell the others so soon that what follows at once goes with it.
+#: There is news to relay: ask who may lack it so soon that what follows at once goes with it.
 RELAY_DELAY_MS: Final = 20
 #: What was pulled could not be merged here: wait before it is fetched again, ever longer.
 FAILED_WAIT_MS: Final = 1_000
@@ -53,15 +61,33 @@ class Repair:
         self._wanted: dict[int, None] = {}
         self._digest_ms = 0
         self._relay_ms: int | None = None
+        #: Up to where the parts of a pull were tried; None: all of them.
+        self._tried_to: bytes | None = b""
+        self._join_not_before_ms = 0
 
-    def start(self) -> None:
-        """The first digests are due after one interval."""
-        self._digest_ms = self._cluster.now_ms + self._cluster.jittered(DIGEST_INTERVAL_MS)
+    def start(self) -> list[Send]:
+        """Go on with the pull that was under way. The first digests are due after one interval."""
+        cluster = self._cluster
+        self._digest_ms = cluster.now_ms + cluster.jittered(DIGEST_INTERVAL_MS)
+        self.pull = cluster.staging.session(cluster.now_ms)
+        if self.pull is None or self.pull.is_claimed or cluster.is_evicted:
+            return []
+        return [Send(self.pull.donor.address, write_frame(self.pull.request()))]
 
     def stop(self) -> None:
-        """Give up the pull under way, and all that were to follow."""
-        self.pull = None
+        """Give up the pull under way, unless it is begun, and all that were to follow."""
+        if not self._cluster.staging.is_begun:
+            self.pull = None
         self._wanted.clear()
+
+    @property
+    def is_joining(self) -> bool:
+        """Has `carry_on` a part of a pull to join?"""
+        return (
+            self.pull is not None
+            and self.pull.is_claimed
+            and self._cluster.now_ms >= self._join_not_before_ms
+        )
 
     def relay_soon(self) -> None:
         """Compare with everybody in a moment."""
@@ -70,16 +96,17 @@ class Repair:
     def tick(self) -> list[Send]:
         """Send the digests that are due; give up a donor that keeps silent."""
         now_ms = self._cluster.now_ms
-        sends: list[Send] = []
+        sends = self.carry_on()
         if self.pull is not None and self.pull.is_stalled(now_ms):
             self.pull = None
-            sends = self._next_pull()
-        if self._relay_ms is not None and now_ms >= self._relay_ms:
-            self._relay_ms = None
-            return sends + self._digests(len(self._cluster.peers))
+            sends += self._next_pull()
+        relays = self._relay_ms is not None and now_ms >= self._relay_ms
+        if relays or self._cluster.withheld:
+            self._relay_ms, self._cluster.withheld = None, False
+            return sends + self._relay()
         if now_ms >= self._digest_ms:
             self._digest_ms = now_ms + self._cluster.jittered(DIGEST_INTERVAL_MS)
-            return sends + self._digests(DIGEST_FANOUT)
+            return sends + self._digests()
         return sends
 
     # -- digests --------------------------------------------------------------------------------
@@ -90,18 +117,27 @@ class Repair:
         seen = codec.fingerprint(cluster.seen.flat())
         return write_frame(Digest(seen, cluster.reports_mark(), cluster.engine.time_now()))
 
-    def _digests(self, fanout: int) -> list[Send]:
+    def _digests(self) -> list[Send]:
+        """Ask some peers, whichever."""
         cluster = self._cluster
-        wheres = (peer.where for peer in cluster.peers.values())
-        endpoints = [where for where in wheres if not where.startswith("~")]
-        chosen = cluster.random.sample(endpoints, min(fanout, len(endpoints)))
+        endpoints = [where for peer in cluster.peers.values() if (where := _reached(peer))]
+        chosen = cluster.random.sample(endpoints, min(DIGEST_FANOUT, len(endpoints)))
         return [Send(endpoint, self.digest()) for endpoint in chosen]
+
+    def _relay(self) -> list[Send]:
+        """Ask every peer that is not known to have all that is here."""
+        cluster = self._cluster
+        return [
+            Send(where, self.digest())
+            for peer in cluster.peers.values()
+            if (where := _reached(peer)) and not peer.seen.includes(cluster.seen)
+        ]
 
     def on_digest(self, peer: Peer, message: Digest) -> list[Send]:
         cluster = self._cluster
         cluster.note_time(peer, message.time)
         mark = codec.fingerprint(cluster.seen.flat())
-        if message.seen != mark:
+        if message.seen != mark or cluster.is_partial:
             return cluster.answer(peer, self._summary(peer, answer=True))
         cluster.note_seen(peer, cluster.seen)
         if message.reports != cluster.reports_mark():
@@ -163,10 +199,18 @@ class Repair:
         return []
 
     def pull_from(self, peer: Peer) -> list[Send]:
-        """Begin a pull; there must be none under way."""
-        cluster = self._cluster
+        """Begin a pull, or go on with the last one from there; there must be none under way."""
+        cluster, staging = self._cluster, self._cluster.staging
         assert self.pull is None, "pulls are serialised"
         self._wanted.pop(peer.sender.incarnation, None)
+        if staging.donor is not None and staging.donor.incarnation == peer.sender.incarnation:
+            self.pull = staging.session(cluster.now_ms)
+            assert self.pull is not None, "a donor has a session"
+            self.pull.donor = peer.sender
+            return cluster.answer(peer, self.pull.request())
+        staging.discard()
+        if not staging.is_clear:
+            return []  # what the last pull left is still being let go
         number = cluster.random.getrandbits(32)
         cursor = cluster.cursors.of(peer.sender.incarnation)
         self.pull = PullSession(number, peer.sender, cursor, cluster.seen, cluster.now_ms)
@@ -175,11 +219,11 @@ class Repair:
     def on_gone(self, peer: Peer, message: Gone) -> list[Send]:
         """The donor has reclaimed deletes that were not seen here: pull everything it has."""
         cluster, pull = self._cluster, self.pull
-        if (
-            pull is None
-            or pull.donor.incarnation != peer.sender.incarnation
-            or not pull.asked(message.session)
-        ):
+        if pull is None or not self._fetches_from(peer) or not pull.asked(message.session):
+            return []
+        cluster.staging.discard()
+        if not cluster.staging.is_clear:
+            self.pull = None
             return []
         number, whole = cluster.random.getrandbits(32), read_vector(message.reclaimed)
         self.pull = PullSession(number, peer.sender, START, cluster.seen, cluster.now_ms, whole)
@@ -197,54 +241,127 @@ class Repair:
         return []
 
     def on_page(self, peer: Peer, message: Page) -> list[Send]:
-        """Stage a page; with the claim, take in all of them."""
-        cluster, pull = self._cluster, self.pull
-        if pull is None or pull.donor.incarnation != peer.sender.incarnation:
+        """Stage a page. With the claim, take in all of them, or begin to."""
+        cluster, pull, staging = self._cluster, self.pull, self._cluster.staging
+        if pull is None or not self._fetches_from(peer):
             return []
         try:
-            if not pull.take(message, cluster.now_ms):
+            if not pull.expects(message):
                 return []
-        except PeerError:
-            self._give_up(peer)
+            if message.claim is None or staging.donor is not None:
+                staging.add(pull, message)
+            pull.advance(message, cluster.now_ms)
+            if message.claim is None:
+                return cluster.answer(peer, pull.request())
+            if staging.donor is None:
+                return self._take_in(pull, message.records, message.claim)
+            pull.is_claimed = True
+            return self._join()
+        except CrdtdbError as error:
+            self._give_up(peer, error)
             raise
-        if message.claim is None:
-            return cluster.answer(peer, pull.request())
-        self.pull = None
-        claimed = read_vector(message.claim.seen)
+
+    def carry_on(self) -> list[Send]:
+        """Do what was begun: join the next part of a pull, let go what is not needed any more."""
+        cluster, pull, staging = self._cluster, self.pull, self._cluster.staging
+        if pull is None or not pull.is_claimed:
+            if not staging.is_clear:
+                with suppress(NoSpace, StorageFailed):
+                    staging.sweep()
+            return []
+        if cluster.now_ms < self._join_not_before_ms or cluster.engine.store.is_congested:
+            return []  # a store that is behind with its own work is not given more
+        peer = cluster.peers.get(pull.donor.incarnation) or Peer(pull.donor)
         try:
-            sends = cluster.merge(
-                pull.records,
-                claimed,
-                message.claim.time,
-                first_state=True,
-                read=(peer.sender.incarnation, pull.cursor),
-                whole=pull.whole,
-            )
-        except CrdtdbError:
-            self._give_up(peer)
-            raise
-        peer.wait_ms = 0
-        cluster.note_seen(peer, claimed)
-        if pull.size:
+            return self._join()
+        except CrdtdbError as error:
+            if isinstance(error, PeerError):
+                cluster.refusals[error.reason] += 1
+            self._give_up(peer, error)
+            return []
+
+    def _join(self) -> list[Send]:
+        """Join what is staged, or the next part of it; at the end, what was claimed takes effect.
+
+        All is tried before the first part of it shows, for what is begun cannot be refused.
+        """
+        pull, staging, engine = self.pull, self._cluster.staging, self._cluster.engine
+        assert pull is not None
+        claim = staging.claim
+        if staging.is_joined:
+            return self._take_in(pull, [], claim)
+        most = ONE_COMMIT_RECORDS if self._cluster.served else PART_RECORDS
+        if staging.records <= most and not staging.is_begun:
+            return self._take_in(pull, staging.everything(), claim)
+        if not staging.is_begun and self._cluster.served and self._tried_to is not None:
+            part = staging.next_part(self._tried_to)
+            engine.try_part(part, read_vector(claim.seen), whole=pull.whole)
+            self._tried_to = part.span.end
+        else:
+            staging.join(staging.next_part(), whole=pull.whole)
+            self._tried_to = b""
+        return []
+
+    def _take_in(
+        self, pull: PullSession, records: list[tuple[bytes, bytes]], claim: Claim
+    ) -> list[Send]:
+        """Take in records, after which this replica has seen what the donor claims."""
+        cluster, staging = self._cluster, self._cluster.staging
+        donor = pull.donor.incarnation
+        claimed = read_vector(claim.seen)
+        brings = bool(records) or staging.is_joined
+        sends = cluster.merge(
+            records,
+            claimed,
+            claim.time,
+            first_state=True,
+            read=(donor, pull.cursor),
+            whole=NOTHING if staging.is_joined else pull.whole,
+        )
+        self.pull = None
+        if peer := cluster.peers.get(donor):
+            peer.wait_ms = 0
+            cluster.note_seen(peer, claimed)
+        if brings:
             self.relay_soon()
         return sends + self._next_pull()
 
-    def _give_up(self, peer: Peer) -> None:
-        """What a donor sent cannot be taken in: leave it alone for a while, ever longer."""
-        self.pull = None
+    def _give_up(self, peer: Peer, error: CrdtdbError) -> None:
+        """What a donor sent cannot be taken in: leave it alone for a while, ever longer.
+
+        What is staged is not needed then; but a pull that is joined in part is finished, later.
+        """
+        cluster = self._cluster
         peer.wait_ms = min(max(2 * peer.wait_ms, FAILED_WAIT_MS), FAILED_WAIT_MOST_MS)
-        peer.not_before_ms = self._cluster.now_ms + self._cluster.jittered(peer.wait_ms)
+        peer.not_before_ms = cluster.now_ms + cluster.jittered(peer.wait_ms)
+        self._tried_to = b""
+        if cluster.staging.is_begun:
+            self._join_not_before_ms = peer.not_before_ms
+            return
+        self.pull = None
+        with suppress(NoSpace, StorageFailed):
+            cluster.staging.discard()
+
+    def _fetches_from(self, peer: Peer) -> bool:
+        """Is this the donor of the pull under way, and not all there?"""
+        pull = self.pull
+        return (
+            pull is not None
+            and not pull.is_claimed
+            and pull.donor.incarnation == peer.sender.incarnation
+        )
 
     def on_refused(self, peer: Peer) -> list[Send]:
         """The donor cannot serve: turn to another."""
-        if self.pull is not None and self.pull.donor.incarnation == peer.sender.incarnation:
+        if self._fetches_from(peer):
             self.pull = None
             return self._next_pull()
         return []
 
     def on_lost(self, endpoint: str) -> list[Send]:
         """The donor cannot be reached: do not wait for it."""
-        if self.pull is not None and self.pull.donor.endpoint == endpoint:
+        pull = self.pull
+        if pull is not None and not pull.is_claimed and pull.donor.endpoint == endpoint:
             self.pull = None
             return self._next_pull()
         return []
@@ -259,8 +376,15 @@ class Repair:
         if peer.sender.incarnation not in cluster.members:
             sends = cluster.commit(adding(peer.sender))
         cluster.note_seen(peer, theirs)
+        if cluster.is_partial:
+            return sends + cluster.answer(peer, Refused("partial"))
         try:
             page = read_page(cluster.engine, message, theirs)
         except StorageFailed:
             return sends + cluster.answer(peer, Refused("damaged"))
         return sends + cluster.answer(peer, page)
+
+
+def _reached(peer: Peer) -> str:
+    """Where a peer can be asked; empty if only answers reach it."""
+    return "" if peer.where.startswith("~") else peer.where

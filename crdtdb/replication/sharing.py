@@ -53,12 +53,10 @@ class Sharing:
         self._members = members
         if len(members) < 2 or self._place == cluster.engine.state.sequence:
             return []
-        with cluster.engine.store.snapshot() as snapshot:
-            updates = self._due(snapshot)
-        if not updates:
-            return []
         try:
-            return cluster.commit(Transaction(tuple(updates)))
+            with cluster.engine.store.snapshot() as snapshot:
+                updates = self._due(snapshot)
+            return cluster.commit(Transaction(tuple(updates))) if updates else []
         except (NoSpace, StorageFailed):
             self._place, self._not_before_ms = 0, cluster.now_ms + _FAILED_PAUSE_MS
             cluster.refusals["sharing-failed"] += 1

@@ -45,6 +45,8 @@ class Table(Enum):
     FOLDED = "folded"
     #: Number of a conflict seen here → what lost, and to what.
     CONFLICTS = "conflicts"
+    #: Address → record that a pull has brought, until its donor claims (`replication.staging`).
+    STAGED = "staged"
     #: The replica's own facts: identity, version vector, clock.
     META = "meta"
 
@@ -130,6 +132,6 @@ class Store(Protocol):
 def check_keys(batch: Batch) -> None:
     """Refuse a batch that no store could hold, before anything is written."""
     for changes in batch.values():
-        for key in changes:
-            if not 0 < len(key) <= KEY_BYTES:
-                raise ValueError(f"a key of {len(key)} bytes; stores take 1 to {KEY_BYTES}")
+        longest = max(map(len, changes), default=1)
+        if b"" in changes or longest > KEY_BYTES:
+            raise ValueError(f"a key of {longest} bytes or none; stores take 1 to {KEY_BYTES}")

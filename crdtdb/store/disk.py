@@ -30,7 +30,8 @@ def write_problem(code: int | None, error: Exception, *, is_full: bool) -> NoSpa
     if is_full or code in _NO_ROOM:
         return NoSpace(
             f"no space left for the data directory ({error}); "
-            "make room, and writes go on by themselves"
+            "make room for it, by other means than deleting in here (what is deleted leaves a mark "
+            "at first), and writes go on by themselves"
         )
     return StorageFailed(f"the data directory cannot be written: {error}")
 

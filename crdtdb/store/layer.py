@@ -123,6 +123,10 @@ class Layer:
                 count = size = 0
                 for key, value in changes.items():
                     old = values.get(key, ABSENT)
+                    if value is not None and isinstance(old, bytes):  # most are
+                        size += len(value) - len(old)
+                        values[key] = value
+                        continue
                     if old is ABSENT:
                         if value is None and forgets:
                             continue

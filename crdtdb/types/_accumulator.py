@@ -145,7 +145,11 @@ def total(live: Live) -> int:
     if len(live) == 1:
         ((_, _, added, taken, lines),) = live.values()
         if not lines:
-            return unpack(added) - unpack(taken)
+            try:
+                alone: int = added - taken
+                return alone
+            except TypeError:  # great totals are bytes
+                return unpack(added) - unpack(taken)
     totals, baselines = _read(live)
     value = 0
     for name, sums in totals.items():

@@ -2,14 +2,16 @@
 
 The elements are the nodes of a tree. Each was put in as a left or a right child of another one, or
 at the top, and the order is the tree's: left children, the element, right children; siblings by
-their ids. Who types on hangs each element below the one before, so what two people typed at one
-place at once stands one after the other, never mixed ("The Art of the Fugue", section 3).
+their ids, later generations of right children first. Who types on hangs each element below the one
+before, so what two people typed at one place at once stands one after the other, never mixed ("The
+Art of the Fugue", section 3).
 
 - An id is the dot of the operation and the element's place in it: 0 where the operation brought
   one element, 1 … n where it brought several.
-- **New elements hang below living ones only** (or at the top): where the paper would take a
-  deleted element that stands between the two neighbours, the nearer living neighbour serves, at the
-  same place. So a deleted element that everybody has seen deleted, and that nothing hangs below, is
+- **New elements hang below living ones only** (or at the top): where the paper would make one the
+  left child of a deleted element, it becomes a right child of its living neighbour, of a later
+  generation than all others that stand there: so it comes before them, at the paper's place. So a
+  deleted element that everybody has seen deleted, and that nothing hangs below, is
   never named again: it can go (`settled`). An evicted replica may name it still, for nobody waits
   until it has seen that: while there are evictions, nothing goes.
 - Below an element that is not there (a cut took it, when this was under way) others are kept
@@ -29,7 +31,17 @@ from typing import Annotated, Any, Final, NamedTuple, TypeAlias
 
 from msgspec import Meta
 
-__all__ = ["LEFT", "RIGHT", "Element", "ElementId", "Elements", "Place", "Row", "ids_from"]
+__all__ = [
+    "LEFT",
+    "RIGHT",
+    "Element",
+    "ElementId",
+    "Elements",
+    "Generation",
+    "Place",
+    "Row",
+    "ids_from",
+]
 
 #: (incarnation, counter, number within the operation).
 ElementId: TypeAlias = tuple[
@@ -37,10 +49,17 @@ ElementId: TypeAlias = tuple[
 ]
 LEFT: Final = False
 RIGHT: Final = True
+_GENERATIONS: Final = 2**53 - 1
+
+#: Of right children: none of those that stood there when the first ones came, one more each time
+#: that one is put before them. Of left children always 0.
+Generation: TypeAlias = Annotated[int, Meta(ge=0, le=_GENERATIONS)]
 
 #: A run as it is stored: first id, the element it hangs below (None: at the top), is it a right
-#: child, and its values; of deleted elements only how many.
-Row: TypeAlias = tuple[ElementId, ElementId | None, bool, list[bytes] | Annotated[int, Meta(ge=1)]]
+#: child, of which generation, and its values; of deleted elements only how many.
+Row: TypeAlias = tuple[
+    ElementId, ElementId | None, bool, Generation, list[bytes] | Annotated[int, Meta(ge=1)]
+]
 
 
 class Element(NamedTuple):
@@ -55,6 +74,21 @@ class Place(NamedTuple):
 
     parent: ElementId | None
     side: bool
+    generation: int = 0
+
+
+class _Child(NamedTuple):
+    """An element as a child of another one (None: of the top)."""
+
+    id: ElementId
+    parent: ElementId | None
+    side: bool
+    generation: int
+
+    @property
+    def rank(self) -> tuple[int, ElementId]:
+        """Its place among the children on that side: the least comes first."""
+        return -self.generation, self.id
 
 
 class _Run(NamedTuple):
@@ -64,8 +98,15 @@ class _Run(NamedTuple):
     side: bool
     #: None: they are deleted.
     values: tuple[bytes, ...] | None
+    #: Of the first element; all others are the first to hang below the one before.
+    generation: int = 0
     #: Can the first element have left children?
     has_left: bool = False
+
+    @property
+    def child(self) -> _Child:
+        """The first element."""
+        return _Child(self.first, self.parent, self.side, self.generation)
 
     def id_at(self, k: int) -> ElementId:
         return _later(self.first, k)
@@ -95,12 +136,13 @@ class _Run(NamedTuple):
 
     def row(self) -> Row:
         held = self.length if self.values is None else list(self.values)
-        return self.first, self.parent, self.side, held
+        return self.first, self.parent, self.side, self.generation, held
 
     def joins(self, later: _Run) -> bool:
         """Are this run and the one behind it one?"""
         return (
             later.side == RIGHT
+            and later.generation == 0
             and (later.values is None) == (self.values is None)
             and later.first == self.id_at(self.length)
             and later.parent == self.id_at(self.length - 1)
@@ -199,7 +241,7 @@ class Elements:
         runs: list[_Run] = []
         above_left: set[ElementId] = set()
         size = size_bytes = 0
-        for first, parent, side, held in rows:
+        for first, parent, side, generation, held in rows:
             up = None if parent is None else (parent[0], parent[1], parent[2])
             if up is not None and side == LEFT:
                 above_left.add(up)
@@ -208,7 +250,8 @@ class Elements:
             if values is not None:
                 size += count
                 size_bytes += sum(map(len, values))
-            runs.append(_Run((first[0], first[1], first[2]), count, up, side, values))
+            one = first[0], first[1], first[2]
+            runs.append(_Run(one, count, up, side, values, generation))
         for i, run in enumerate(runs):
             if run.first in above_left:
                 runs[i] = run._replace(has_left=True)
@@ -232,6 +275,8 @@ class Elements:
         right_of: dict[int, list[tuple[int, int]]] = {}
         tops: list[int] = []
         for i, run in enumerate(self._runs):
+            if run.side == LEFT and run.generation:
+                raise ValueError("an element on the left has a generation")
             if run.parent is None:
                 if run.side == LEFT:
                     raise ValueError("an element stands left of the top")
@@ -243,7 +288,7 @@ class Elements:
             j, k = above
             inner = k + 1 < self._runs[j].length
             if (k and run.side == LEFT) or (
-                inner and run.side == RIGHT and run.first < self._runs[j].id_at(k + 1)
+                inner and run.side == RIGHT and run.child.rank < (0, self._runs[j].id_at(k + 1))
             ):
                 raise ValueError("a run has an element in its middle")
             if run.side == LEFT:
@@ -251,21 +296,21 @@ class Elements:
             else:
                 right_of.setdefault(j, []).append((-k, i))
 
-        def by_id(i: int) -> ElementId:
-            return self._runs[i].first
+        def by_rank(i: int) -> tuple[int, ElementId]:
+            return self._runs[i].child.rank
 
         walked: list[int] = []
         # What is left to do, the next last: a run with all below it, or (inverted) by itself.
-        left = sorted(tops, key=by_id, reverse=True)
+        left = sorted(tops, key=by_rank, reverse=True)
         while left:
             i = left.pop()
             if i < 0:
                 walked.append(~i)
                 continue
-            behind = sorted(right_of.get(i, ()), key=lambda entry: (entry[0], by_id(entry[1])))
+            behind = sorted(right_of.get(i, ()), key=lambda entry: (entry[0], by_rank(entry[1])))
             left += [child for _, child in reversed(behind)]
             left.append(~i)
-            left += sorted(left_of.get(i, ()), key=by_id, reverse=True)
+            left += sorted(left_of.get(i, ()), key=by_rank, reverse=True)
         if walked != list(range(len(self._runs))):
             raise ValueError("elements are not in the order of their tree")
 
@@ -312,11 +357,14 @@ class Elements:
     def place(self, index: int) -> Place:
         """Where an element goes that shall stand at the position `index` (0 … size). O(runs)."""
         left, right = self._around(index)
-        if right is None:
-            return Place(None if left is None else self._id(left), RIGHT)
-        if left is None or self._is_below(right, left):
+        parent = None if left is None else self._id(left)
+        following = self._following(left)
+        first = None if following is None else self._up(following, LEFT)
+        if following is None or first is None or first.parent != parent or first.side == LEFT:
+            return Place(parent, RIGHT)  # nothing hangs below it on that side
+        if following == right:
             return Place(self._id(right), LEFT)
-        return Place(self._id(left), RIGHT)
+        return Place(parent, RIGHT, first.generation + 1)
 
     def _around(self, index: int) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:
         """The elements that users see before and at a position."""
@@ -332,9 +380,12 @@ class Elements:
             left = i, run.length - 1
         return left, None
 
-    def _is_below(self, right: tuple[int, int], left: tuple[int, int]) -> bool:
-        """Does an element hang below one that users see before it, with none between?"""
-        return right[0] == left[0] or self._end(left, right[0] + 1) > right[0]
+    def _following(self, at: tuple[int, int] | None) -> tuple[int, int] | None:
+        """What comes next, deleted or not; None: nothing."""
+        i, k = (0, 0) if at is None else (at[0], at[1] + 1)
+        if i < len(self._runs) and k == self._runs[i].length:
+            i, k = i + 1, 0
+        return (i, k) if i < len(self._runs) else None
 
     def _id(self, at: tuple[int, int]) -> ElementId:
         return self._runs[at[0]].id_at(at[1])
@@ -349,17 +400,17 @@ class Elements:
                 return i, k
         return None
 
-    def _up(self, at: tuple[int, int], side: bool) -> tuple[ElementId, ElementId | None, bool]:
-        """From an element up while it is a child on that side: id, parent and side of the last."""
+    def _up(self, at: tuple[int, int], side: bool) -> _Child:
+        """From an element up while it is a child on that side: the last."""
         i, k = at
         while True:
             run = self._runs[i]
             if k > 0:
                 if side == LEFT:
-                    return run.id_at(k), run.id_at(k - 1), RIGHT
+                    return _Child(run.id_at(k), run.id_at(k - 1), RIGHT, 0)
                 k = 0
             if run.side != side or run.parent is None:
-                return run.first, run.parent, run.side
+                return run.child
             i, k = self._find_near(run.parent, i)
 
     def _find_near(self, one: ElementId, i: int) -> tuple[int, int]:
@@ -377,19 +428,18 @@ class Elements:
                 low -= 1
         raise AssertionError("every element hangs below one that is there")
 
-    def _end(self, at: tuple[int, int], most: int | None = None) -> int:
-        """The run behind the last element that hangs below one; `most`, if it is no earlier one.
+    def _end(self, at: tuple[int, int]) -> int:
+        """The run behind the last element that hangs below one.
 
         Those that hang below an element stand in a row, so it looks at no others.
         """
         i, k = at
-        most = len(self._runs) if most is None else most
         inside = _Spans()
         inside.add(self._runs[i].part(k, self._runs[i].length))
         j = i + 1
-        while j < most:
-            _, parent, side = self._up((j, 0), LEFT)
-            if side == LEFT or parent not in inside:
+        while j < len(self._runs):
+            child = self._up((j, 0), LEFT)
+            if child.side == LEFT or child.parent not in inside:
                 break
             inside.add(self._runs[j])
             j += 1
@@ -400,8 +450,8 @@ class Elements:
         inside = _Spans()
         inside.add(self._runs[i])
         while i > 0:
-            _, parent, side = self._up((i - 1, self._runs[i - 1].length - 1), RIGHT)
-            if side == RIGHT or parent not in inside:
+            child = self._up((i - 1, self._runs[i - 1].length - 1), RIGHT)
+            if child.side == RIGHT or child.parent not in inside:
                 break
             i -= 1
             inside.add(self._runs[i])
@@ -419,7 +469,8 @@ class Elements:
         changed = self._copy()
         changed.size += len(values)
         changed.size_bytes += sum(map(len, values))
-        changed._put(_Run(first, len(values), place.parent, place.side, tuple(values)))
+        parent, side, generation = place
+        changed._put(_Run(first, len(values), parent, side, tuple(values), generation))
         return changed
 
     def deleted(self, first: ElementId, count: int) -> Elements:
@@ -495,10 +546,12 @@ class Elements:
     def _put_right(self, run: _Run, j: int) -> None:
         """Put a right child among its siblings, which begin at run `j`."""
         while j < len(self._runs):
-            sibling, parent, side = self._up((j, 0), LEFT)
-            if side == LEFT or parent != run.parent or sibling > run.first:
+            sibling = self._up((j, 0), LEFT)
+            if sibling.side == LEFT or sibling.parent != run.parent:
                 break
-            at = self._find(sibling)
+            if sibling.rank > run.child.rank:
+                break
+            at = self._find(sibling.id)
             assert at is not None
             j = self._end(at)
         before = self._runs[j - 1] if j else None
@@ -517,10 +570,10 @@ class Elements:
         parent = self._runs[i]
         j = i
         while parent.has_left and j > 0:
-            sibling, above, side = self._up((j - 1, self._runs[j - 1].length - 1), RIGHT)
-            if side == RIGHT or above != run.parent or sibling < run.first:
+            sibling = self._up((j - 1, self._runs[j - 1].length - 1), RIGHT)
+            if sibling.side == RIGHT or sibling.parent != run.parent or sibling.id < run.first:
                 break
-            at = self._find(sibling)
+            at = self._find(sibling.id)
             assert at is not None
             j = self._start(at[0])
         self._runs[i] = parent._replace(has_left=True)

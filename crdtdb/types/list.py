@@ -31,7 +31,16 @@ from crdtdb.errors import (
 from crdtdb.jsonvalue import JsonValue
 from crdtdb.limits import LIMITS
 from crdtdb.record import Payload
-from crdtdb.types._fugue import Element, ElementId, Elements, Place, Row, ids_from
+from crdtdb.types._fugue import (
+    LEFT,
+    Element,
+    ElementId,
+    Elements,
+    Generation,
+    Place,
+    Row,
+    ids_from,
+)
 from crdtdb.types._members import ONE_OR_SEVERAL, Several, named
 from crdtdb.types._stored import check_stored, stored
 
@@ -72,6 +81,7 @@ class List(SequenceType):
     payload = tuple[
         ElementId | None,
         bool,
+        Generation,
         list[bytes],
         list[tuple[ElementId, Annotated[int, Meta(ge=1)]]],
     ]
@@ -85,21 +95,21 @@ class List(SequenceType):
             values = [stored(value, field) for field, value in _named(operation)]
             _check_room(folded, values)
             place = folded.place(_index(operation, folded))
-            return place.parent, place.side, values, []
+            return *place, values, []
         assert isinstance(operation, Remove)
         ids = _to_remove(operation, folded)
-        return Cut() if ids is None else (None, True, [], _ranges(ids))
+        return Cut() if ids is None else (None, True, 0, [], _ranges(ids))
 
     def empty(self) -> Elements:
         return Elements.load(())
 
     def apply(self, folded: Any, dot: Dot, payload: Payload) -> Elements:
         assert isinstance(folded, Elements)
-        parent, side, values, ranges = payload
+        parent, side, generation, values, ranges = payload
         if values:
             first = 0 if len(values) == 1 else 1
             above = None if parent is None else (parent[0], parent[1], parent[2])
-            return folded.inserted((*dot, first), Place(above, side), values)
+            return folded.inserted((*dot, first), Place(above, side, generation), values)
         deleted = folded
         for (incarnation, counter, number), count in ranges:
             deleted = deleted.deleted((incarnation, counter, number), count)
@@ -107,7 +117,8 @@ class List(SequenceType):
 
     def settled(self, folded: Any, later: Iterable[Payload]) -> Elements:
         assert isinstance(folded, Elements)
-        return folded.settled((p[0], p[1], p[2]) for p, _, _, _ in later if p is not None)
+        parents = (payload[0] for payload in later)
+        return folded.settled((p[0], p[1], p[2]) for p in parents if p is not None)
 
     def is_bare(self, folded: Any) -> bool:
         return not self.dump(folded)
@@ -166,7 +177,7 @@ class List(SequenceType):
         return any(jsonvalue.encode(jsonvalue.load(e.value)) == wanted for e in folded.shown())
 
     def describe(self, payload: Payload) -> dict[str, Any]:
-        parent, side, values, ranges = payload
+        parent, side, _, values, ranges = payload
         if values:
             told: dict[str, Any] = {"below": None if parent is None else _text(tuple(parent))}
             told["side"] = "right" if side else "left"
@@ -188,13 +199,15 @@ class List(SequenceType):
 
     def check(self, dot: Dot, payload: Payload) -> None:
         super().check(dot, payload)
-        parent, _, values, ranges = payload
+        parent, side, generation, values, ranges = payload
         if bool(values) == bool(ranges):
             raise ValueError("an operation of a list either inserts or deletes")
         if max(len(values), sum(count for _, count in ranges)) > LIMITS.operation_values:
             raise ValueError("an operation of a list is too large")
         if parent is not None and parent[0] == dot[0] and parent[1] >= dot[1]:
             raise ValueError("an element hangs below one that came no earlier")
+        if generation and (side == LEFT or ranges):
+            raise ValueError("a generation is of elements on the right")
         for value in values:
             check_stored(value)
 
@@ -202,7 +215,7 @@ class List(SequenceType):
         super().check_base(stored, context)
         if not stored:
             raise ValueError("a base without elements is none")
-        for (incarnation, counter, number), _, _, held in stored:
+        for (incarnation, counter, number), _, _, _, held in stored:
             if isinstance(held, int):
                 continue
             last = counter if number else counter + len(held) - 1

@@ -147,7 +147,8 @@ class SortedSet(ScoredType):
             yield from self._removed(tail, live, view.observed(live))
 
     def _added(self, tail: bytes, live: Live, score: Number, stamp: Stamp) -> Change:
-        taken_out = _joined(_baselines(live.values()), _totals(live.values()))
+        totals = _totals(live.values())
+        taken_out = _joined(_kept(_baselines(live.values()), totals), totals)
         replaces = [dot for dot, (_, steps, _) in live.items() if steps is None]
         return Change(tail, replaces, ((stamp.time, score), None, _lines(taken_out)))
 
@@ -162,7 +163,8 @@ class SortedSet(ScoredType):
         own = stamp.dot[0]
         mine = [dot for dot, (_, steps, _) in live.items() if steps is not None and dot[0] == own]
         name, total = stamp.dot, _NONE
-        if mine:
+        # Of what was taken out nothing goes on: the baseline that says so may be idle, and go.
+        if mine and _is_standing(live[max(mine)][1], _baselines(live.values())):
             name, total = _total(live[max(mine)][1])
         total = Total(total.increments + 1, total.sum + Fraction(by))
         return Change(tail, mine, (None, _line(name, total), []))
@@ -185,6 +187,7 @@ class SortedSet(ScoredType):
             return
         # An earlier mark says nothing that this one does not say, too.
         replaced = _baselines(live[dot] for dot in (*scores, *marks))
+        replaced = _kept(replaced, _totals(live.values()))
         if taken_out := _joined(replaced, _totals(steps)):
             yield Change(tail, (*scores, *marks), (None, None, _lines(taken_out)))
         else:
@@ -324,6 +327,11 @@ def _latest(lines: Iterable[_Line]) -> _Totals:
 def _joined(some: _Totals, others: _Totals) -> _Totals:
     names = some.keys() | others.keys()
     return {name: max(some.get(name, _NONE), others.get(name, _NONE)) for name in names}
+
+
+def _kept(baselines: _Totals, totals: _Totals) -> _Totals:
+    """The baselines of accumulators that are in force: those of others are not needed any more."""
+    return {name: total for name, total in baselines.items() if name in totals}
 
 
 def _is_standing(steps: _Line, baselines: _Totals) -> bool:

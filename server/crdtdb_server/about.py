@@ -11,7 +11,7 @@ from crdtdb.causal import VersionVector
 from crdtdb.datatype import Operation, OperationType, StateType
 from crdtdb.limits import LIMITS
 from crdtdb.operations import operation_schema, operation_structs
-from crdtdb.reading import Digest
+from crdtdb.reading import Digest, Reading
 from crdtdb.types import CATALOGUE
 from crdtdb_server.documents import dump
 from crdtdb_server.exchange import Answer, Request
@@ -22,6 +22,7 @@ from crdtdb_server.schemas import (
     OperationDocument,
     ReadinessDocument,
     TypeDocument,
+    progress_document,
 )
 from crdtdb_server.service import UNREADY, Service
 
@@ -69,7 +70,7 @@ async def get_about(service: Service, _: Request) -> Answer:
 
 async def get_digest(service: Service, _: Request) -> Answer:
     """A hash over everything users see: equal exactly when two replicas show the same."""
-    # It looks at every object, so it must not hold up the event loop.
+    # The first time it looks at every object, so it must not hold up the event loop.
     digest, seen = await asyncio.to_thread(_digest, service)
     document: DigestDocument = {
         "digest": f"{digest.digest:032x}",
@@ -80,8 +81,8 @@ async def get_digest(service: Service, _: Request) -> Answer:
 
 
 def _digest(service: Service) -> tuple[Digest, VersionVector]:
-    with service.database.reading() as reading:
-        return reading.digest(), reading.seen
+    with service.database.engine.digests.view() as view:
+        return view.digest(), Reading(view.snapshot).seen
 
 
 async def get_health(service: Service, _: Request) -> Answer:
@@ -94,6 +95,10 @@ async def get_readiness(service: Service, request: Request) -> Answer:
     state = service.state()
     unready = state in UNREADY or (state == "read_only" and _FOR.of(request.query) is not None)
     document: ReadinessDocument = {"state": state}
+    if (progress := service.progress()) is not None:
+        document["progress"] = progress_document(progress)
+    if newer := service.newer_peers():
+        document["newer_peers"] = newer
     return Answer(dump(document), service.seen, 503 if unready else 200)
 
 

@@ -9,7 +9,7 @@ One event loop serves everything; nothing here knows of replication, which bring
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -32,7 +32,11 @@ _SHUTDOWN_S: Final = 10.0
 
 
 @asynccontextmanager
-async def serving(service: Service, routes: Iterable[Route] = ROUTES) -> AsyncIterator[str]:
+async def serving(
+    service: Service,
+    routes: Iterable[Route] = ROUTES,
+    make_dispatcher: Callable[[Service, Iterable[Route]], Dispatcher] = Dispatcher,
+) -> AsyncIterator[str]:
     """Serve while the block lasts; gives the URL. Afterwards every accepted write is durable.
 
     Raises StartError for an address that must not or cannot be listened on. Closing the database
@@ -40,7 +44,7 @@ async def serving(service: Service, routes: Iterable[Route] = ROUTES) -> AsyncIt
     """
     options = service.options
     _check_exposure(options)
-    dispatcher = Dispatcher(service, described(routes))
+    dispatcher = make_dispatcher(service, described(routes))
     front = make_front(dispatcher)
     lane = FastLane(dispatcher, front)
     runner = web.ServerRunner(front, shutdown_timeout=_SHUTDOWN_S)

@@ -127,6 +127,8 @@ class Settings:
     """Reach beyond this machine without credentials (test networks only)."""
     allow_fault_injection: Annotated[bool, _FLAG] = False
     """Let clients break the links to other replicas (demonstrations and tests only)."""
+    tracing: Annotated[bool, _FLAG] = False
+    """Send spans to OpenTelemetry, where the variables OTEL_… say; needs crdtdb[otel]."""
 
     @property
     def host(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from binascii import b2a_base64
 from collections.abc import Awaitable
 from typing import Any, Final
 
@@ -76,17 +77,17 @@ def _object(
     service: Service, request: Request, name: ObjectName, part: Part, explained: bool
 ) -> Answer:
     store_id = service.database.engine.state.store_id
-    with service.database.reading() as reading:
-        head = reading.head(name.prefix)
-        seen = reading.seen
-        headers = _EXISTS[head.exists] + entity_tag(store_id, head.sequence)
-        if is_unchanged(request.headers, store_id, head):
-            return Answer(b"", seen, 304, headers=headers)
-        if request.method == "HEAD":
-            return Answer(b"", seen, headers=headers)
-        document = object_document(service, reading, name, part, head)
-        if explained:
-            document["explain"] = _explanation(service, reading, name, part)
+    reading = service.readings.newest()
+    head = reading.head(name.prefix)
+    seen = reading.seen
+    headers = _EXISTS[head.exists] + entity_tag(store_id, head.sequence)
+    if is_unchanged(request.headers, store_id, head):
+        return Answer(b"", seen, 304, headers=headers)
+    if request.method == "HEAD":
+        return Answer(b"", seen, headers=headers)
+    document = object_document(service, reading, name, part, head)
+    if explained:
+        document["explain"] = _explanation(service, reading, name, part)
     return Answer(dump(document), seen, headers=headers)
 
 
@@ -116,6 +117,8 @@ def object_document(
         return _member_document(service, reading, name, part.member[0])
     if part.field is not None:
         return _field_document(service, reading, name, part.field)
+    if part.since is not None:
+        return _difference_document(reading, name, part.since)
     read = service.database.answer(reading, name, part.query, head)
     document = {
         "bucket": name.bucket,
@@ -147,6 +150,18 @@ def _member_document(
     return {"value": standing.score, "rank": standing.rank}
 
 
+def _difference_document(reading: Reading, name: ObjectName, since: bytes) -> dict[str, Any]:
+    """What somebody lacks of a text."""
+    update = reading.difference(name, since)
+    return {
+        "bucket": name.bucket,
+        "type": name.type,
+        "key": name.key,
+        "value": b2a_base64(update, newline=False).decode(),
+        "exists": reading.head(name.prefix).exists,
+    }
+
+
 def _field_document(
     service: Service, reading: Reading, name: ObjectName, path: tuple[str, ...]
 ) -> dict[str, Any]:
@@ -163,23 +178,23 @@ def _field_document(
     return document
 
 
-async def post_object(service: Service, request: Request) -> Answer:
+def post_object(service: Service, request: Request) -> Awaitable[Answer]:
     """Carry out one operation, or a list of them that take effect together."""
     name = ObjectName(*request.names)
     check_name(name)
-    plain = await read_json(request)
+    plain = read_json(request)
     database = service.database
     if not isinstance(plain, list):
-        return await _update_object(service, request, name, (database.parse_update(name, plain),))
+        return _update_object(service, request, name, (database.parse_update(name, plain),))
     if not plain:
         raise BadRequest("the list of operations is empty", Field("", "needs one entry or more"))
     if len(plain) > LIMITS.transaction_operations:
         raise too_many(len(plain))
     updates = [database.parse_update(name, one, f"[{i}]") for i, one in enumerate(plain)]
-    return await _update_object(service, request, name, tuple(updates))
+    return _update_object(service, request, name, tuple(updates))
 
 
-async def put_object(service: Service, request: Request) -> Answer:
+def put_object(service: Service, request: Request) -> Awaitable[Answer]:
     """Set a register to the value in the body, or bring that value into a max or min."""
     name = ObjectName(*request.names)
     check_name(name)
@@ -189,30 +204,30 @@ async def put_object(service: Service, request: Request) -> Answer:
             f"a {name.type} is not set to a value; POST one of its operations",
             Field("type", "not for PUT", registers),
         )
-    plain = {"op": "set", "value": await read_json(request), **request.query}
+    plain = {"op": "set", "value": read_json(request), **request.query}
     update = service.database.parse_update(name, plain)
-    return await _update_object(service, request, name, (update,))
+    return _update_object(service, request, name, (update,))
 
 
-async def delete_object(service: Service, request: Request) -> Answer:
+def delete_object(service: Service, request: Request) -> Awaitable[Answer]:
     """Remove the whole object, as far as it was observed."""
     name = ObjectName(*request.names)
     plain = {"op": "delete", **request.query}
     update = service.database.parse_update(name, plain)
-    return await _update_object(service, request, name, (update,))
+    return _update_object(service, request, name, (update,))
 
 
-async def _update_object(
+def _update_object(
     service: Service, request: Request, name: ObjectName, updates: tuple[Update, ...]
-) -> Answer:
+) -> Awaitable[Answer]:
     def shown(results: tuple[Result, ...]) -> bytes:
         return dump(result_document(name.type, summary(results)))
 
-    return await answer_write(service, request, updates, shown, name=name)
+    return answer_write(service, request, updates, shown, name=name)
 
 
 def result_document(type_name: str, result: Result | Written) -> dict[str, Any]:
     """What an update did: the value or the size it left, and whether users see a change."""
-    if type_named(type_name).collection:
+    if type_named(type_name).sized:
         return {"size": result.size, "changed": result.changed}
     return {"value": result.value, "changed": result.changed}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
 from itertools import count
 from time import perf_counter
 from typing import Final
@@ -24,9 +24,21 @@ from crdtdb.errors import (
 from crdtdb_server.access import EVERYBODY, Access
 from crdtdb_server.authorisation import authorise
 from crdtdb_server.credentials import CHALLENGE
-from crdtdb_server.exchange import Answer, Headers, Incoming, Request, Response, split_target
+from crdtdb_server.documents import read_large_json
+from crdtdb_server.exchange import (
+    Answer,
+    Content,
+    FixedHeaders,
+    Headers,
+    Incoming,
+    Request,
+    Response,
+    split_target,
+    too_large,
+)
 from crdtdb_server.hosts import Hosts
 from crdtdb_server.parameters import read_query
+from crdtdb_server.pending import Pending
 from crdtdb_server.problems import problem_answer
 from crdtdb_server.routing import Route, Router, WrongMethod
 from crdtdb_server.service import Service
@@ -77,11 +89,13 @@ class Dispatcher:
         self._hosts = Hosts(options.host, options.advertise, options.allow_hosts)
         #: Of the bodies of all requests under way.
         self._body_bytes = 0
-        self._fixed_headers = (
-            ("Crdtdb-Replica", service.database.replica),
-            ("Server", "crdtdb"),
-            ("X-Content-Type-Options", "nosniff"),
-            ("Cache-Control", "no-store"),
+        self._fixed = FixedHeaders(
+            (
+                ("Crdtdb-Replica", service.database.replica),
+                ("Server", "crdtdb"),
+                ("X-Content-Type-Options", "nosniff"),
+                ("Cache-Control", "no-store"),
+            )
         )
 
     async def answer(self, incoming: Incoming) -> Response:
@@ -89,7 +103,7 @@ class Dispatcher:
         response = self.begin(incoming)
         return response if isinstance(response, Response) else await response
 
-    def begin(self, incoming: Incoming) -> Response | Awaitable[Response]:
+    def begin(self, incoming: Incoming) -> Response | Pending[Response] | Awaitable[Response]:
         """The response, or what waits for it: for the body, a commit, or what a token names.
 
         Neither raises, whatever is wrong with the request.
@@ -102,6 +116,11 @@ class Dispatcher:
             if route.access.is_of_data and not self._admits(carried, incoming.headers):
                 return self._finish(exchange, self._handle_behind(exchange, route, request))
             answer = self._handle(route, request, incoming)
+            if isinstance(answer, Pending):
+                return answer.then(
+                    lambda answer: self._completed(answer, exchange),
+                    lambda error: self._completed(self._failure(error, exchange), exchange),
+                )
             if not isinstance(answer, Answer):
                 return self._finish(exchange, answer)
         except Exception as error:
@@ -140,7 +159,7 @@ class Dispatcher:
             raise Bootstrapping("this replica is taking its first copy; ask another one")
         if "prefer" in headers:
             wait_of(headers)
-        return service.seen.includes(carried)
+        return service.seen.includes(carried) and not (len(carried) and service.is_partial())
 
     async def _handle_behind(self, exchange: _Exchange, route: Route, request: Request) -> Answer:
         """Let the handler answer once this replica has seen what the request names."""
@@ -151,12 +170,20 @@ class Dispatcher:
     def _handle(
         self, route: Route, request: Request, incoming: Incoming
     ) -> Answer | Awaitable[Answer]:
-        if route.body_bytes:
-            return self._handle_body(route, request, incoming)
-        _refuse_body(incoming.headers)
+        content = incoming.content
+        if not route.body_bytes:
+            _refuse_body(incoming.headers)
+        elif not isinstance(content, bytes):
+            return self._handle_body(route, request, content)
+        elif route.streamed:
+            request.parts = _in_one_part(content)
+        elif len(content) > route.body_bytes:
+            raise too_large(route.body_bytes)
+        else:
+            request.body = content
         return route.handler(self._service, request)
 
-    async def _handle_body(self, route: Route, request: Request, incoming: Incoming) -> Answer:
+    async def _handle_body(self, route: Route, request: Request, content: Content) -> Answer:
         """Read the body and let the handler answer. Raises Overloaded."""
         announced = request.headers.get("content-length")
         room = route.body_bytes if announced is None else min(int(announced), route.body_bytes)
@@ -165,9 +192,10 @@ class Dispatcher:
         self._body_bytes += room
         try:
             if route.streamed:
-                request.parts = incoming.stream_body()
+                request.parts = content.stream()
             else:
-                request.body = await incoming.read_body(route.body_bytes)
+                request.body = await content.read(route.body_bytes)
+                await read_large_json(request)
             answer = route.handler(self._service, request)
             return answer if isinstance(answer, Answer) else await answer
         finally:
@@ -206,13 +234,18 @@ class Dispatcher:
             ("Content-Type", answer.media_type),
             (CONTEXT, self._service.sessions.token(seen)),
             ("X-Request-Id", exchange.request_id),
-            *self._fixed_headers,
             *answer.headers,
         )
         staleness = self._service.staleness()
         if staleness is not None:
             headers += (("Crdtdb-Staleness", staleness),)
-        return Response(answer.status, headers, answer.body, answer.stream)
+            if self._service.is_partial():
+                headers += (("Crdtdb-Partial", "1"),)
+        return Response(answer.status, headers, answer.body, self._fixed, answer.stream)
+
+
+async def _in_one_part(body: bytes) -> AsyncIterator[bytes]:
+    yield body
 
 
 def _refuse_body(headers: Mapping[str, str]) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import re
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import orjson
 
@@ -14,9 +14,9 @@ from crdtdb import jsonvalue
 from crdtdb.errors import Field, TooLarge, UnsupportedMediaType
 from crdtdb.jsonvalue import JsonValue
 from crdtdb.limits import LIMITS
-from crdtdb_server.exchange import JSON, Request
+from crdtdb_server.exchange import JSON, UNREAD, Request
 
-__all__ = ["array", "dump", "read_json"]
+__all__ = ["array", "dump", "read_json", "read_large_json"]
 
 _JSON_TYPE: Final = re.compile(
     r'application/json\s*(?:;\s*charset\s*=\s*(?:utf-8|"utf-8")\s*)?', re.IGNORECASE
@@ -52,17 +52,30 @@ def array(documents: Iterable[Any], field: str) -> bytes:
     return b"[" + b",".join(parts) + b"]"
 
 
-async def read_json(request: Request) -> JsonValue:
+def read_json(request: Request) -> JsonValue:
     """The body of a request, its numbers as written (`jsonvalue.parse_as_written`).
 
     Raises UnsupportedMediaType or BadRequest naming the place.
     """
-    media_type = request.headers.get("content-type", "")
-    if media_type != "application/json" and not _JSON_TYPE.fullmatch(media_type.strip()):
+    if not _is_json(request):
         raise UnsupportedMediaType(
             f"send the body as JSON, with Content-Type: {JSON}",
             Field("Content-Type", "other", JSON),
         )
-    if len(request.body) > _LARGE_BYTES:
-        return await asyncio.to_thread(jsonvalue.parse_as_written, request.body)
+    if request.document is not UNREAD:
+        return cast(JsonValue, request.document)
     return jsonvalue.parse_as_written(request.body)
+
+
+async def read_large_json(request: Request) -> None:
+    """Read a body ahead of `read_json`, in a thread, if that would hold up the event loop.
+
+    Raises BadRequest naming the place.
+    """
+    if len(request.body) > _LARGE_BYTES and _is_json(request):
+        request.document = await asyncio.to_thread(jsonvalue.parse_as_written, request.body)
+
+
+def _is_json(request: Request) -> bool:
+    media_type = request.headers.get("content-type", "")
+    return media_type == JSON or _JSON_TYPE.fullmatch(media_type.strip()) is not None

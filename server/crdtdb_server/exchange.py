@@ -10,13 +10,13 @@ careless escape must never name one key, and one URL must never name two.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 from urllib.parse import unquote_to_bytes
 
 from crdtdb.causal import VersionVector
-from crdtdb.errors import BadRequest, Field, shortened
+from crdtdb.errors import BadRequest, Field, TooLarge, shortened
 from crdtdb_server.access import Principal
 
 __all__ = [
@@ -24,7 +24,10 @@ __all__ = [
     "NDJSON",
     "PROBLEM_JSON",
     "TEXT",
+    "UNREAD",
     "Answer",
+    "Content",
+    "FixedHeaders",
     "Headers",
     "Incoming",
     "Request",
@@ -32,8 +35,10 @@ __all__ = [
     "add_header",
     "decode_query",
     "decode_segment",
+    "header_text",
     "join_headers",
     "split_target",
+    "too_large",
 ]
 
 JSON: Final = "application/json"
@@ -48,6 +53,16 @@ _ABSOLUTE: Final = re.compile(r"https?://([^/?#]*)", re.IGNORECASE)
 Headers = tuple[tuple[str, str], ...]
 
 
+class Content(Protocol):
+    """A body that may still be on its way. It is taken in one of two ways, once."""
+
+    async def read(self, limit: int) -> bytes:
+        """All of it, of at most so many bytes. Raises TooLarge, or BadRequest if it breaks off."""
+
+    def stream(self) -> AsyncIterator[bytes]:
+        """Part by part, of any length. Raises BadRequest if it does not arrive whole."""
+
+
 class Incoming(NamedTuple):
     """A request as it was on the wire."""
 
@@ -56,10 +71,12 @@ class Incoming(NamedTuple):
     target: str
     #: Names in lower case; repeated fields joined with ", " (RFC 9110, section 5.2).
     headers: Mapping[str, str]
-    #: Reads the body, of at most so many bytes. Raises TooLarge.
-    read_body: Callable[[int], Awaitable[bytes]]
-    #: Reads a body of any length, part by part. Raises BadRequest if it does not arrive whole.
-    stream_body: Callable[[], AsyncIterator[bytes]]
+    #: The body; as bytes if it is here already.
+    content: bytes | Content
+
+
+#: A document that nobody has read.
+UNREAD: Final = object()
 
 
 @dataclass(slots=True)
@@ -82,6 +99,8 @@ class Request:
     #: Who sent it.
     principal: Principal
     body: bytes = b""
+    #: What the body says, if it has been read ahead.
+    document: object = UNREAD
     #: The body of a route that takes one of any length.
     parts: AsyncIterator[bytes] | None = None
 
@@ -99,14 +118,33 @@ class Answer(NamedTuple):
     stream: AsyncGenerator[bytes, None] | None = None
 
 
+class FixedHeaders:
+    """Header fields that every response of a server has, as fields and as text."""
+
+    __slots__ = ("fields", "text")
+
+    def __init__(self, fields: Headers) -> None:
+        self.fields = fields
+        self.text = header_text(fields)
+
+
 class Response(NamedTuple):
     """What a front writes. It adds the length, and leaves the body out for HEAD."""
 
     status: int
+    #: Its own; the fixed ones come besides.
     headers: Headers
     body: bytes
+    fixed: FixedHeaders
     #: Parts that follow; to be closed when nobody takes them any more.
     stream: AsyncGenerator[bytes, None] | None = None
+
+
+def header_text(headers: Headers) -> str:
+    """Header fields as they go over the wire."""
+    text = "".join([f"{name}: {value}\r\n" for name, value in headers])
+    assert text.count("\n") == text.count("\r\n") == len(headers), "a value breaks its line"
+    return text
 
 
 def join_headers(fields: Collection[tuple[str, str]]) -> dict[str, str]:
@@ -121,6 +159,14 @@ def add_header(joined: dict[str, str], name: str, value: str) -> None:
     """One more field, to those read before."""
     name = name.lower()
     joined[name] = f"{joined[name]}, {value}" if name in joined else value
+
+
+def too_large(limit: int) -> TooLarge:
+    """The problem of a body with more bytes than its route takes."""
+    return TooLarge(
+        f"a body here has at most {limit} bytes; send the work in parts",
+        Field("", "body too large", limit),
+    )
 
 
 def split_target(target: str) -> tuple[str | None, str, str]:

@@ -15,9 +15,9 @@ from typing import Final
 from aiohttp import web
 from multidict import CIMultiDict
 
-from crdtdb.errors import BadRequest, Field, TooLarge, UnsupportedMediaType
+from crdtdb.errors import BadRequest, Field, UnsupportedMediaType
 from crdtdb_server.dispatch import Dispatcher
-from crdtdb_server.exchange import Incoming, Response, join_headers
+from crdtdb_server.exchange import Incoming, Response, join_headers, too_large
 
 __all__ = ["make_front"]
 
@@ -52,21 +52,23 @@ async def _answer(dispatcher: Dispatcher, request: web.BaseRequest) -> web.Strea
         request.method,
         request.raw_path,
         join_headers(request.headers.items()),
-        partial(_read_body, request),
-        partial(_stream_body, request),
+        _Content(request),
     )
     response = await dispatcher.answer(incoming)
-    status, headers, body, stream = response
-    if stream is not None:
-        return await _stream(request, response, stream)
-    return web.Response(status=status, headers=CIMultiDict(headers), body=body)
+    if response.stream is not None:
+        return await _stream(request, response, response.stream)
+    return web.Response(status=response.status, headers=_headers(response), body=response.body)
+
+
+def _headers(response: Response) -> CIMultiDict[str]:
+    return CIMultiDict((*response.headers, *response.fixed.fields))
 
 
 async def _stream(
     request: web.BaseRequest, response: Response, parts: AsyncGenerator[bytes, None]
 ) -> web.StreamResponse:
     """Send parts as they come, for as long as somebody takes them."""
-    streaming = web.StreamResponse(status=response.status, headers=CIMultiDict(response.headers))
+    streaming = web.StreamResponse(status=response.status, headers=_headers(response))
     async with aclosing(parts):
         await streaming.prepare(request)
         if request.method == "HEAD":
@@ -85,11 +87,24 @@ async def _stream(
     return streaming
 
 
-async def _read_body(request: web.BaseRequest, limit: int) -> bytes:
+class _Content:
+    """The body of a request, as aiohttp receives it."""
+
+    def __init__(self, request: web.BaseRequest) -> None:
+        self._request = request
+
+    async def read(self, limit: int) -> bytes:
+        return await _read(self._request, limit)
+
+    def stream(self) -> AsyncIterator[bytes]:
+        return _stream_body(self._request)
+
+
+async def _read(request: web.BaseRequest, limit: int) -> bytes:
     """The body of a request, read no further than the limit."""
     _check_encoding(request)
     if (request.content_length or 0) > limit:
-        raise _too_large(limit)
+        raise too_large(limit)
     await _invite(request)
     content = request.content
     if content.is_eof():  # it came in one piece with the head
@@ -101,7 +116,7 @@ async def _read_body(request: web.BaseRequest, limit: int) -> bytes:
             while part := await content.readany():
                 size += len(part)
                 if size > limit:
-                    raise _too_large(limit)
+                    raise too_large(limit)
                 parts.append(part)
     except TimeoutError:
         raise BadRequest(f"the body did not arrive within {_BODY_S} seconds") from None
@@ -139,10 +154,3 @@ async def _invite(request: web.BaseRequest) -> None:
     """Tell a caller who waits for that to send the body."""
     if request.headers.get("Expect", "").lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-
-
-def _too_large(limit: int) -> TooLarge:
-    return TooLarge(
-        f"a body here has at most {limit} bytes; send the work in parts",
-        Field("", "body too large", limit),
-    )

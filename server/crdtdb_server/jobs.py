@@ -15,7 +15,8 @@ from typing import Final, Generic, TypeVar, cast
 
 from crdtdb.database import Database
 from crdtdb.engine import Drafted
-from crdtdb.transaction import Committed, Erase, Outcome, Transaction
+from crdtdb.transaction import Committed, Outcome, Transaction, Update
+from crdtdb_server.pending import Pending
 
 __all__ = ["Bulk", "Call", "Group", "Waiting"]
 
@@ -28,26 +29,23 @@ SMALL_OPERATIONS: Final = 256
 class Waiting:
     """One transaction and the request that waits for it."""
 
-    __slots__ = ("_error", "_future", "_outcome", "before", "body_bytes", "transaction")
+    __slots__ = ("_error", "_outcome", "before", "body_bytes", "outcome", "transaction")
 
     def __init__(
-        self,
-        transaction: Transaction,
-        before: Callable[[], None] | None,
-        body_bytes: int,
-        future: asyncio.Future[Outcome],
+        self, transaction: Transaction, before: Callable[[], None] | None, body_bytes: int
     ) -> None:
         self.transaction = transaction
         self.before = before
         self.body_bytes = body_bytes
-        self._future = future
+        #: What the request waits for.
+        self.outcome: Pending[Outcome] = Pending()
         self._outcome: Outcome | None = None
         self._error: Exception | None = None
 
     @property
     def given_up(self) -> bool:
         """Has the request gone?"""
-        return self._future.done()
+        return self.outcome.is_settled
 
     def prepare(self) -> bool:
         """Do what comes before the transaction; False if that went wrong."""
@@ -66,13 +64,11 @@ class Waiting:
         self._error = self._error or error
 
     def settle(self) -> None:
-        if self._future.done():
-            return
         if self._error is not None:
-            self._future.set_exception(self._error)
+            self.outcome.fail(self._error)
         else:
             assert self._outcome is not None
-            self._future.set_result(self._outcome)
+            self.outcome.succeed(self._outcome)
 
 
 class Group:
@@ -83,7 +79,7 @@ class Group:
         updates = [update for one in waiting for update in one.transaction.updates]
         #: May the event loop carry it out itself?
         self.small = len(updates) <= SMALL_OPERATIONS and not any(
-            isinstance(update, Erase) or update.operation.wide for update in updates
+            not isinstance(update, Update) or update.operation.wide for update in updates
         )
         #: What was made durable; None if nothing was.
         self.committed: Committed | None = None

@@ -10,14 +10,14 @@ limits and problems are the dispatcher's, so they are the same on both.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from functools import partial
+from collections.abc import Awaitable, Callable
 from typing import Final, cast
 
 import structlog
 
 from crdtdb_server.dispatch import Dispatcher
 from crdtdb_server.exchange import Incoming, Response
+from crdtdb_server.pending import Pending
 from crdtdb_server.plain import BODY_BYTES, HEAD_BYTES, Head, HeadReader, NotPlain, response_bytes
 
 __all__ = ["FastLane"]
@@ -70,7 +70,7 @@ class FastLane:
         """Answer what is under way, for so long at most; close every connection."""
         self.closing = True
         self.flush()
-        tasks = [connection.task for connection in self.connections if connection.task]
+        tasks = [task for connection in self.connections if (task := connection.last_task())]
         for connection in self.connections:
             if connection.task is None:
                 connection.end()
@@ -94,7 +94,9 @@ class _Connection(asyncio.Protocol):
         self._data = b""
         #: The head that `_data` begins with, once it is whole.
         self._head: Head | None = None
-        #: Answers what waits; None while nothing does.
+        #: The answer that waits for a commit, and the head it is for.
+        self._pending: tuple[Head, Pending[Response]] | None = None
+        #: Answers what waits for something else, or behind other requests.
         self.task: asyncio.Task[None] | None = None
         self._used_at = loop.time()
         self._unused: asyncio.TimerHandle | None = None
@@ -115,12 +117,15 @@ class _Connection(asyncio.Protocol):
         self._leave()
         if self._taken is not None and not self._taken.done():
             self._taken.set_result(None)
+        # A client that has gone away must not be waited for.
+        if self._pending is not None:
+            self._pending[1].give_up()
         if self.task is not None:
-            self.task.cancel()  # a client that has gone away must not be waited for
+            self.task.cancel()
 
     def data_received(self, data: bytes) -> None:
         self._data = self._data + data if self._data else data
-        if self.task is None:
+        if self.task is None and self._pending is None:
             request = self._next()
             if request is not None:
                 self._take(*request)
@@ -159,7 +164,8 @@ class _Connection(asyncio.Protocol):
                 timer.cancel()
 
     def _end_if_unused(self) -> None:
-        unused_s = 0.0 if self.task is not None else self._loop.time() - self._used_at
+        is_used = self.task is not None or self._pending is not None
+        unused_s = 0.0 if is_used else self._loop.time() - self._used_at
         if unused_s >= KEEPALIVE_S:
             self.end()
         else:
@@ -212,23 +218,40 @@ class _Connection(asyncio.Protocol):
             self._transport.resume_reading()
 
     def _take(self, head: Head, body: bytes) -> None:
-        """Answer a request: at once if nothing has to be waited for and nothing else has come."""
+        """Answer a request: at once, or without a task if it waits for a commit alone."""
         response = self._begin(head, body)
         if isinstance(response, Response) and not self._data and self._taken is None:
             self._send(head, response)
+        elif isinstance(response, Pending) and not self._data:
+            self._pending = head, response
+            response.tell(self._committed)
         else:
             self.task = self._loop.create_task(self._answer(head, response))
 
-    def _begin(self, head: Head, body: bytes) -> Response | Awaitable[Response]:
-        return self._lane.dispatcher.begin(
-            Incoming(
-                head.method,
-                head.target,
-                head.headers,
-                partial(_whole, body),
-                partial(_in_one_part, body),
-            )
-        )
+    def _begin(self, head: Head, body: bytes) -> Response | Pending[Response] | Awaitable[Response]:
+        incoming = Incoming(head.method, head.target, head.headers, body)
+        return self._lane.dispatcher.begin(incoming)
+
+    def _committed(self, response: Response | None, _: Exception | None) -> None:
+        """The response that waited for a commit is there."""
+        assert self._pending is not None
+        assert response is not None, "the dispatcher answers, whatever goes wrong"
+        head, self._pending = self._pending[0], None
+        if self._data or self._taken is not None or not self._reading:
+            self.task = self._loop.create_task(self._answer(head, response))
+            return
+        try:
+            self._send(head, response)
+        except Exception:
+            self._break_off()
+
+    def last_task(self) -> asyncio.Task[None] | None:
+        """The task of what is under way, if something is: a new one, for what has none."""
+        if self._pending is not None:
+            head, pending = self._pending
+            self._pending = None
+            self.task = self._loop.create_task(self._answer(head, pending))
+        return self.task
 
     async def _answer(self, head: Head, response: Response | Awaitable[Response]) -> None:
         """Answer a request, and those that have come meanwhile."""
@@ -251,10 +274,14 @@ class _Connection(asyncio.Protocol):
         except TimeoutError:  # nobody takes the answer
             self.abort()
         except Exception:
-            _log.exception("an answer broke off")
-            self.abort()
+            self._break_off()
         finally:
             self.task = None
+
+    def _break_off(self) -> None:
+        """Something is wrong with an answer, which is a bug."""
+        _log.exception("an answer broke off")
+        self.abort()
 
     def _send(self, head: Head, response: Response) -> bool:
         """Send a response; False: the connection ends with it."""
@@ -263,11 +290,3 @@ class _Connection(asyncio.Protocol):
         self._lane.send(self, response_bytes(head.method, response, last=last), last=last)
         self._used_at = self._loop.time()
         return not last
-
-
-async def _whole(body: bytes, limit: int) -> bytes:
-    return body
-
-
-async def _in_one_part(body: bytes) -> AsyncIterator[bytes]:
-    yield body

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, Histogram
@@ -19,6 +19,8 @@ from prometheus_client.registry import Collector
 
 from crdtdb.datatype import Operation
 from crdtdb.reclaimed import read_reclaimed
+from crdtdb.replication.mending import Mending
+from crdtdb.replication.pull import Progress
 from crdtdb.store.base import Store
 
 __all__ = ["Metrics"]
@@ -32,7 +34,7 @@ class Metrics:
 
     media_type = CONTENT_TYPE_PLAIN_0_0_4
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, progress: Callable[[], Progress | None]) -> None:
         self.registry = CollectorRegistry()
         self._requests = _Requests()
         self.registry.register(self._requests)
@@ -51,6 +53,7 @@ class Metrics:
             registry=self.registry,
         )
         self.registry.register(_StoreCollector(store))
+        self.registry.register(_PullCollector(progress))
 
     def answered(self, route: str, method: str, code: int, seconds: float) -> None:
         """A request has been answered."""
@@ -64,6 +67,14 @@ class Metrics:
         """A group commit is durable."""
         self._commit_seconds.observe(seconds)
         self._commit_transactions.observe(transactions)
+
+    def watch_damage(self, mending: Mending, damaged: Callable[[], int]) -> None:
+        """Tell of the look for damage, and how many records wait to be mended."""
+        self.registry.register(_DamageCollector(mending, damaged))
+
+    def watch(self, collector: Collector) -> None:
+        """Tell of something else, too."""
+        self.registry.register(collector)
 
     def text(self) -> bytes:
         """Everything, in the Prometheus text format."""
@@ -112,6 +123,47 @@ class _Operations(Collector):
         for (type_name, operation), count in self.counts.items():
             family.add_metric((type_name, str(operation.__struct_config__.tag)), count)
         yield family
+
+
+class _PullCollector(Collector):
+    """How far the pull under way has come; nothing while there is none."""
+
+    def __init__(self, progress: Callable[[], Progress | None]) -> None:
+        self._progress = progress
+
+    def collect(self) -> Iterator[Metric]:
+        progress = self._progress()
+        if progress is None:
+            return
+        for name, number, meaning in (
+            ("records", progress.records, "Records that the pull under way has brought"),
+            ("bytes", progress.size_bytes, "Bytes of their addresses and of themselves"),
+            ("joined_records", progress.joined, "How many of them have been joined"),
+            ("place", progress.place, "The place of the donor's sequence that was read last"),
+            ("head", progress.head, "The last place of the donor's sequence"),
+        ):
+            yield GaugeMetricFamily(f"crdtdb_pull_{name}", meaning, value=number)
+
+
+class _DamageCollector(Collector):
+    """The look for damage since the start."""
+
+    def __init__(self, mending: Mending, damaged: Callable[[], int]) -> None:
+        self._mending = mending
+        self._damaged = damaged
+
+    def collect(self) -> Iterator[Metric]:
+        mending = self._mending
+        yield GaugeMetricFamily(
+            "crdtdb_damaged_records", "Damaged records not mended yet", value=self._damaged()
+        )
+        for name, number, meaning in (
+            ("scrub_rows", mending.rows, "Rows of the store looked at for damage"),
+            ("scrub_walks", mending.walks, "Times that every row was looked at"),
+            ("damage_found", mending.found, "Rows that were found damaged"),
+            ("damage_mended", mending.mended, "Damaged records that a peer has mended"),
+        ):
+            yield CounterMetricFamily(f"crdtdb_{name}", meaning, value=number)
 
 
 class _StoreCollector(Collector):

@@ -77,6 +77,7 @@ _EVERY_ANSWER: Final = {
 }
 _SOME_ANSWERS: Final = {
     "Crdtdb-Staleness": "Seconds that this replica may be behind, and behind whom",
+    "Crdtdb-Partial": "1: a large pull is joined in parts; what is shown is no one state",
 }
 _OBJECT_ANSWERS: Final = {
     "ETag": "Weak; where the object last changed at this replica",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
+from binascii import a2b_base64
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar
@@ -31,6 +32,7 @@ __all__ = [
     "PREFIX",
     "SEEN",
     "TYPE",
+    "Base64",
     "Boolean",
     "Choice",
     "FieldPath",
@@ -184,6 +186,29 @@ class Choice(Parameter[str | None]):
             raise self.refusal(f"not {known}", known, field)
         word: str = value
         return word
+
+
+@dataclass(frozen=True, slots=True)
+class Base64(Parameter[bytes]):
+    """Bytes, in base64."""
+
+    _: KW_ONLY
+    default: bytes = b""
+
+    @property
+    def schema(self) -> Schema:
+        return {"type": "string", "format": "byte"}
+
+    def parse(self, text: str) -> bytes:
+        return self.check(text, self.name)
+
+    def check(self, value: Any, field: str) -> bytes:
+        if type(value) is not str:
+            raise self.refusal("not a string", field=field)
+        try:
+            return a2b_base64(value, strict_mode=True)
+        except ValueError as error:  # not ASCII, or not base64
+            raise self.refusal("not base64", field=field) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,21 @@ from crdtdb.query import (
     WHOLE,
     Query,
     check_has_fields,
+    check_is_document,
     check_members,
     check_order,
     encode_bound,
 )
-from crdtdb_server.parameters import AFTER, LIMIT, Boolean, Choice, FieldPath, Json, parameters
+from crdtdb_server.parameters import (
+    AFTER,
+    LIMIT,
+    Base64,
+    Boolean,
+    Choice,
+    FieldPath,
+    Json,
+    parameters,
+)
 
 __all__ = ["PART_PARAMETERS", "Part", "part_of"]
 
@@ -31,25 +41,31 @@ _ORDER: Final = Choice(
 )
 _MEMBER: Final = Json("member", "Ask for one member only")
 
+_FORMAT: Final = Choice("format", "How a text is shown: as an update of a Yjs document", ("yjs",))
+_SINCE: Final = Base64("since", "What that document lacks which has this state vector")
+
 _FIELD: Final = FieldPath("field", "Ask for one field of a map only", 1)
 _PREFIX: Final = FieldPath("prefix", "List the leaves of a map at this field and below", 0)
 
-#: What goes with one of the two only.
+#: What goes with one of these only.
+_OF_DOCUMENTS: Final = parameters(_FORMAT, _SINCE)
 _OF_FIELDS: Final = parameters(_FIELD, _PREFIX)
 _OF_MEMBERS: Final = parameters(_MEMBER, _FROM, _TO, _REVERSE)
 PART_PARAMETERS: Final = parameters(
-    LIMIT, AFTER, _FROM, _TO, _REVERSE, _ORDER, _MEMBER, _FIELD, _PREFIX
+    LIMIT, AFTER, _FROM, _TO, _REVERSE, _ORDER, _MEMBER, _FIELD, _PREFIX, _FORMAT, _SINCE
 )
 
 
 class Part(NamedTuple):
-    """A page of an object (or all of it), or one member or field."""
+    """A page of an object (or all of it), one member or field, or what a document lacks."""
 
     query: Query = WHOLE
     #: The member asked for, alone in a tuple; empty for a page.
     member: tuple[JsonValue, ...] = ()
     #: The field asked for, of a map.
     field: tuple[str, ...] | None = None
+    #: How far somebody has got who wants the rest of a text, as an update; None: it is read whole.
+    since: bytes | None = None
 
     def is_ranked(self, type_name: str) -> bool:
         """Does it take a ranking to read it?"""
@@ -68,6 +84,8 @@ def part_of(type_name: str, given: Mapping[str, Any], place: str = "") -> Part:
     """
     if not given:
         return _ALL
+    if of_documents := [parameter for parameter in given if parameter in _OF_DOCUMENTS]:
+        return _difference(type_name, given, joined(place, of_documents[0]))
     if not type_named(type_name).collection:
         raise InvalidOperation(
             f"a {type_name} has no members; read it whole",
@@ -98,6 +116,16 @@ def part_of(type_name: str, given: Mapping[str, Any], place: str = "") -> Part:
             prefix=_PREFIX.of(given),
         )
     )
+
+
+def _difference(type_name: str, given: Mapping[str, Any], field: str) -> Part:
+    check_is_document(type_name, field)
+    if _FORMAT.name not in given or not given.keys() <= _OF_DOCUMENTS.keys():
+        raise BadRequest(
+            "a text as Yjs is asked for by `format=yjs`, with `since` or without, and nothing else",
+            Field(field, "not together with others, or without `format`"),
+        )
+    return Part(since=_SINCE.of(given))
 
 
 def _order(type_name: str, given: Mapping[str, Any], place: str) -> Order:

@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 
 import httptools
 
-from crdtdb_server.exchange import Response, add_header
+from crdtdb_server.exchange import Response, add_header, header_text
 
 __all__ = ["Head", "HeadReader", "NotPlain", "response_bytes"]
 
@@ -145,19 +145,15 @@ class HeadReader:
 
 def response_bytes(method: str, response: Response, *, last: bool) -> bytes:
     """A response that comes in one piece; `last`: the connection ends with it."""
-    status, headers, body, _ = response
-    lines = [_STATUS_LINES[status]]
-    lines += [f"{name}: {value}\r\n" for name, value in headers]
-    lines.append(_date(int(time())))
-    if status not in _NO_BODY and method != "HEAD":
-        lines.append(f"Content-Length: {len(body)}\r\n")
-    if last:
-        lines.append("Connection: close\r\n")
-    head = "".join(lines)
-    assert head.count("\n") == head.count("\r\n") == len(lines), "a header value breaks the line"
+    status, headers, body, fixed, _ = response
+    end = "Connection: close\r\n" if last else ""
     if method == "HEAD":
         body = b""
-    return b"%b\r\n%b" % (head.encode("utf-8", "surrogateescape"), body)
+    elif status not in _NO_BODY:
+        end = f"Content-Length: {len(body)}\r\n{end}"
+    date = _date(int(time()))
+    head = f"{_STATUS_LINES[status]}{header_text(headers)}{fixed.text}{date}{end}\r\n"
+    return head.encode("utf-8", "surrogateescape") + body
 
 
 @lru_cache(maxsize=1)

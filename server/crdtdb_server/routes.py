@@ -26,6 +26,7 @@ from crdtdb_server import (
     listing,
     problems,
     transactions,
+    verifying,
 )
 from crdtdb_server.access import Access
 from crdtdb_server.acks import ACK
@@ -252,6 +253,25 @@ ROUTES: Final = (
         Access.READ,
         "Hash all visible data",
         (content_of(DigestDocument),),
+    ),
+    Route(
+        "POST",
+        "/v1/digest/ranges",
+        verifying.post_ranges,
+        Access.READ,
+        "Hash ranges of visible data",
+        (content_of(verifying.RangesDocument),),
+        takes=content_of(verifying.RangeQuestion),
+        body_bytes=verifying.RANGE_BODY_BYTES,
+    ),
+    Route(
+        "GET",
+        "/v1/verify",
+        verifying.get_verify,
+        Access.READ,
+        "Look for damage",
+        (content_of(verifying.VerifyDocument),),
+        query=verifying.VERIFY_PARAMETERS,
     ),
     Route(
         "GET",

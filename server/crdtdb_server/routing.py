@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
+from functools import lru_cache
 from typing import Final, NamedTuple, TypeAlias
 
 from crdtdb.errors import Field, MethodNotAllowed, Problem, UnknownRoute, shortened
@@ -19,6 +20,8 @@ Handler: TypeAlias = Callable[[Service, Request], Answer | Awaitable[Answer]]
 
 
 _NO_PARAMETERS: Final = parameters()
+#: Paths without their last segment, of which it is known where they lead.
+_KEPT: Final = 256
 
 
 class Route(NamedTuple):
@@ -80,6 +83,8 @@ class Router:
 
     def __init__(self, routes: Iterable[Route]) -> None:
         self._root = _Node()
+        #: Many paths differ in their last segment only.
+        self._steps = lru_cache(maxsize=_KEPT)(self._walk)
         for route in routes:
             self._add(route)
 
@@ -103,20 +108,16 @@ class Router:
         rule about `/metrics`. Raises UnknownRoute, WrongMethod or, for what cannot be decoded,
         BadRequest naming the parameter.
         """
-        node: _Node | None = self._root
-        names: list[str] = []
-        segments = raw_path[1:].split("/")
-        for segment in segments:
-            assert node is not None
-            below = node.literals.get(segment)
+        above, _, last = raw_path.rpartition("/")
+        node, names = self._steps(above)
+        if node is not None:
+            below = node.literals.get(last)
             if below is None and node.parameter is not None:
-                names.append(decode_segment(segment, node.parameter_name))
                 below = node.parameter
+                names = (*names, decode_segment(last, node.parameter_name))
             node = below
-            if node is None:
-                break
         if node is None or not node.methods:
-            for segment in segments:
+            for segment in raw_path[1:].split("/"):
                 decode_segment(segment, "path")
             raise UnknownRoute(
                 "there is nothing at this address; GET /v1 describes what there is",
@@ -125,4 +126,18 @@ class Router:
         route = node.methods.get(method)
         if route is None:
             raise WrongMethod(method, node.methods)
-        return route, tuple(names)
+        return route, names
+
+    def _walk(self, raw_path: str) -> tuple[_Node | None, tuple[str, ...]]:
+        """Where a path leads, one segment after the other, and the parameters on the way."""
+        node = self._root
+        names: list[str] = []
+        for segment in raw_path.split("/")[1:]:
+            below = node.literals.get(segment)
+            if below is None and node.parameter is not None:
+                below = node.parameter
+                names.append(decode_segment(segment, node.parameter_name))
+            if below is None:
+                return None, ()
+            node = below
+        return node, tuple(names)

@@ -15,6 +15,7 @@ from msgspec import Meta
 from crdtdb.errors import PROBLEMS
 from crdtdb.limits import LIMITS
 from crdtdb.operations import operation_schema, operation_structs
+from crdtdb.replication.pull import Progress
 from crdtdb.types import CATALOGUE
 from crdtdb_server.exchange import JSON, NDJSON
 from crdtdb_server.parameters import BUCKET, KEY, TYPE, Parameter, Schema
@@ -50,6 +51,7 @@ __all__ = [
     "ObjectsDocument",
     "OperationDocument",
     "ProblemDocument",
+    "ProgressDocument",
     "ReadinessDocument",
     "TransactionDocument",
     "TypeDocument",
@@ -57,6 +59,7 @@ __all__ = [
     "WrongDocument",
     "component_schemas",
     "content_of",
+    "progress_document",
 ]
 
 _COMPONENTS: Final = "#/components/schemas/"
@@ -97,7 +100,7 @@ class FieldDocument(TypedDict):
 
 
 class WrittenDocument(TypedDict):
-    """What a write did: the value it left, of a collection the size."""
+    """What a write did: the value it left, of a collection or a text the size."""
 
     changed: Annotated[bool, Meta(description="Do users of this replica see a change?")]
     value: NotRequired[Any]
@@ -286,10 +289,41 @@ class HealthDocument(TypedDict):
     status: Literal["ok"]
 
 
+class ProgressDocument(TypedDict):
+    """How far the pull under way has come.
+
+    `records` and `bytes` have come, from the places of the donor's sequence up to `place` of
+    `head`; when all are there (`complete`), they are joined, and `joined` of them are.
+    """
+
+    donor: str
+    records: int
+    bytes: int
+    place: int
+    head: int
+    complete: bool
+    joined: int
+
+
 class ReadinessDocument(TypedDict):
-    """What the replica is doing."""
+    """What the replica is doing. Of `newer_peers` it cannot take in all until it is upgraded."""
 
     state: State
+    progress: NotRequired[ProgressDocument]
+    newer_peers: NotRequired[list[str]]
+
+
+def progress_document(progress: Progress) -> ProgressDocument:
+    """How far a pull has come, as it is shown."""
+    return {
+        "donor": progress.donor,
+        "records": progress.records,
+        "bytes": progress.size_bytes,
+        "place": progress.place,
+        "head": progress.head,
+        "complete": progress.is_complete,
+        "joined": progress.joined,
+    }
 
 
 class WrongDocument(TypedDict):

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from random import SystemRandom
 from ssl import SSLContext
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 import uvloop
@@ -21,6 +21,9 @@ from crdtdb.replication import Replication
 from crdtdb_server.app import serving
 from crdtdb_server.config import Settings
 from crdtdb_server.credentials import Keyring
+from crdtdb_server.dispatch import Dispatcher
+from crdtdb_server.peers.clock import monotonic_ms
+from crdtdb_server.peers.measured import ReplicationCollector
 from crdtdb_server.peers.membership import membership_routes
 from crdtdb_server.peers.network import Network
 from crdtdb_server.peers.routes import fault_routes, peer_routes
@@ -30,6 +33,10 @@ from crdtdb_server.peers.status import state_of
 from crdtdb_server.routes import ROUTES
 from crdtdb_server.service import Options, Service
 from crdtdb_server.tls import calling_context, listening_context
+from crdtdb_server.writer import Writer
+
+if TYPE_CHECKING:
+    from crdtdb_server.tracing import Tracing
 
 __all__ = ["LiveReplica", "live", "serve"]
 
@@ -109,7 +116,9 @@ async def live(database: Database, settings: Settings) -> AsyncIterator[LiveRepl
     )
     if endpoint in settings.peers:
         _log.warning("a peer is this replica itself; leave it out", endpoint=endpoint)
-    replication = Replication(
+    tracing = _tracing(database) if settings.tracing else None
+    make_replication = Replication if tracing is None else tracing.replication
+    replication = make_replication(
         database.engine,
         name=database.replica,
         region=database.region or "",
@@ -127,21 +136,41 @@ async def live(database: Database, settings: Settings) -> AsyncIterator[LiveRepl
         keyring,
         listening,
     )
-    service = Service(database, options)
+    service = Service(database, options, make_writer=tracing.writer if tracing else Writer)
     network = Network(replication, service.writer, random, secret, calling)
     service.state = lambda: state_of(network, service.writer)
+    service.progress = lambda: replication.progress
+    service.is_partial = lambda: replication.is_partial
+    service.newer_peers = lambda: network.newer.names(monotonic_ms())
+    service.metrics.watch_damage(replication.mending, lambda: len(replication.damaged))
+    service.metrics.watch(ReplicationCollector(service, network))
     service.witnesses = network
     service.staleness = Staleness(replication).text
     service.writer.on_commit = network.committed
     routes = ROUTES + peer_routes(network, secret) + membership_routes(network)
     if settings.allow_fault_injection:
         routes += fault_routes(network)
-    async with serving(service, routes) as url:
-        await network.start()
-        try:
-            yield LiveReplica(url, service, network)
-        finally:
-            await network.close()
+    dispatcher = tracing.dispatcher if tracing else Dispatcher
+    try:
+        async with serving(service, routes, dispatcher) as url:
+            await network.start()
+            try:
+                yield LiveReplica(url, service, network)
+            finally:
+                await network.close()
+    finally:
+        if tracing is not None:
+            await asyncio.to_thread(tracing.close)
+
+
+def _tracing(database: Database) -> Tracing:
+    """The spans of this replica. Raises StartError where OpenTelemetry is not installed."""
+    try:
+        from crdtdb_server.tracing import Tracing
+
+        return Tracing.from_environment(database)
+    except ModuleNotFoundError as error:
+        raise StartError("--tracing needs OpenTelemetry: pip install 'crdtdb[otel]'") from error
 
 
 def _listening_tls(settings: Settings) -> SSLContext | None:

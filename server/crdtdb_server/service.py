@@ -9,10 +9,12 @@ from typing import Final, Literal, TypeAlias
 
 from crdtdb.causal import VersionVector
 from crdtdb.database import Database
+from crdtdb.replication.pull import Progress
 from crdtdb.transaction import Outcome, Transaction, Update
 from crdtdb_server.acks import Alone, Witnesses
 from crdtdb_server.credentials import Keyring
 from crdtdb_server.metrics import Metrics
+from crdtdb_server.readings import TurnReadings
 from crdtdb_server.session import Sessions
 from crdtdb_server.writer import Writer
 
@@ -53,6 +55,14 @@ def _up_to_date() -> None:
     return None
 
 
+def _no_pull() -> None:
+    return None
+
+
+def _whole() -> bool:
+    return False
+
+
 @dataclass(slots=True)
 class Service:
     """One replica as a server serves it. Made within the running event loop."""
@@ -63,32 +73,29 @@ class Service:
     state: Callable[[], State] = _serving
     #: What `Crdtdb-Staleness` says; None while there is no other replica to be behind of.
     staleness: Callable[[], str | None] = _up_to_date
+    #: How far the pull under way has come; None: nothing is being fetched.
+    progress: Callable[[], Progress | None] = _no_pull
+    #: Does it show a part of a large pull whose other parts are yet to come?
+    is_partial: Callable[[], bool] = _whole
+    #: The names of peers that run a newer version, of which something cannot be taken in here.
+    newer_peers: Callable[[], list[str]] = list
     witnesses: Witnesses = field(default_factory=Alone)
+    #: What makes the writer: another one, if writes are traced.
+    make_writer: Callable[[Database, Metrics], Writer] = Writer
     metrics: Metrics = field(init=False)
     writer: Writer = field(init=False)
+    readings: TurnReadings = field(init=False)
     sessions: Sessions = field(init=False)
 
     def __post_init__(self) -> None:
-        self.metrics = Metrics(self.database.engine.store)
-        self.writer = Writer(self.database, self.metrics)
-        self.sessions = Sessions(self.database.cluster, lambda: self.seen)
+        self.metrics = Metrics(self.database.engine.store, lambda: self.progress())
+        self.writer = self.make_writer(self.database, self.metrics)
+        self.sessions = Sessions(
+            self.database.cluster, lambda: self.seen, lambda: self.is_partial()
+        )
         self.writer.on_change = self.sessions.advanced
-
-    async def carry_out(
-        self,
-        transaction: Transaction,
-        *,
-        before: Callable[[], None] | None = None,
-        body_bytes: int = 0,
-    ) -> Outcome:
-        """Carry out a client's transaction; durable when this returns.
-
-        `before` runs immediately before it, `body_bytes` counts against what may wait
-        (`Writer.commit`). Raises why it was refused.
-        """
-        outcome = await self.writer.commit(transaction, before=before, body_bytes=body_bytes)
-        self._count(transaction, outcome)
-        return outcome
+        self.readings = TurnReadings(self.database)
+        self.writer.before_job = self.readings.end
 
     async def carry_out_all(self, transactions: Sequence[Transaction]) -> tuple[Outcome, ...]:
         """Carry out a client's transactions in one commit, each for itself; durable on return.
@@ -98,10 +105,11 @@ class Service:
         outcomes = await self.writer.commit_all(transactions)
         for transaction, outcome in zip(transactions, outcomes, strict=True):
             if outcome.error is None:
-                self._count(transaction, outcome)
+                self.count(transaction, outcome)
         return outcomes
 
-    def _count(self, transaction: Transaction, outcome: Outcome) -> None:
+    def count(self, transaction: Transaction, outcome: Outcome) -> None:
+        """A client's transaction has been carried out."""
         if outcome.replayed is None:
             for update in transaction.updates:
                 if isinstance(update, Update):

@@ -36,9 +36,12 @@ _WAIT: Final = re.compile(r"wait\s*=\s*([^;]*)", re.IGNORECASE)
 class Sessions:
     """Reads and writes the tokens of one replica, and lets requests wait for what they name."""
 
-    def __init__(self, cluster: str, seen: Callable[[], VersionVector]) -> None:
+    def __init__(
+        self, cluster: str, seen: Callable[[], VersionVector], is_partial: Callable[[], bool]
+    ) -> None:
         self._cluster = cluster
         self._seen = seen
+        self._is_partial = is_partial
         self._advance = Signal()
         #: Is the server stopping?
         self.closed = False
@@ -75,10 +78,13 @@ class Sessions:
         return vector
 
     async def reach(self, vector: VersionVector, wait_s: int) -> None:
-        """Wait until this replica has seen all of `vector`. Raises Behind."""
+        """Wait until this replica has seen all of `vector`, and shows no part of more.
+
+        Raises Behind.
+        """
         try:
             async with asyncio.timeout(wait_s):
-                while not self._seen().includes(vector):
+                while not self._seen().includes(vector) or self._is_partial():
                     await self.next_advance()
         except TimeoutError:
             raise self._behind(vector) from None
@@ -102,6 +108,12 @@ class Sessions:
 
     def _behind(self, vector: VersionVector) -> Behind:
         seen = self._seen()
+        if seen.includes(vector):
+            return Behind(
+                "this replica is taking in much that it missed, in parts, and what it shows until "
+                f"then is no one state; wait longer (Prefer: wait={WAIT_MAX_S}), ask another "
+                f"replica, or ask without {CONTEXT}"
+            )
         lacking = [
             Field(
                 CONTEXT,

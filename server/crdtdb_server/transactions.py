@@ -64,7 +64,7 @@ async def post_transaction(service: Service, request: Request) -> Answer:
     done afresh, they would show the state after the updates as if it were the one before them. So
     reads and updates with a key are refused.
     """
-    document = await read_json(request)
+    document = read_json(request)
     wanted, updates = _parsed(service.database, document)
     _check_rights(request.principal, wanted, updates)
     reads = _Reads(service, wanted)

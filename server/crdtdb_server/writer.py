@@ -26,6 +26,7 @@ from crdtdb.limits import LIMITS
 from crdtdb.transaction import Committed, Outcome, Transaction
 from crdtdb_server.jobs import Bulk, Call, Group, Waiting
 from crdtdb_server.metrics import Metrics
+from crdtdb_server.pending import Pending
 
 __all__ = ["Writer"]
 
@@ -72,6 +73,8 @@ class Writer:
         #: Called on the loop with every durable commit, in order and before the next job begins
         #: (pushes go out here).
         self.on_commit: Callable[[Committed], None] = _nothing
+        #: Called on the loop before every job.
+        self.before_job: Callable[[], None] = _nothing
         #: Called on the loop after every job: the replica may have seen more than before.
         self.on_change: Callable[[], None] = _nothing
         self._loop = asyncio.get_running_loop()
@@ -98,27 +101,29 @@ class Writer:
         self._closed = False
         self._drained: asyncio.Future[None] | None = None
 
-    async def commit(
+    def commit(
         self,
         transaction: Transaction,
         *,
         before: Callable[[], None] | None = None,
         body_bytes: int = 0,
-    ) -> Outcome:
-        """Carry out a transaction; durable when this returns. Raises why it was refused.
+    ) -> Pending[Outcome]:
+        """Carry out a transaction; durable when its outcome is there, or else why it was refused.
+
+        Raises Overloaded or ReadOnly if it is not taken.
 
         `body_bytes` is the size of the request, by which waiting is bounded.
         `before` runs immediately before it: what that reads is the state that the transaction
         applies to. If it raises, so does this, and nothing is written.
         """
-        future: asyncio.Future[Outcome] = self._loop.create_future()
         if self._waiting_bytes + body_bytes > LIMITS.waiting_bytes:
             raise Overloaded(
                 f"writes of more than {LIMITS.waiting_bytes} bytes are waiting already; slow down"
             )
-        self._submit(Waiting(transaction, before, body_bytes, future))
+        waiting = Waiting(transaction, before, body_bytes)
+        self._submit(waiting)
         self._waiting_bytes += body_bytes
-        return await future
+        return waiting.outcome
 
     async def commit_all(self, transactions: Sequence[Transaction]) -> tuple[Outcome, ...]:
         """Carry out transactions in one commit, each for itself; durable when this returns.
@@ -232,6 +237,7 @@ class Writer:
             self._loop.call_soon(self._begin)
             return
         self._met = self._turns = 0
+        self.before_job()
         job = self._next()
         if job is None:
             self._busy = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from time import perf_counter
 from typing import NamedTuple
 
@@ -19,8 +19,9 @@ from crdtdb.transaction import (
 )
 from crdtdb_server.acks import ACKED, Ack, ack_of, held
 from crdtdb_server.conditions import entity_tag, expectations
-from crdtdb_server.exchange import Answer, Headers, Request
+from crdtdb_server.exchange import JSON, Answer, Headers, Request
 from crdtdb_server.idempotency import REPLAYED, key_of
+from crdtdb_server.pending import Pending
 from crdtdb_server.service import Service
 from crdtdb_server.session import wait_of
 
@@ -42,7 +43,7 @@ def terms_of(service: Service, request: Request, name: ObjectName | None) -> Ter
     return Terms(expectations(headers, store_id, name), ack_of(headers), key_of(request))
 
 
-async def answer_write(
+def answer_write(
     service: Service,
     request: Request,
     updates: tuple[Update | Erase, ...],
@@ -50,24 +51,40 @@ async def answer_write(
     *,
     name: ObjectName | None = None,
     before: Callable[[], None] | None = None,
-) -> Answer:
+) -> Awaitable[Answer]:
     """Carry out updates, all or none, and answer with what `shown` makes of their results.
 
     `name` is the object that all of them are about, if that is one; `before` runs immediately
     before them (`Writer.commit`). Raises why they were refused.
     """
-    headers = request.headers
     store_id = service.database.engine.state.store_id
     expects, ack, key = terms_of(service, request, name)
     transaction = Transaction(updates, expects, key, name)
-    outcome = await service.carry_out(transaction, before=before, body_bytes=len(request.body))
-    seen = service.seen if outcome.replayed is None else outcome.replayed
-    answer = Answer(shown(outcome.results), seen, headers=_headers(outcome, store_id))
+    pending = service.writer.commit(transaction, before=before, body_bytes=len(request.body))
+
+    def answered(outcome: Outcome) -> Answer:
+        service.count(transaction, outcome)
+        seen = service.seen if outcome.replayed is None else outcome.replayed
+        return Answer(shown(outcome.results), seen, 200, JSON, _headers(outcome, store_id))
+
     if ack is None:
-        return answer
+        return pending.then(answered)
+    return _acknowledged(service, request, ack, pending, answered)
+
+
+async def _acknowledged(
+    service: Service,
+    request: Request,
+    ack: Ack,
+    pending: Pending[Outcome],
+    answered: Callable[[Outcome], Answer],
+) -> Answer:
+    """The answer to a write, once enough replicas hold it or the time is over."""
+    outcome = await pending
+    answer = answered(outcome)
     # One bound for all waiting: for what the session has seen, for the commit, and now.
-    left_s = wait_of(headers) - (perf_counter() - request.began)
-    holders = await held(service.witnesses, ack, _written(outcome) or seen, left_s)
+    left_s = wait_of(request.headers) - (perf_counter() - request.began)
+    holders = await held(service.witnesses, ack, _written(outcome) or answer.seen, left_s)
     return answer._replace(
         status=200 if ack.is_reached(holders) else 202,
         headers=(*answer.headers, (ACKED, str(ack.counted(holders)))),

@@ -11,7 +11,7 @@ import pytest
 
 import partition
 from ledger import SHARED, Ledger, Shown, Write, progress_key, wrong_answers
-from scenarios import SCENARIOS
+from outages import SCENARIOS
 
 _WRITES = [
     Write("a", "count", SHARED, 5),

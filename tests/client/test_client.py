@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from crdtdb import __version__
-from crdtdb.errors import BadRequest
+from crdtdb.errors import BadRequest, UnknownReplica
 from crdtdb_client import AsyncClient, Client
 
 #: Keys that a careless URL would mix up.
@@ -40,8 +40,9 @@ def test_a_replica_tells_about_itself(db: Client) -> None:
     assert db.cluster()["self"]["replica"] == "eu-1"
 
 
-def test_links_can_be_broken_and_mended(db: Client) -> None:
-    db.put_fault("us-1", drop=True, latency_ms=1.5)
+def test_a_link_that_is_not_there_cannot_be_broken(db: Client) -> None:
+    with pytest.raises(UnknownReplica):
+        db.put_fault("us-1", drop=True, latency_ms=1.5)
     db.mend("us-1")
     with pytest.raises(BadRequest):
         db.put_fault("us-1", loss=2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pycrdt import Doc, Text
 
 from crdtdb import Database
 from crdtdb.address import ObjectName
@@ -45,6 +46,39 @@ def test_registers_give_back_what_was_put_in(door: Door, value: Any) -> None:
     assert title.set(value).value == value
     found = title.get()
     assert (found.value, found.exists, found.replica) == (value, True, "eu-1")
+
+
+def test_texts(door: Door) -> None:
+    note = door.text("home", "note")
+    assert note.append("buy 🍐").size == 5
+    assert note.insert(4, "an apple, a ").size == 17
+    assert note.remove(14).changed
+    found = note.get()
+    assert (found.value, found.exists, found.size) == ("buy an apple,  🍐", True, None)
+    editor: Doc[Any] = Doc()
+    text = editor.get("text", type=Text)
+    editor.apply_update(note.difference())
+    assert str(text) == found.value
+    state = editor.get_state()
+    text += "!"
+    assert note.update(editor.get_update(state)).size == 17
+    assert not note.update(editor.get_update()).changed
+    note.insert(0, "> ")
+    editor.apply_update(note.difference(editor.get_state()))
+    assert str(text) == note.get().value == "> buy an apple,  🍐!"
+    with door.transaction() as tx:
+        tx.text("home", "note").append("?")
+        tx.text("home", "note").remove(0, 2)
+    assert [result.size for result in tx.results] == [20, 18]
+    assert [record["kind"] for record in note.explain()["records"]] == ["operation"] * 6
+    with pytest.raises(InvalidOperation, match="18 characters here"):
+        note.insert(19, "x")
+    with pytest.raises(BadRequest, match="state vector"):
+        note.difference(b"\xff")
+    with pytest.raises(InvalidOperation, match="no other format"):
+        door.difference(ObjectName("home", "set", "note"))
+    assert note.delete().size == 0
+    assert not note.get().exists
 
 
 def test_lists(door: Door) -> None:

@@ -7,7 +7,7 @@ import pytest
 from crdtdb import address
 from crdtdb.address import ObjectName
 from crdtdb.causal import VersionVector
-from crdtdb.replication import Phase, pull
+from crdtdb.replication import Phase, staging
 from crdtdb.replication.messages import Claim, Gone, Message, Page, Pull, Refused
 from hostile.arena import ATTACKER, Arena, sent
 
@@ -73,7 +73,7 @@ def test_the_same_page_for_ever(arena: Arena) -> None:
 
 def test_endless_pages(arena: Arena, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a pull stages is bounded, in bytes."""
-    monkeypatch.setattr(pull, "STAGED_BYTES", 10_000)
+    monkeypatch.setattr(staging, "STAGED_BYTES", 10_000)
     requests = _answer_all(
         arena,
         lambda r: Page(r.session, r.since, EPOCH, r.since + 1, [member(f"x{r.since:04}")], None),
@@ -87,7 +87,7 @@ def test_endless_pages(arena: Arena, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_one_record_on_endless_pages(arena: Arena, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is staged once; a donor that then falls silent is left for another."""
-    monkeypatch.setattr(pull, "STAGED_BYTES", 10_000)
+    monkeypatch.setattr(staging, "STAGED_BYTES", 10_000)
     left = 1_000
 
     def answer(message: Message) -> list[Message]:
@@ -103,6 +103,8 @@ def test_one_record_on_endless_pages(arena: Arena, monkeypatch: pytest.MonkeyPat
     assert left == 0
     assert arena.a.machine.pulls_from == "x"
     arena.recover()
+    # The replica was started again meanwhile, and went on where it stood, for as long.
+    arena.run(10_000)
     assert arena.a.machine.pulls_from is None
     assert "x" not in arena.a.replica.value("set")
 

@@ -47,6 +47,17 @@ said: dict[type[Any], st.SearchStrategy[Any]] = {
     ),
     messages.Received: st.builds(messages.Received, incarnations, counters),
     messages.Gone: st.builds(messages.Gone, times, flats),
+    messages.Mend: st.builds(
+        messages.Mend,
+        times,
+        incarnations,
+        counters,
+        flats,
+        st.lists(st.binary(max_size=8), max_size=3),
+    ),
+    messages.Mended: st.builds(
+        messages.Mended, times, st.builds(messages.Claim, flats, times), entries, entries
+    ),
     messages.Refused: st.builds(messages.Refused, st.text(max_size=8)),
     messages.Evicted: st.builds(messages.Evicted, incarnations),
 }

@@ -13,7 +13,7 @@ A gentle scheduler proves nothing: whether the executions contain what they are 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import permutations
 from random import Random
 from typing import Final
@@ -27,7 +27,7 @@ from crdtdb.transaction import Outcome, Push, Result
 from oracle.checks import Violation, check_books
 from oracle.history import History, named_by_incarnation
 from oracle.requests import Request, Requests, as_transaction, must_fail
-from oracle.specification import EventId, Scope, Shown, covers
+from oracle.specification import ElementId, EventId, Scope, Shown, covers
 from replicas import START_MS, Replica, Staged, acquaint, missing
 
 __all__ = ["Execution"]
@@ -88,11 +88,16 @@ class Execution:
         """A group commit of one to three transactions, now and then with one that must fail."""
         group = self._requests.group(self._reads[-8:])
         visible = self._history.visible(replica.seen)
+        let_go = {
+            name: self._history.elements(name, visible) - replica.elements(name)
+            for name in self._requests.names
+            if name.type == "list"
+        }
         committed = replica.engine.commit([as_transaction(requests) for requests in group])
         for requests, outcome in zip(group, committed.outcomes, strict=True):
             self._tell("transactions", f"{replica.number} writes {requests}: {outcome}")
             who = replica.engine.state.incarnation
-            visible = self._take_outcome(requests, outcome, visible, who)
+            visible = self._take_outcome(requests, outcome, visible, who, let_go)
             self._check_times(replica, outcome)
         if committed.push is not None:
             for other in self._replicas:
@@ -218,7 +223,12 @@ class Execution:
     # -- checking -------------------------------------------------------------------------------
 
     def _take_outcome(
-        self, requests: list[Request], outcome: Outcome, visible: frozenset[EventId], who: int
+        self,
+        requests: list[Request],
+        outcome: Outcome,
+        visible: frozenset[EventId],
+        who: int,
+        let_go: Mapping[ObjectName, frozenset[ElementId]],
     ) -> frozenset[EventId]:
         """Note what a transaction did, check its answers; returns what is visible after it."""
         members = {member.name: i for i, member in self._incarnations().items()}
@@ -237,7 +247,12 @@ class Execution:
                 dot, time = result.stamp
                 target, asked, context = request
                 operation = named_by_incarnation(asked, members)
-                self._history.add(dot, target, operation, context, past=before, time=time)
+                gone = frozenset[ElementId]()
+                if isinstance(target, ObjectName):
+                    gone = let_go.get(target, gone)
+                self._history.add(
+                    dot, target, operation, context, past=before, time=time, let_go=gone
+                )
                 visible = before | {dot}
             elif isinstance(request.target, ObjectName):
                 self._check_in_vain(request.target, request, before)

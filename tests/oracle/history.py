@@ -8,7 +8,7 @@ from typing import Any, Final
 from crdtdb.causal import VersionVector
 from oracle import rights
 from oracle.requests import Request
-from oracle.specification import Event, EventId, Object, Scope, Shown, covers, show
+from oracle.specification import ElementId, Event, EventId, Object, Scope, Shown, covers, show
 
 __all__ = ["History", "named_by_incarnation"]
 
@@ -25,11 +25,19 @@ def named_by_incarnation(
 
 
 def _is_beyond(operation: Mapping[str, Any], size: int) -> bool:
-    """Does an operation name a position that a list of this size does not have?"""
+    """Does an operation name a position that a list or text of this size does not have?"""
     if "index" not in operation:
         return False
-    needed = operation.get("count", 1) if operation["op"] == "delete" else 0
+    needed = 0
+    if operation["op"] == "delete":
+        needed = operation.get("length", operation.get("count", 1))
     return bool(operation["index"] + needed > size)
+
+
+def _numbers(operation: Mapping[str, Any]) -> range:
+    """The numbers of the elements that an insert brings."""
+    count = len(operation.get("values", "1"))
+    return range(1, count + 1) if count > 1 else range(1)
 
 
 class History:
@@ -48,10 +56,14 @@ class History:
         *,
         past: frozenset[EventId],
         time: int,
+        let_go: frozenset[ElementId] = frozenset(),
     ) -> None:
-        """Note an operation; `context` is its read context, if it had one."""
+        """Note an operation; `context` is its read context, if it had one.
+
+        `let_go` are the elements of the list that the issuer's replica does not have any more.
+        """
         observed = past if context is None else frozenset(filter(context.covers, past))
-        event = Event(event_id, target, operation, past, observed, time)
+        event = Event(event_id, target, operation, past, observed, time, let_go)
         self._ids.append(event_id)
         for name, events in self._events.items():
             if covers(target, name):
@@ -83,7 +95,7 @@ class History:
         past = set(visible)
         for number, (target, asked, _) in enumerate(requests, 1):
             event_id = (who, (1 << 64) + number)
-            for name in [n for n in self._events if n[1] == "list" and covers(target, n)]:
+            for name in [n for n in self._events if n[1] in ("list", "text") and covers(target, n)]:
                 events = [e for e in self._events[name] if e.id in visible]
                 events += later.get(name, [])
                 if _is_beyond(asked, show(name, events).size or 0):
@@ -115,6 +127,15 @@ class History:
         """Raise Violation if a bounded counter is beyond its bounds where this is visible."""
         events = [e for e in self._events[name] if e.id in visible and e.target == name]
         rights.check_bounds(name, events)
+
+    def elements(self, name: Object, visible: frozenset[EventId]) -> frozenset[ElementId]:
+        """All elements that these events have put into a list, deleted or not."""
+        return frozenset(
+            (*event.id, number)
+            for event in self._events[name]
+            if event.id in visible and event.operation["op"] == "insert"
+            for number in _numbers(event.operation)
+        )
 
     def visible(self, seen: VersionVector) -> frozenset[EventId]:
         """The events that a replica which has seen `seen` can see."""

@@ -21,12 +21,26 @@ from fractions import Fraction
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from crdtdb.jsonvalue import JsonValue, encode, normalise
-from operations import SKETCHED
+from crdtdb.types._yjs import client_of
+from operations import EDITED, SKETCHED
+from oracle.yata import Sequence
 
-__all__ = ["SPECIFICATIONS", "Event", "EventId", "Object", "Scope", "Shown", "covers", "show"]
+__all__ = [
+    "SPECIFICATIONS",
+    "ElementId",
+    "Event",
+    "EventId",
+    "Object",
+    "Scope",
+    "Shown",
+    "covers",
+    "show",
+]
 
 #: (who, how many-th of theirs).
 EventId: TypeAlias = tuple[int, int]
+#: Of a list: the event that put it in, and the how many-th of that it is (0: the only one).
+ElementId: TypeAlias = tuple[int, int, int]
 #: (bucket, type, key).
 Object: TypeAlias = tuple[str, str, str]
 _Path: TypeAlias = tuple[str, ...]
@@ -53,6 +67,8 @@ class Event(NamedTuple):
     observed: frozenset[EventId]
     #: When, by the issuer's hybrid logical clock. Decides between concurrent register writes.
     time: int
+    #: Elements of a list that the issuer had let go, so that nothing could be put beside them.
+    let_go: frozenset[ElementId] = frozenset()
 
 
 class Shown(NamedTuple):
@@ -115,6 +131,8 @@ def _show(type_name: str, events: list[Event]) -> Shown:
         return _zset(events)
     if type_name == "list":
         return _list(events)
+    if type_name == "text":
+        return _text(events)
     if type_name == "rwset":
         events = _by_name(events)
     wipes = [event for event in events if event.operation["op"] in _WIPES]
@@ -371,22 +389,25 @@ def _nearest(exact: Fraction) -> JsonValue:
 class _Node(NamedTuple):
     """An element of a list: an event and a number in it, below another one (None: at the top)."""
 
-    id: tuple[int, int, int]
-    above: tuple[int, int, int] | None
+    id: ElementId
+    above: ElementId | None
     is_right: bool
     value: JsonValue
+    #: Among right children, later ones come first.
+    generation: int = 0
 
 
 def _list(events: list[Event]) -> Shown:
     """The elements in force, in the order of the tree that they were put into."""
     placed: dict[EventId, list[_Node]] = {}
-    gone: dict[EventId, set[tuple[int, int, int]]] = {}
+    gone: dict[EventId, set[ElementId]] = {}
     for event in sorted(events, key=lambda event: len(event.past)):
         operation = event.operation
         past = [earlier for earlier in events if earlier.id in event.past]
         shown, nodes = _elements(past, placed, gone)
         if operation["op"] == "insert":
-            placed[event.id] = _put_in(event, shown, nodes)
+            held = {one: node for one, node in nodes.items() if one not in event.let_go}
+            placed[event.id] = _put_in(event, shown, held)
         elif "index" in operation:
             first = operation["index"]
             named = shown[first : first + operation.get("count", 1)]
@@ -398,8 +419,8 @@ def _list(events: list[Event]) -> Shown:
 def _elements(
     events: list[Event],
     placed: Mapping[EventId, list[_Node]],
-    gone: Mapping[EventId, set[tuple[int, int, int]]],
-) -> tuple[list[_Node], dict[tuple[int, int, int], _Node]]:
+    gone: Mapping[EventId, set[ElementId]],
+) -> tuple[list[_Node], dict[ElementId, _Node]]:
     """The elements that these events show, in order, and all nodes of the tree."""
     wipes = [e for e in events if e.id not in placed and e.id not in gone]
     standing = _not_observed([e for e in events if e.id in placed or e.id in gone], wipes)
@@ -414,47 +435,79 @@ def _elements(
     return shown, nodes
 
 
-def _walk(
-    nodes: Mapping[tuple[int, int, int], _Node], above: tuple[int, int, int] | None
-) -> list[_Node]:
-    """What hangs below: left children, the node itself, right children; siblings by their ids."""
-    below = sorted(node for node in nodes.values() if node.above == above)
+def _walk(nodes: Mapping[ElementId, _Node], above: ElementId | None) -> list[_Node]:
+    """What hangs below: left children, the node itself, right children.
+
+    Siblings stand by their ids, later generations first.
+    """
+    below = [node for node in nodes.values() if node.above == above]
+    below.sort(key=lambda node: (-node.generation, node.id))
     left = [one for node in below if not node.is_right for one in _walk(nodes, node.id)]
     right = [one for node in below if node.is_right for one in _walk(nodes, node.id)]
     return [*left, *([] if above is None else [nodes[above]]), *right]
 
 
-def _put_in(
-    event: Event, shown: list[_Node], nodes: Mapping[tuple[int, int, int], _Node]
-) -> list[_Node]:
+def _put_in(event: Event, shown: list[_Node], nodes: Mapping[ElementId, _Node]) -> list[_Node]:
     """An insert hangs below the element before its place, or left below the one behind it.
 
-    Below the one behind it, if that hangs below the one before it; the rest hang in a row.
+    Left below the one behind it, if that comes next in the tree and hangs below the one before.
+    Where deleted ones come next that hang there, it is of a later generation than all of these.
     """
     index = event.operation.get("index", len(shown))
     before = shown[index - 1].id if index else None
-    behind = shown[index].id if index < len(shown) else None
-    above, is_right = before, True
-    if behind is not None and _hangs_below(nodes, behind, before):
+    order = _walk(nodes, None)
+    position = 0 if before is None else [node.id for node in order].index(before) + 1
+    behind = order[position].id if position < len(order) else None
+    above, is_right, generation = before, True, 0
+    standing = [n.generation for n in nodes.values() if n.above == before and n.is_right]
+    if standing and behind is not None and index < len(shown) and behind == shown[index].id:
         above, is_right = behind, False
+    elif standing:
+        generation = max(standing) + 1
     values = _members(event)
     built: list[_Node] = []
     for number, value in enumerate(values, 1):
         one = (*event.id, number if len(values) > 1 else 0)
-        built.append(_Node(one, above, is_right, value))
-        above, is_right = one, True
+        built.append(_Node(one, above, is_right, value, generation))
+        above, is_right, generation = one, True, 0
     return built
 
 
-def _hangs_below(
-    nodes: Mapping[tuple[int, int, int], _Node],
-    one: tuple[int, int, int],
-    above: tuple[int, int, int] | None,
-) -> bool:
-    at: tuple[int, int, int] | None = one
-    while at is not None and at != above:
-        at = nodes[at].above
-    return at == above
+#: The Yjs client of the editor that some updates come from.
+_EDITOR: Final = 9
+
+
+def _text(events: list[Event]) -> Shown:
+    """The characters that nothing has deleted. An editor's are the same, whoever took them in."""
+    text = Sequence()
+    all_ids = {event.id for event in events}
+    in_order = sorted(events, key=lambda event: len(all_ids & event.past))
+    taken_in = {event.id for event in in_order if event.operation["op"] == "update"}
+    for event in in_order:
+        operation, visible = event.operation, _seen_by(event.past, taken_in)
+        if operation["op"] == "insert":
+            index = operation.get("index", len(text.shown(visible)))
+            text.put_in(index, operation["text"], client_of(event.id[0]), event.id, visible)
+        elif operation["op"] == "update":
+            if not text.has((_EDITOR, 0)):
+                text.put_in(0, EDITED, _EDITOR, _FROM_EDITOR, lambda _source: False)
+        else:
+            shown, first = text.shown(visible), operation.get("index", 0)
+            last = first + operation["length"] if "index" in operation else len(shown)
+            text.delete(shown[first:last], event.id)
+    shown = text.shown(_seen_by(frozenset(event.id for event in events), taken_in))
+    value = "".join(character.text for character in shown)
+    return Shown.value(value, bool(value))._replace(size=len(value))
+
+
+#: The source of what an editor typed.
+_FROM_EDITOR: Final[EventId] = (_EDITOR, 0)
+
+
+def _seen_by(past: frozenset[EventId], taken_in: Collection[EventId]) -> Callable[[EventId], bool]:
+    """Can one see a source who can see these events? An editor's text, if any took it in."""
+    has_editor = any(one in past for one in taken_in)
+    return lambda source: has_editor if source == _FROM_EDITOR else source in past
 
 
 def _element_id(node: _Node) -> str:
@@ -497,5 +550,6 @@ SPECIFICATIONS: Final[Mapping[str, Callable[[list[Event]], Shown]]] = {
     "register": _register,
     "rwset": _rwset,
     "set": _set,
+    "text": _text,
     "zset": _zset,
 }

@@ -32,7 +32,9 @@ from crdtdb.record import Live, Payload, Record
 from crdtdb.replication.stability import Reports
 from crdtdb.state import State
 from crdtdb.store.base import Table
-from crdtdb.types import CATALOGUE, _accumulator, _sketch, zset
+from crdtdb.transaction import Result
+from crdtdb.types import CATALOGUE, _accumulator, _document, _sketch, zset
+from crdtdb.types import text as text_module
 from crdtdb.types._accumulator import Step
 from crdtdb.types._counting import CountingType
 from crdtdb.types._extreme import ExtremeType
@@ -657,7 +659,7 @@ def test_new_elements_beside_what_was_deleted(monkeypatch: Patch) -> None:
     def place(self: Elements, index: int) -> Place:
         """Below the last element before the position, seen by users or not."""
         shown = [element.id for element in self.shown(0, index)]
-        every = [one for first, _, _, held in self.dump() for one in ids_from(first, _length(held))]
+        every = [one for first, *_, held in self.dump() for one in ids_from(first, _length(held))]
         if not every:
             return Place(None, RIGHT)
         behind = every.index(shown[-1]) + 1 if shown else 0
@@ -713,6 +715,51 @@ def test_a_digest_over_how_elements_are_stored(monkeypatch: Patch) -> None:
     """Who has let deleted elements go stores others than who has not, and shows the same."""
     monkeypatch.setattr(List, "shown", lambda self, folded: folded.dump())
     assert noticed_by("list") == "convergence"
+
+
+def test_elements_beside_deleted_ones_of_no_generation(monkeypatch: Patch) -> None:
+    """Beside what was typed there before, they stand by their ids: on the wrong side of it."""
+    place = Elements.place
+    monkeypatch.setattr(
+        Elements, "place", lambda self, index: place(self, index)._replace(generation=0)
+    )
+    assert noticed_by("list") in _VALUES
+
+
+# Texts --------------------------------------------------------------------------------------------
+
+
+def test_two_replicas_that_type_as_one_client(monkeypatch: Patch) -> None:
+    """What the second types has the ids of what the first did: it is taken for known."""
+    monkeypatch.setattr(text_module, "client_of", lambda incarnation: 7)
+    assert noticed_by("text") in ("convergence", *_VALUES)
+
+
+def test_a_cut_over_a_text(monkeypatch: Patch) -> None:
+    """It takes out what is typed beside deleted characters, for these are not there any more."""
+
+    def erase(self: Author, draft: Draft, prefix: bytes) -> Result:
+        living = sum(draft.head(one).exists for one in draft.heads_under(prefix))
+        stamp = self._next(draft)
+        self._cut(draft, prefix, draft.seen, stamp.dot)
+        self._mint(draft, stamp)
+        return Result(living > 0, None, living, stamp)
+
+    monkeypatch.setattr(draft, "DocumentType", ())
+    monkeypatch.setattr(Author, "_erase", erase)
+    assert noticed_by("text") != "nobody"
+
+
+def test_a_document_that_a_failed_transaction_has_altered(monkeypatch: Patch) -> None:
+    """It is used on as if nothing had been typed into it."""
+    monkeypatch.setattr(_document.Document, "_settle", lambda self: self._branch)
+    assert noticed_by("text") != "nobody"
+
+
+def test_positions_in_bytes(monkeypatch: Patch) -> None:
+    """As pycrdt counts: right as long as all is ASCII."""
+    monkeypatch.setattr(text_module._Editing, "_offset", lambda self, index: index)
+    assert noticed_by("text") != "nobody"
 
 
 # Time ---------------------------------------------------------------------------------------------

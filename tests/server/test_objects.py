@@ -31,8 +31,7 @@ async def test_write_then_read(wire: Wire, type_name: str) -> None:
     value = shown(type_name, operation)
     written = await wire.post(at, operation)
     assert written.status == 200
-    collection = CATALOGUE[type_name].collection
-    answer = {"size": len(value)} if collection else {"value": value}
+    answer = {"size": len(value)} if CATALOGUE[type_name].sized else {"value": value}
     assert written.document == {**answer, "changed": True}
 
     read = await wire.get(at)
@@ -44,7 +43,7 @@ async def test_write_then_read(wire: Wire, type_name: str) -> None:
         for entry in (*document["value"], *value):
             del entry["id"]
     expected = {"bucket": "shop", "type": type_name, "key": "k", "value": value, "exists": True}
-    if collection:
+    if CATALOGUE[type_name].collection:
         expected["size"] = len(value)
     assert document == expected
     assert read.headers["crdtdb-exists"] == "true"

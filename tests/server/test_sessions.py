@@ -121,7 +121,7 @@ class _Seen:
 
     def __init__(self) -> None:
         self.vector = NOTHING
-        self.sessions = Sessions("crdtdb", lambda: self.vector)
+        self.sessions = Sessions("crdtdb", lambda: self.vector, lambda: False)
 
     def advance(self, counter: int) -> None:
         self.vector = VersionVector({1: counter})

@@ -40,7 +40,7 @@ class Bench:
     def __init__(self) -> None:
         self.disk = _Disk()
         self.database = Database(self.disk, replica="eu-1")
-        self.writer = Writer(self.database, Metrics(self.disk))
+        self.writer = Writer(self.database, Metrics(self.disk, lambda: None))
         self.commits: list[Committed] = []
         self.writer.on_commit = self.commits.append
 
@@ -56,8 +56,11 @@ class Bench:
         plain = {"op": "increment", "by": by}
         return Transaction((self.database.parse_update(_COUNTER, plain),))
 
+    async def carry_out(self, transaction: Transaction, **terms: Any) -> Outcome:
+        return await self.writer.commit(transaction, **terms)
+
     def commit(self, by: int = 1) -> asyncio.Task[Outcome]:
-        return asyncio.create_task(self.writer.commit(self.step(by)))
+        return asyncio.create_task(self.carry_out(self.step(by)))
 
 
 class Occupied:
@@ -206,9 +209,9 @@ async def test_what_comes_before_a_transaction_sees_the_state_it_applies_to(benc
     async with Occupied(bench):
         waiting = [
             bench.commit(),
-            asyncio.create_task(bench.writer.commit(bench.step(), before=before)),
+            asyncio.create_task(bench.carry_out(bench.step(), before=before)),
             bench.commit(),
-            asyncio.create_task(bench.writer.commit(bench.step(), before=before)),
+            asyncio.create_task(bench.carry_out(bench.step(), before=before)),
         ]
         await _queued()
     outcomes = await asyncio.gather(*waiting)
@@ -371,7 +374,7 @@ async def test_who_leaves_later_has_written_once(bench: Bench) -> None:
         release.wait()
 
     large = Transaction(bench.step().updates * (jobs.SMALL_OPERATIONS + 1))
-    gone = asyncio.create_task(bench.writer.commit(large, before=before))
+    gone = asyncio.create_task(bench.carry_out(large, before=before))
     await working.wait()
     other = bench.commit()
     gone.cancel()

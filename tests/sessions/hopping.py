@@ -3,22 +3,30 @@
 Every operation goes to a replica chosen by chance, with the session's token. A replica that has
 not seen what the token covers says so (503 `behind`), which is no violation; the operation is then
 tried at another. Links are cut and mended by the number of operations, never by the clock.
+
+Each session has three objects that nobody else writes: counters `a` and `b`, incremented in turn,
+and a register `r` that says how often it was set and what its writer had observed. So every value
+is written once, and what sessions did is a history for the checkers.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any, Final, NamedTuple
 
 import httpx2
 
+from checkers.atomicity import atomicity
+from checkers.causality import causality
+from checkers.order import Transaction, Value
+from checkers.sessions import sessions
+from checkers.violation import Violation
 from processes import Replica, cluster
-from sessions.guarantees import Seen, Session
 
-__all__ = ["Report", "hop"]
+__all__ = ["Report", "hop", "judge"]
 
 _REPLICAS: Final = 3
 _SESSIONS: Final = 8
@@ -34,6 +42,32 @@ class Report(NamedTuple):
     #: Requests that were answered with `behind`, and repeated elsewhere.
     behind: int
     cuts: int
+    #: What sessions did and were shown.
+    history: list[Transaction]
+
+
+def judge(history: Sequence[Transaction]) -> list[Violation]:
+    """What sessions were shown although their guarantees exclude it."""
+    return [*sessions(history), *causality(history), *atomicity(history)]
+
+
+class _Session:
+    """What one session has written."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        #: How often each of its objects was written.
+        self.count = {"a": 0, "b": 0, "r": 0}
+
+    @property
+    def next_counter(self) -> str:
+        """Which counter is incremented next."""
+        return "a" if self.count["a"] == self.count["b"] else "b"
+
+    def write(self, name: str) -> tuple[str, int]:
+        """Another write of an object: which one it is, and the how many-th of it."""
+        self.count[name] += 1
+        return f"{name}{self.number}", self.count[name]
 
 
 class _Run:
@@ -46,38 +80,42 @@ class _Run:
         self._tokens = tokens
         self._done = self._behind = self._cuts = 0
         self._cut: tuple[Replica, Replica] | None = None
+        self._history: list[Transaction] = []
         self._http = httpx2.AsyncClient(timeout=60)
 
     async def run(self) -> Report:
-        """Let all sessions do their part. Raises Violation."""
+        """Let all sessions do their part."""
         async with self._http, asyncio.TaskGroup() as group:
             for number in range(_SESSIONS):
-                group.create_task(self._session(Session(number, _SESSIONS)))
-        return Report(self._done, self._behind, self._cuts)
+                group.create_task(self._session(_Session(number)))
+        return Report(self._done, self._behind, self._cuts, self._history)
 
-    async def _session(self, session: Session) -> None:
+    async def _session(self, session: _Session) -> None:
         token: str | None = None
-        snapshot: list[Seen] = []
+        snapshot: Mapping[str, Value] = {}
         while self._done < self._operations:
             self._done += 1
             if self._done % _FLAP_OPERATIONS == 0:
                 await self._flap()
             choice = self._random.random()
             if choice < 0.4:
-                path = f"counter/{session.next_counter}{session.number}"
-                answer = await self._ask(token, path, {"op": "increment"})
-                session.incremented(answer.json()["value"])
+                name, count = session.write(session.next_counter)
+                answer = await self._ask(token, f"counter/{name}", {"op": "increment"})
+                self._note(session, writes={name: count})
+                self._note(session, reads={name: answer.json()["value"]})
             elif choice < 0.6 and snapshot:
-                whose = self._random.randrange(_SESSIONS)
-                r = (whose, snapshot[whose].a)
-                path = f"register/r{session.number}"
-                answer = await self._ask(token, path, {"op": "set", "value": list(r)})
-                session.noted(r)
+                name, count = session.write("r")
+                value = [count, snapshot[f"a{self._random.randrange(_SESSIONS)}"]]
+                answer = await self._ask(token, f"register/{name}", {"op": "set", "value": value})
+                self._note(session, writes={name: tuple(value)})
             else:
                 answer = await self._ask(token, None, {"reads": _READS})
                 snapshot = _snapshot(answer.json()["reads"])
-                session.check(snapshot)
+                self._note(session, reads=snapshot)
             token = answer.headers[_CONTEXT]
+
+    def _note(self, session: _Session, **did: Mapping[str, Value]) -> None:
+        self._history.append(Transaction(f"session {session.number}", **did))
 
     async def _ask(self, token: str | None, path: str | None, body: Any) -> httpx2.Response:
         """Ask replicas chosen by chance until one has seen enough."""
@@ -114,15 +152,16 @@ _READS: Final = [
 ]
 
 
-def _snapshot(reads: list[dict[str, Any]]) -> list[Seen]:
-    values = [read["value"] for read in reads]
-    return [
-        Seen(a, b, None if r is None else (r[0], r[1]))
-        for a, b, r in zip(values[::3], values[1::3], values[2::3], strict=True)
-    ]
+def _snapshot(reads: list[dict[str, Any]]) -> Mapping[str, Value]:
+    """What a snapshot shows of all sessions' objects; of those that nobody wrote, None."""
+    values = {read["key"]: read["value"] for read in reads}
+    return {
+        key: tuple(value) if isinstance(value, list) else value or None
+        for key, value in values.items()
+    }
 
 
 def hop(directory: Path, seed: int, operations: int, *, tokens: bool = True) -> Report:
-    """Run sessions over fresh replicas in `directory`. Raises an ExceptionGroup of Violations."""
+    """Run sessions over fresh replicas in `directory`, and tell what they did."""
     with cluster(directory, _REPLICAS) as replicas:
         return asyncio.run(_Run(replicas, Random(seed), operations, tokens=tokens).run())

@@ -11,6 +11,7 @@ import pytest
 from commands import Run
 from crdtdb import Database
 from crdtdb_client import Client
+from crdtdb_server.shell.status import _described
 from liveserver import live_server
 from processes import DEADLINE_S
 
@@ -93,3 +94,20 @@ def test_compact(run: Run, tmp_path: Path) -> None:
     assert run("compact", "--data-dir", str(path)).out == f"{after} bytes before, {after} after\n"
     with Database.open(path) as database:
         assert database.set("shop", "cart").get().value == ["apple"]
+
+
+def test_status_waits_until_all_is_fetched(crdtdb: Run, url: str) -> None:
+    """Nothing is: it shows the cluster at once."""
+    shown = crdtdb("status", "--watch")
+    assert shown.code == 0
+    assert shown.out == crdtdb("status").out
+
+
+def test_what_status_says_of_a_pull() -> None:
+    fetching = {"donor": "us-1", "records": 30, "bytes": 900, "place": 50, "head": 200}
+    assert _described({**fetching, "complete": False, "joined": 0}) == (
+        "fetching from us-1: 25 %, 30 records, 900 bytes"
+    )
+    assert _described({**fetching, "complete": True, "joined": 15}) == (
+        "joining: 50 %, 30 records, 900 bytes"
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import sys
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -111,3 +112,24 @@ def test_what_cannot_be_done_leaves_the_file_alone(crdtdb: Run, tmp_path: Path) 
     assert missing.code == 1
     assert "No such file" in missing.err
     assert "cannot use" in crdtdb("export", str(tmp_path / "no" / "where")).err
+
+
+def test_a_dash_is_the_standard_output_or_input(
+    crdtdb: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crdtdb("update", "blog/counter/views", "increment", "by=5")
+    (exported,) = crdtdb("export", "-").json
+    assert exported["value"] == 5
+    lines = json.dumps(exported).encode()
+    monkeypatch.setattr(sys, "stdin", TextIOWrapper(BytesIO(lines)))
+    (imported,) = crdtdb("import", "-", "--json").json
+    assert imported["written"] == {"counter": 1}
+    assert crdtdb("get", "blog/counter/views").out == "10\n"
+
+
+def test_programs_get_errors_as_documents(crdtdb: Run) -> None:
+    ran = crdtdb("update", "blog/counter/views", "increment", "by=x", "--json")
+    assert (ran.code, ran.out) == (1, "")
+    document = json.loads(ran.err)
+    assert document["code"] == "bad-request"
+    assert document["errors"][0]["field"] == "by"

@@ -7,17 +7,20 @@ design), planted while the context lasts. The docstring tells what goes wrong th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 from unittest.mock import patch
 
+import msgspec
+import xxhash
+
 from crdtdb import address, codec, draft
 from crdtdb.causal import NOTHING, VersionVector
 from crdtdb.cuts import covered
-from crdtdb.draft import Draft
-from crdtdb.engine import Engine
-from crdtdb.errors import PeerError
+from crdtdb.draft import Draft, Span
+from crdtdb.engine import Drafted, Engine
+from crdtdb.errors import NoSpace, PeerError
 from crdtdb.reclaim import _Portion
 from crdtdb.record import Record
 from crdtdb.replication import early, machine, repair
@@ -27,8 +30,10 @@ from crdtdb.replication.messages import Claim, Gone, Page, Pull, Push, Sender, T
 from crdtdb.replication.peers import Peer
 from crdtdb.replication.repair import Repair
 from crdtdb.replication.twins import Twins
+from crdtdb.state import State
 from crdtdb.store.base import Batch
 from simulation.disk import Disk
+from simulation.network import CALM
 
 __all__ = [
     "BROKEN",
@@ -43,13 +48,17 @@ __all__ = [
 ]
 
 
+#: Nothing that is lost with a disk.
+_STEADY: Final = MappingProxyType({"cut": 4, "crash": 3, "clock_jump": 1})
+
+
 class Broken(NamedTuple):
     """A planted mistake and the checks of which one must find it first."""
 
     plant: Callable[[], AbstractContextManager[None]]
     checks: frozenset[str]
     #: Circumstances that it takes, of the run's plan.
-    given: Mapping[str, Any] = MappingProxyType({"rolls_back": False})
+    given: Mapping[str, Any] = MappingProxyType({"faults": _STEADY})
 
 
 @contextmanager
@@ -157,7 +166,7 @@ def session_that_moves_on() -> Iterator[None]:
 
     def moving(self: Repair, peer: Peer, page: Page) -> list[Send]:
         if self.pull is not None:
-            self.pull._seen = self._cluster.seen.flat()
+            self.pull.seen = self._cluster.seen
         return on_page(self, peer, page)
 
     with patch.object(Repair, "on_page", moving):
@@ -231,7 +240,9 @@ def absence_means_nothing() -> Iterator[None]:
     Its disk was put back to a time before a delete that is reclaimed since.
     """
 
-    def join(self: Draft, incoming: list[tuple[bytes, Record]], seen: VersionVector) -> None:
+    def join(
+        self: Draft, incoming: list[tuple[bytes, Record]], seen: VersionVector, _: Span
+    ) -> None:
         for at, record in incoming:
             self.join(at, record, seen)
 
@@ -258,8 +269,10 @@ def rejoin_without_giving() -> Iterator[None]:
     """
     join_whole = Draft.join_whole
 
-    def join(self: Draft, incoming: list[tuple[bytes, Record]], seen: VersionVector) -> None:
-        join_whole(self, incoming, seen.join(self.seen))
+    def join(
+        self: Draft, incoming: list[tuple[bytes, Record]], seen: VersionVector, span: Span
+    ) -> None:
+        join_whole(self, incoming, seen.join(self.seen), span)
 
     with patch.object(Draft, "join_whole", join):
         yield
@@ -292,20 +305,92 @@ def late_frames_displace() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def copy_goes_on() -> Iterator[None]:
+    """A copied directory is not recognised: two machines go on under one incarnation.
+
+    Both give out the same dots, and whoever has seen those of one ignores those of the other.
+    """
+    with patch.object(Disk, "location", property(lambda disk: b"here")):
+        yield
+
+
+@contextmanager
+def clock_goes_back() -> Iterator[None]:
+    """The high-water mark of the clock is lost over a restart.
+
+    With a wall clock that was put back meanwhile, later writes get earlier times.
+    """
+    decode = State.decode
+
+    def forgetful(data: bytes) -> State:
+        return msgspec.structs.replace(decode(data), time=0)
+
+    with patch.object(State, "decode", forgetful):
+        yield
+
+
+@contextmanager
+def flipped_frames_pass() -> Iterator[None]:
+    """The checksum of a frame is not looked at."""
+    unpack = codec.unpack_whole
+
+    def passing(version: int, data: bytes, decoder: msgspec.msgpack.Decoder[Any]) -> Any:
+        return unpack(version, data[:1] + xxhash.xxh3_64_digest(data[9:]) + data[9:], decoder)
+
+    with patch.object(codec, "unpack_whole", passing):
+        yield
+
+
+@contextmanager
+def flipped_records_pass() -> Iterator[None]:
+    """The checksum of a stored record is not looked at: what is damaged is shown, and spread."""
+    decode = codec._decode
+
+    def passing(at: bytes, data: bytes, *, seed: int) -> Record:
+        whole = data[:1] + xxhash.xxh3_64_digest(at + data[9:], seed) + data[9:]
+        return decode(at, whole, seed=seed)
+
+    with patch.object(codec, "_decode", passing):
+        yield
+
+
+@contextmanager
+def full_disk_unnoticed() -> Iterator[None]:
+    """A commit that found no room is taken for done."""
+    persist = Engine.persist
+
+    def hopeful(self: Engine, drafted: Drafted) -> None:
+        with suppress(NoSpace):
+            persist(self, drafted)
+
+    with patch.object(Engine, "persist", hopeful):
+        yield
+
+
 _WRONG_READ: Final = frozenset({"value", "existence", "size", "leaves"})
 _EVICTIONS: Final = {
-    "rolls_back": False,
-    "evicts": True,
+    "faults": {"cut": 4, "crash": 3, "evict": 3},
     "feed_ms": 0,
     "commit_ms": 20,
     "fault_ms": 900,
 }
 
-#: Name → the planted mistake; those that seeds find (`test_stories.py` tells the others).
+#: What damage may be found by that does not change what the damaged object shows.
+_WRONG_BOOKS: Final = frozenset({"contexts", "heads", "sequence", "digest", "exception", "growth"})
+_FLIPS: Final = CALM._replace(flips=0.02)
+
+
+def _with(*faults: str) -> dict[str, Any]:
+    """A plan with these faults again and again, and crashes."""
+    return {"faults": {"crash": 2, **dict.fromkeys(faults, 3)}, "spare": 2, "fault_ms": 700}
+
+
+#: Name → the planted mistake; those that seeds find (`test_stories.py`, `scenarios` tell others).
 BROKEN: Final[dict[str, Broken]] = {
     broken.plant.__name__: broken
     for broken in (
-        Broken(union_of_live, _WRONG_READ),
+        Broken(union_of_live, _WRONG_READ | {"refusal"}),
         Broken(claim_on_the_first_page, _WRONG_READ),
         Broken(push_over_a_gap, _WRONG_READ | {"causality"}),
         Broken(lost_fsync, frozenset({"durability"})),
@@ -314,6 +399,13 @@ BROKEN: Final[dict[str, Broken]] = {
         Broken(late_frames_displace, frozenset({"refusal"})),
         Broken(tombstones_too_early, _WRONG_READ | {"digest"}),
         Broken(cuts_unswept, _WRONG_READ | {"heads"}),
+        Broken(copy_goes_on, frozenset({"dot-reuse", "refusal"}), _with("directory_copied")),
+        Broken(clock_goes_back, frozenset({"clock"}), _with("clock_jump")),
+        Broken(flipped_frames_pass, frozenset({"damage"}), _with() | {"weather": _FLIPS}),
+        Broken(
+            flipped_records_pass, _WRONG_READ | _WRONG_BOOKS | {"refusal"}, _with("record_flipped")
+        ),
+        Broken(full_disk_unnoticed, _WRONG_READ | _WRONG_BOOKS, _with("disk_full")),
         Broken(evicted_unfenced, frozenset({"fencing"}), _EVICTIONS),
     )
 }

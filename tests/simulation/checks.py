@@ -1,7 +1,8 @@
 """What must hold, one function per promise. Each raises `Violation` with its own name.
 
 They judge plain values, so that `test_checks.py` can hand each of them states that are wrong: a
-check that cannot fail proves nothing.
+check that cannot fail proves nothing. What is a promise to users is judged by `checkers`, on the
+one moment that there is; what only the inside of a replica can be held to is here.
 """
 
 from __future__ import annotations
@@ -9,12 +10,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from checkers.bounds import Sample, bounds
+from checkers.convergence import State, convergence, wrong_reads
+from checkers.durability import Found, Held, durability
+from checkers.violation import raise_first
 from crdtdb import address
 from crdtdb.address import ObjectName
 from crdtdb.causal import VersionVector, format_dot
-from crdtdb.datatype import NestedType
+from crdtdb.datatype import NestedType, StateType
+from crdtdb.draft import type_of
 from crdtdb.operations import type_named
 from crdtdb.reading import Digest, PageQuery, Reading
+from crdtdb.record import Record
 from crdtdb.rows import scan_records
 from crdtdb.store.base import Store, Table
 from maps import show_map
@@ -38,6 +45,7 @@ __all__ = [
 
 #: Small, so that collections are read in several pages.
 _PAGE: Final = 3
+_NOTHING_SHOWN: Final = Shown("", False, None)
 
 
 def shown(reading: Reading, name: Object) -> Shown:
@@ -47,7 +55,9 @@ def shown(reading: Reading, name: Object) -> Shown:
     if isinstance(type_named(full.type), NestedType):
         return show_map(reading, full, _PAGE)
     if not type_named(full.type).collection:
-        return Shown.value(reading.value(full, head), head.exists)
+        value = reading.value(full, head)
+        size = len(value) if type_named(full.type).sized and isinstance(value, str) else None
+        return Shown.value(value, head.exists)._replace(size=size)
     page = reading.page(full, head, PageQuery(_PAGE))
     members = page.items
     while page.position is not None:
@@ -58,16 +68,12 @@ def shown(reading: Reading, name: Object) -> Shown:
 
 def check_shown(name: Object, expected: Shown, actual: Shown) -> None:
     """A read shows what the causal history says: value, existence and size, of a map the leaves."""
-    checks = ("value", "existence", "size", "leaves")
-    for check, right, found in zip(checks, expected, actual, strict=True):
-        if right != found:
-            raise Violation(check, f"{'/'.join(name)} shows {found}, must be {right}")
+    raise_first(wrong_reads(name, expected, actual))
 
 
 def check_growth(before: VersionVector, after: VersionVector) -> None:
     """What a running replica has seen only grows."""
-    if not after.includes(before):
-        raise Violation("growth", f"{before} went back to {after}")
+    raise_first(durability([Held("it", before), Held("it", after)]))
 
 
 def check_news(ledger: Ledger, before: VersionVector, after: VersionVector) -> None:
@@ -90,8 +96,7 @@ def check_news(ledger: Ledger, before: VersionVector, after: VersionVector) -> N
 
 def check_disk(known: VersionVector, found: VersionVector) -> None:
     """After a crash the disk holds all that was answered or passed on before."""
-    if not found.includes(known):
-        raise Violation("durability", f"the replica held {known}, its disk has {found}")
+    raise_first(durability([Held("it", known), Found("it", found)]))
 
 
 def check_stable(stable: VersionVector, members: Iterable[VersionVector]) -> None:
@@ -109,17 +114,13 @@ def check_fenced(sender: str, before: VersionVector, after: VersionVector) -> No
 
 def check_held(held: int, most: int) -> None:
     """What waits for something else to arrive is bounded."""
-    if held > most:
-        raise Violation("bounds", f"{held} pushes are held; at most {most} may be")
+    raise_first(bounds([Sample("it", "held pushes", held, most)]))
 
 
 def check_equal(states: Mapping[str, tuple[VersionVector, Digest]], latest: VersionVector) -> None:
     """Replicas that could talk for long enough are equal, and have everything."""
-    for name, (seen, _) in states.items():
-        if seen != latest:
-            raise Violation("convergence", f"{name} has seen {seen}, not all of {latest}")
-    if len({digest for _, digest in states.values()}) > 1:
-        raise Violation("digest", f"equal vectors, different data: {dict(states)}")
+    history = [State(name, seen, digest) for name, (seen, digest) in states.items()]
+    raise_first(convergence(history, lambda *_: _NOTHING_SHOWN, latest))
 
 
 def check_folded(store: Store, blocking: Mapping[int, int]) -> None:
@@ -137,8 +138,18 @@ def check_reclaimed(store: Store) -> None:
         records = dict(scan_records(snapshot, b"", None))
         heads = [prefix for prefix, _ in snapshot.scan(Table.HEADS)]
     cuts = [at for at in records if address.is_cut(at)]
-    dead = [at for at, record in records.items() if not record.live]
+    dead = [at for at, record in records.items() if _is_dead(at, record)]
     objects = {address.split_object(at)[0] for at in records.keys() - cuts}
     if cuts or dead or objects != set(heads):
         bare = set(heads) ^ objects
         raise Violation("reclaiming", f"left are cuts {cuts}, records {dead}, heads {bare}")
+
+
+def _is_dead(at: bytes, record: Record) -> bool:
+    """Is nothing in force, or something that says nothing any more?"""
+    if address.is_cut(at) or not record.live:
+        return not record.live
+    prefix, tail = address.split_object(at)
+    kind = type_of(prefix)
+    own = kind.at(tail) if isinstance(kind, StateType) else None
+    return own is not None and bool(own.idle(record.live))

@@ -15,6 +15,7 @@ from crdtdb import replication
 from crdtdb.causal import NOTHING, VersionVector
 from crdtdb.reading import Digest, Reading
 from crdtdb.replication import Send, Sender
+from crdtdb.store.memory import MemoryStore
 from oracle.checks import Violation
 from oracle.requests import as_transaction
 from simulation.checks import (
@@ -25,9 +26,9 @@ from simulation.checks import (
     check_reclaimed,
 )
 from simulation.clock import Clock
-from simulation.faults import Faults
+from simulation.faults import Faults, World
 from simulation.judge import Judge
-from simulation.network import Letter, Network, Weather, kind_of
+from simulation.network import Letter, Network, kind_of
 from simulation.plan import Plan, draw_plan
 from simulation.replica import Machine
 from simulation.scheduler import Scheduler
@@ -36,17 +37,19 @@ from simulation.workload import workload
 
 __all__ = ["Report", "run"]
 
-_TICK_MS: Final = 50
 #: After everything is mended replicas must be equal within so long …
 _CONVERGED_WITHIN_MS: Final = 20_000
 #: … and have folded every operation, and reclaimed all that is dead, after so much more.
 _FOLDED_WITHIN_MS: Final = 15_000
 _LOOK_EVERY_MS: Final = 250
-_CALM: Final = Weather(loss=0, duplication=0, delay_ms=(1, 40), straggling=0)
 #: Mean time between back-ups, where disks come back as they were.
 _BACK_UP_MS: Final = 300
 #: How long a write may wait for the members to confirm a replica's identity.
 _SETTLE_MS: Final = 500
+#: A machine whose disk had no room when it started is started again.
+_START_AGAIN_MS: Final = 300
+#: How long what failed for want of room rests; a run has no minute to wait for it.
+_DISK_PAUSE_MS: Final = 1_000
 #: The bound that `crdtdb.replication.early` promises.
 _HELD_PUSHES: Final = 256
 #: How often a donor dies just when it has sent a page that is not the last.
@@ -77,6 +80,8 @@ def run(seed: int, out: TextIO | None = None, plan: Plan | None = None) -> Repor
             patch.object(replication.donor, "PAGE_RECORDS", plan.page_records),
             patch.object(replication.reclaiming, "RECLAIM_ENTRIES", plan.reclaim_entries),
             patch.object(replication.reclaiming, "FEED_MS", plan.feed_ms),
+            patch.object(replication.reclaiming, "FAILED_PAUSE_MS", _DISK_PAUSE_MS),
+            patch.object(replication.sharing, "_FAILED_PAUSE_MS", _DISK_PAUSE_MS),
         ):
             return Cluster(seed, plan, Trace(out)).play()
     except Violation as violation:
@@ -119,33 +124,47 @@ class Cluster:
         self._machines: dict[str, Machine] = {}
         self._judge = Judge(self._machines, self.tally, trace)
         for name in plan.machines:
-            self._machines[name] = self._machine(name)
-        self._faults = Faults(
+            reachable = not (plan.unreachable and name == plan.machines[-1])
+            self._add(name, reachable=reachable)
+        self._world = World(
             self._scheduler,
             _random(seed, "faults"),
             self._network,
-            list(self._machines.values()),
-            self._start,
-            self.tally,
-            trace,
-            rolls_back=plan.rolls_back,
-            evicts=plan.evicts,
+            self._machines,
+            start=self._start,
+            add=lambda name, surface: self._add(name, surface=surface),
+            lose=self._lose,
+            tally=self.tally,
+            trace=trace,
+            most=len(plan.machines) + plan.spare,
         )
+        self._faults = Faults(self._world, plan.faults, plan.lull_ms)
         self._busy = True
 
-    def _machine(self, name: str) -> Machine:
-        random = _random(self._seed, name)
-        reachable = not (self._plan.unreachable and name == self._plan.machines[-1])
-        clock = Clock(self._scheduler, random.randint(-300, 300), random.uniform(0.99, 1.01))
-        return Machine(
+    def _add(
+        self, name: str, *, reachable: bool = True, surface: MemoryStore | None = None
+    ) -> Machine:
+        """Set up one more machine, perhaps with a disk that has something on it."""
+        random, plan = _random(self._seed, name), self._plan
+        offset_ms = random.randint(-plan.clock_offset_ms, plan.clock_offset_ms)
+        rate = random.uniform(1 - plan.clock_drift, 1 + plan.clock_drift)
+        machine = self._machines[name] = Machine(
             name,
             reachable=reachable,
-            peers=self._plan.machines[: -1 if self._plan.unreachable else None],
-            clock=clock,
+            peers=plan.machines[: -1 if plan.unreachable else None],
+            clock=Clock(self._scheduler, offset_ms, rate),
             random=random,
             watcher=self._judge,
             send=self._send,
+            surface=surface,
         )
+        return machine
+
+    def _lose(self, machine: Machine) -> None:
+        """A machine is gone for good, with its disk."""
+        machine.power_off()
+        del self._machines[machine.name]
+        self._judge.gone(machine)
 
     # -- the run --------------------------------------------------------------------------------
 
@@ -155,25 +174,28 @@ class Cluster:
         if plan.begins_cut:
             self._faults.cut()
         early = len(plan.machines) - plan.late
-        for place, machine in enumerate(self._machines.values()):
+        for place, machine in enumerate(list(self._machines.values())):
             when = (0, 300) if place < early else (plan.busy_ms // 4, plan.busy_ms * 3 // 4)
             self._scheduler.after(self._random.randint(*when), partial(self._start, machine))
         self.tally["late joins"] += plan.late
         self._again(plan.commit_ms, self._write)
         self._again(plan.commit_ms * 3, self._read)
         self._again(plan.fault_ms, self._faults.strike)
-        if plan.rolls_back:
+        if plan.faults.keys() & {"put_back", "directory_copied"}:
             self._again(_BACK_UP_MS, self._faults.back_up)
         scheduler.run_until(plan.busy_ms)
         self._busy = False
-        self._network.weather = _CALM
+        self.tally["reclaimed while busy"] += self.tally["reclaimed"]
         self._faults.end()
         converged_ms = self._until(self._is_equal, _CONVERGED_WITHIN_MS, self._check_equal)
         self._until(self._is_folded, _FOLDED_WITHIN_MS, self._check_folded)
         self._check_equal()
         for machine in self._machines.values():
             self._judge.look_at_all(machine)
+        self._judge.conclude(self._states())
         self.tally["runs"] += 1
+        amounts = ", ".join(f"{count} {what}" for what, count in sorted(self.tally.items()))
+        self._note("cluster", f"ends equal, after {amounts}")
         return Report(self._seed, self._trace.hash, self.tally, scheduler.now_ms, converged_ms)
 
     def _again(self, mean_ms: int, event: Callable[[], None]) -> None:
@@ -199,26 +221,30 @@ class Cluster:
     # -- machines -------------------------------------------------------------------------------
 
     def _start(self, machine: Machine) -> None:
-        """Give a machine power, unless somebody already has."""
-        if machine.is_up:
+        """Give a machine power, unless somebody already has; again, while its disk is full."""
+        is_gone = machine.name not in self._machines or machine.name in self._world.in_repair
+        if machine.is_up or is_gone:
             return
         self._note(machine.name, "starts")
         machine.disk.remount()
         self._judge.restarted(machine)
         life = machine.power_on(self._scheduler.now_ms)
-        self._scheduler.after(_TICK_MS, lambda: self._tick(machine, life))
+        if not machine.is_up:
+            self._scheduler.after(_START_AGAIN_MS, lambda: self._start(machine))
+            return
+        self._scheduler.after(self._plan.tick_ms, lambda: self._tick(machine, life))
         self._bury(machine)
 
     def _bury(self, machine: Machine) -> None:
         """A machine has done something; was it the last thing it did?"""
         if machine.disk.crashed:
-            self._faults.crash(machine)
+            self._world.crash(machine)
 
     def _tick(self, machine: Machine, life: int) -> None:
         if machine.is_up and machine.life == life:
             machine.tick(self._scheduler.now_ms)
             check_held(machine.held_pushes, _HELD_PUSHES)
-            self._scheduler.after(_TICK_MS, lambda: self._tick(machine, life))
+            self._scheduler.after(self._plan.tick_ms, lambda: self._tick(machine, life))
             self._bury(machine)
 
     def _serving(self) -> Machine | None:
@@ -250,7 +276,7 @@ class Cluster:
 
     def _machine_at(self, endpoint: str) -> str | None:
         if not endpoint.startswith("~"):
-            return endpoint
+            return endpoint if endpoint in self._machines else None
         incarnation = int(endpoint[1:], 16)
         for machine in self._machines.values():
             if machine.is_up and machine.replication.incarnation == incarnation:
@@ -263,22 +289,28 @@ class Cluster:
         self._network.send(origin, sender, send)
         if kind == "Page" and self._busy and self._random.random() < _DONOR_DIES:
             self.tally["donors that died"] += 1
-            self._scheduler.after(0, lambda: self._kill(self._machines[origin]))
+            donor = self._machines[origin]
+            self._scheduler.after(0, lambda: self._kill(donor))
 
     def _kill(self, machine: Machine) -> None:
         if machine.is_up:
-            self._faults.crash(machine)
+            self._world.crash(machine)
 
     def _deliver(self, letter: Letter) -> None:
-        machine = self._machines[letter.target]
-        if not machine.is_up:
+        machine = self._machines.get(letter.target)
+        if machine is None or not machine.is_up:
             return
-        what = f"{kind_of(letter.frame)} {xxhash.xxh3_64_hexdigest(letter.frame)}"
-        self._note(f"{letter.origin}>{letter.target}", what, lambda: told_frame(letter.frame))
+        what = f"{letter.kind} {xxhash.xxh3_64_hexdigest(letter.frame)}"
+        if letter.flipped:
+            self.tally["frames flipped"] += 1
+            self._note(f"{letter.origin}>{letter.target}", what + " with a flipped bit")
+        else:
+            self._note(f"{letter.origin}>{letter.target}", what, lambda: told_frame(letter.frame))
         self.tally["delivered"] += 1
         is_fenced = letter.sender.incarnation in machine.replication.evictions
         before = machine.seen
-        machine.receive(letter.sender, letter.frame, self._scheduler.now_ms)
+        now_ms = self._scheduler.now_ms
+        machine.receive(letter.sender, letter.frame, now_ms, flipped=letter.flipped)
         if is_fenced:
             check_fenced(letter.sender.name, before, machine.seen)
         self._bury(machine)

@@ -9,8 +9,11 @@ anybody having heard an answer.
 from __future__ import annotations
 
 from enum import Enum
+from random import Random
 
-from crdtdb.store.base import Batch, StoreStats
+from crdtdb import address
+from crdtdb.errors import NoSpace
+from crdtdb.store.base import Batch, StoreStats, Table
 from crdtdb.store.memory import MemorySnapshot, MemoryStore
 
 __all__ = ["Disk", "Moment"]
@@ -28,14 +31,19 @@ class Moment(Enum):
 class Disk:
     """A store whose commits are atomic, and durable on return."""
 
-    def __init__(self, location: bytes) -> None:
-        self._surface = MemoryStore(location)
+    def __init__(self, location: bytes, surface: MemoryStore | None = None) -> None:
+        """`surface`: what is on it already."""
+        self._surface = MemoryStore(location) if surface is None else surface
         #: What the process sees: the surface, or since the crash a ghost of it.
         self.mounted = self._surface
         self._backup = self._surface.copy()
         self._fails: Moment | None = None
         #: Was it put back to an earlier state since it was last looked at?
         self.rolled_back = False
+        #: Is there no room for anything?
+        self.is_full = False
+        #: Addresses of records of which a bit has flipped.
+        self.flipped: set[bytes] = set()
         #: The last batch that was committed.
         self.latest: Batch = {}
 
@@ -70,11 +78,37 @@ class Disk:
         """Put the copy in the place of what is on the disk. Only while nothing runs."""
         self._surface = self.mounted = self._backup.copy()
         self.rolled_back = True
+        self.flipped.clear()
+
+    def wipe(self) -> None:
+        """Put an empty disk in the place of this one. Only while nothing runs."""
+        self._backup = MemoryStore(self.location)
+        self.roll_back()
+
+    def copy(self, location: bytes, *, backup: bool) -> MemoryStore:
+        """What is on it now, or in its back-up, in another place."""
+        return (self._backup if backup else self._surface).copy(location)
+
+    def flip(self, random: Random, within: bytes = b"") -> bool:
+        """Flip a bit of some record whose address begins so; False if there is none."""
+        with self._surface.snapshot() as snapshot:
+            scan = snapshot.scan(Table.RECORDS, within, address.after(within) if within else None)
+            rows = list(scan)
+        if not rows:
+            return False
+        at, row = random.choice(rows)
+        bits = bytearray(row)
+        bits[random.randrange(len(row))] ^= 1 << random.randrange(8)
+        self._surface.commit({Table.RECORDS: {at: bytes(bits)}})
+        self.flipped.add(at)
+        return True
 
     def snapshot(self) -> MemorySnapshot:
         return self.mounted.snapshot()
 
     def commit(self, batch: Batch) -> None:
+        if self.is_full:
+            raise NoSpace("no space left on the disk of this machine")
         self.latest = batch
         if self._fails is Moment.BEFORE:
             self._surface, self._fails = self._surface.copy(), None

@@ -1,22 +1,27 @@
 """The judge: told of everything the engines do, holds it against the history at once.
 
 After every commit and every merge, whatever was touched is read back and compared with what the
-specification makes of exactly the operations that the replica's version vector covers.
+specification makes of exactly the operations that the replica's version vector covers. At the end
+the notes that were taken meanwhile go to the checkers (`conclude`).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from random import Random
+from typing import Final
 
+from checkers.violation import raise_first
 from crdtdb import address
 from crdtdb.causal import NOTHING, VersionVector
-from crdtdb.errors import CallerError
-from crdtdb.reading import Reading
-from crdtdb.transaction import Committed, Erase, Transaction
+from crdtdb.errors import CallerError, StorageFailed
+from crdtdb.limits import LIMITS
+from crdtdb.reading import Digest, Reading
+from crdtdb.store.base import Table
+from crdtdb.transaction import CleanUp, Committed, Erase, Transaction
 from oracle.checks import Violation, check_books
-from oracle.specification import Object
+from oracle.specification import Object, Shown
 from simulation.checks import (
     check_disk,
     check_growth,
@@ -26,10 +31,17 @@ from simulation.checks import (
     shown,
 )
 from simulation.ledger import Issued, Ledger, issued_by
+from simulation.notes import Notes
 from simulation.replica import Machine
 from simulation.trace import Trace
 
 __all__ = ["Judge"]
+
+#: The bound that `crdtdb.replication.early` promises.
+_HELD_PUSHES: Final = 256
+
+#: After reclaiming, what was touched is looked at; each so manieth time, everything is.
+_LOOK_AT_ALL: Final = 10
 
 
 class Judge:
@@ -37,6 +49,9 @@ class Judge:
 
     def __init__(self, machines: dict[str, Machine], tally: Counter[str], trace: Trace) -> None:
         self.ledger = Ledger()
+        self._notes = Notes(self.ledger)
+        #: The latest time that any clock has shown to a write.
+        self._latest_ms = 0
         self._machines = machines
         self._tally = tally
         self._trace = trace
@@ -46,6 +61,8 @@ class Judge:
         self._put_back: dict[str, VersionVector] = {}
         #: What dying processes carried out, so that nobody knows whether it is on the disk.
         self._unanswered: dict[str, list[Issued]] = {}
+        #: How often something was reclaimed.
+        self._reclaimed = 0
 
     # -- while machines run ---------------------------------------------------------------------
 
@@ -67,17 +84,27 @@ class Judge:
             self._unanswered.setdefault(machine.name, []).extend(issued)
             return
         for transaction, outcome in zip(transactions, committed.outcomes, strict=True):
-            if outcome.error is not None and not isinstance(outcome.error, CallerError):
-                raise Violation("availability", f"{machine.name}: {transaction}: {outcome.error}")
+            error = outcome.error
+            is_excused = isinstance(error, StorageFailed) and machine.disk.flipped
+            if error is not None and not isinstance(error, CallerError) and not is_excused:
+                raise Violation("availability", f"{machine.name}: {transaction}: {error}")
         for one in issued:
             self.ledger.issue(one)
+        self._notes.issued(machine.name, issued)
+        self._note_clocks()
         self._tally["operations"] += sum(len(one.operations) for one in issued)
+        self._tally["cleaned up"] += sum(
+            isinstance(update, CleanUp)
+            for transaction in transactions
+            for update in transaction.updates
+        )
         self._look(machine, self._touched(issued))
 
     def merged(self, machine: Machine, addresses: Sequence[bytes]) -> None:
         """A machine took in records (Watcher)."""
         if machine.disk.crashed:
             return
+        self._notes.sampled(machine.name, "held pushes", machine.held_pushes, _HELD_PUSHES)
         names: set[Object] = set()
         for at in addresses:
             if address.is_cut(at):
@@ -99,7 +126,12 @@ class Judge:
             and other.seen.includes(self._put_back.get(other.name, NOTHING))
         ]
         check_stable(stable, members)
-        if not machine.disk.crashed:
+        if machine.disk.crashed:
+            return
+        self._reclaimed += 1
+        if self._reclaimed % _LOOK_AT_ALL:
+            self.merged(machine, list(machine.disk.latest.get(Table.RECORDS, ())))
+        else:
             self.look_at_all(machine)
 
     # -- when a machine comes back --------------------------------------------------------------
@@ -109,25 +141,41 @@ class Judge:
         if machine.disk.rolled_back:
             self._forget(machine)
         found = _seen(machine)
+        self._notes.found(machine.name, found)
         check_disk(self._known.get(machine.name, NOTHING), found)
         for issued in self._unanswered.pop(machine.name, ()):
             survived = found.covers((issued.origin, issued.last))
             self._tally["unknown outcomes, " + ("kept" if survived else "lost")] += 1
             if survived:
                 self.ledger.issue(issued)
+                self._notes.issued(machine.name, [issued])
         self.look_at_all(machine)
+
+    def gone(self, machine: Machine) -> None:
+        """A machine is gone for good, with its disk."""
+        self._known.pop(machine.name, None)
+        self._unanswered.pop(machine.name, None)
+        kept = self._kept()
+        self._notes.put_back(machine.name, NOTHING, kept)
+        self._tally["operations lost with a disk"] += self.ledger.forget(kept)
+
+    def _kept(self) -> VersionVector:
+        """What is on some disk."""
+        kept = NOTHING
+        for machine in self._machines.values():
+            kept = kept.join(_seen(machine))
+        return kept
 
     def _forget(self, machine: Machine) -> None:
         """A machine's disk shows an earlier state: what is on no other disk is lost for good."""
         machine.disk.rolled_back = False
-        kept = NOTHING
-        for other in self._machines.values():
-            kept = kept.join(_seen(other))
+        kept = self._kept()
         before = self._put_back.get(machine.name, NOTHING).join(
             self._known.get(machine.name, NOTHING)
         )
         self._put_back[machine.name] = before.meet(kept)
         self._known[machine.name] = _seen(machine)
+        self._notes.put_back(machine.name, _seen(machine), kept)
         self._unanswered.pop(machine.name, None)
         self._tally["operations lost with a disk"] += self.ledger.forget(kept)
 
@@ -135,30 +183,54 @@ class Judge:
         """Compare what a machine shows of one object."""
         if names := sorted(self.ledger.objects):
             self._look(machine, [random.choice(names)])
+            with machine.disk.snapshot() as snapshot:
+                self._notes.user_read(machine.name, Reading(snapshot))
 
     def look_at_all(self, machine: Machine) -> None:
         """Compare everything a machine shows, and its indexes, with what they must be."""
         self._look(machine, self.ledger.objects)
-        check_books(machine.disk.mounted)
+        if not machine.disk.flipped:
+            check_books(machine.disk.mounted)
+
+    def conclude(self, states: Mapping[str, tuple[VersionVector, Digest]]) -> None:
+        """Hand all that was noted to the checkers, with what each machine has in the end."""
+        raise_first(self._notes.judge(states))
+
+    def _note_clocks(self) -> None:
+        times_ms = [machine.clock() for machine in self._machines.values()]
+        self._latest_ms = max(self._latest_ms, *times_ms)
+        if self._latest_ms - min(times_ms) > LIMITS.max_drift_ms:
+            self._notes.disagree()
 
     # -- comparing --------------------------------------------------------------------------------
 
     def _look(self, machine: Machine, names: Iterable[Object]) -> None:
         try:
             with machine.disk.snapshot() as snapshot:
-                self._compare(machine.name, Reading(snapshot), sorted(names))
+                self._compare(machine, Reading(snapshot), sorted(names))
         except Violation as violation:
             violation.add_note(f"at {machine.name}")
             raise
 
-    def _compare(self, machine: str, reading: Reading, names: list[Object]) -> None:
-        before, now = self._known.get(machine, NOTHING), reading.seen
+    def _compare(self, machine: Machine, reading: Reading, names: list[Object]) -> None:
+        before, now = self._known.get(machine.name, NOTHING), reading.seen
         check_growth(before, now)
         check_news(self.ledger, before, now)
-        self._known[machine] = now
+        self._known[machine.name] = now
         self._tally["comparisons"] += len(names)
+        showed: dict[Object, Shown] = {}
         for name in names:
-            check_shown(name, self.ledger.expected(name, now), shown(reading, name))
+            try:
+                found = shown(reading, name)
+            except StorageFailed:
+                if not machine.disk.flipped:
+                    raise
+                self._tally["reads of damaged objects"] += 1
+                self._notes.unreadable(machine.name, name)
+                continue
+            check_shown(name, self.ledger.expected(name, now), found)
+            showed[name] = found
+        self._notes.showed(machine.name, reading, showed)
 
     def _touched(self, issued: Iterable[Issued]) -> set[Object]:
         names: set[Object] = set()

@@ -15,7 +15,7 @@ import msgspec
 from crdtdb import address
 from crdtdb.causal import Dot, VersionVector, format_dot
 from crdtdb.datatype import Operation
-from crdtdb.transaction import Committed, Erase, Transaction, Update
+from crdtdb.transaction import CleanUp, Committed, Erase, Transaction, Update
 from oracle.checks import Violation
 from oracle.rights import check_bounds
 from oracle.specification import Event, Object, Scope, Shown, covers, show
@@ -50,7 +50,7 @@ def issued_by(
         operations = [
             (update, result.stamp.dot, result.stamp.time)
             for update, result in zip(transaction.updates, outcome.results, strict=True)
-            if result.stamp is not None
+            if result.stamp is not None and not isinstance(update, CleanUp)
         ]
         last = outcome.after - 1
         issued.append(Issued(origin, outcome.first, last, past, operations))
@@ -72,6 +72,8 @@ class Ledger:
         #: Those that are on no disk any more.
         self._lost: dict[Dot, Issued] = {}
         self._events: dict[Object, list[Event]] = {}
+        #: The time of each incarnation's latest operation.
+        self._times: dict[int, int] = {}
         #: Specifications are written for reading; equal histories are asked about once.
         self._meanings: dict[tuple[Object, tuple[Dot, ...]], Shown] = {}
 
@@ -80,12 +82,26 @@ class Ledger:
         """Every object that some operation named."""
         return self._events.keys()
 
+    def events(self, name: Object) -> Sequence[Event]:
+        """What was done to an object, in the order in which it was issued."""
+        return self._events.get(name, ())
+
     def within(self, prefix: bytes) -> list[Object]:
         """Those of them whose addresses begin so."""
         return [n for n in self._events if address.object_prefix(*n).startswith(prefix)]
 
     def issue(self, issued: Issued) -> None:
-        """Note a transaction that is durable. Raises Violation if a dot of it was issued before."""
+        """Note a transaction that is durable.
+
+        Raises Violation if a dot of it was issued before, or if its replica's time went back.
+        """
+        self._take(issued)
+        for _, dot, time in issued.operations:
+            if time <= self._times.get(issued.origin, -1):
+                raise Violation("clock", f"{format_dot(dot)} is not later than what came before")
+            self._times[issued.origin] = time
+
+    def _take(self, issued: Issued) -> None:
         for dot in issued.dots():
             if dot in self._transactions:
                 raise Violation("dot-reuse", f"{format_dot(dot)} was issued before")
@@ -124,6 +140,7 @@ class Ledger:
         lost = [dot for dot in self._transactions if not kept.covers(dot)]
         for dot in lost:
             self._lost[dot] = self._transactions.pop(dot)
+            self._times.pop(dot[0], None)
         for name, events in self._events.items():
             self._events[name] = [event for event in events if event.id in self._transactions]
         self._meanings.clear()
@@ -132,7 +149,7 @@ class Ledger:
     def issued(self, dot: Dot) -> Issued | None:
         """The transaction a dot belongs to."""
         if dot in self._lost:
-            self.issue(self._lost[dot])
+            self._take(self._lost[dot])
         return self._transactions.get(dot)
 
     def latest(self) -> VersionVector:

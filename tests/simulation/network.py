@@ -7,6 +7,7 @@ address is an endpoint, or `~INCARNATION` for whoever asked and cannot be reache
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from random import Random
 from typing import Final, NamedTuple, get_args
 
@@ -15,10 +16,12 @@ from crdtdb.replication.messages import Message
 from simulation.scheduler import Scheduler
 
 __all__ = [
+    "CALM",
     "Cut",
     "Letter",
     "Network",
     "Weather",
+    "bridge",
     "halves",
     "isolated",
     "kind_of",
@@ -50,6 +53,11 @@ class Weather(NamedTuple):
     #: The usual delay, and how often a message takes much longer.
     delay_ms: tuple[int, int]
     straggling: float
+    #: How often a bit of a message flips.
+    flips: float = 0
+
+
+CALM: Final = Weather(loss=0, duplication=0, delay_ms=(1, 40), straggling=0)
 
 
 class Letter(NamedTuple):
@@ -59,6 +67,9 @@ class Letter(NamedTuple):
     target: str
     sender: Sender
     frame: bytes
+    kind: str
+    #: Has a bit of it flipped?
+    flipped: bool = False
 
 
 class Network:
@@ -79,18 +90,22 @@ class Network:
         self._resolve = resolve
         self._deliver = deliver
         self._cuts: list[Cut] = []
+        #: Links that lose more than the weather says, and how much.
+        self.lossy: dict[Cut, float] = {}
 
     def cut(self, links: Cut) -> None:
         """From now on these links carry nothing."""
         self._cuts.append(links)
 
     def mend(self, links: Cut) -> None:
-        """Take one cut back; links that another cut holds stay down."""
-        self._cuts.remove(links)
+        """Take one cut back, if it is still there; links that another cut holds stay down."""
+        if links in self._cuts:
+            self._cuts.remove(links)
 
     def mend_all(self) -> None:
         """From now on every link carries."""
         self._cuts.clear()
+        self.lossy.clear()
 
     def is_cut(self, origin: str, target: str) -> bool:
         """Does the link carry nothing now?"""
@@ -103,18 +118,29 @@ class Network:
             return
         weather, random = self.weather, self._random
         copies = 1 + (random.random() < weather.duplication)
-        letter = Letter(origin, target, sender, send.frame)
+        whole = Letter(origin, target, sender, send.frame, kind_of(send.frame))
+        loss = max(
+            (how for links, how in self.lossy.items() if (origin, target) in links), default=0
+        )
         for _ in range(copies):
-            if random.random() < weather.loss:
+            if random.random() < max(loss, weather.loss):
                 continue
+            letter = _flipped(whole, random) if random.random() < weather.flips else whole
             delay_ms = random.randint(*weather.delay_ms)
             if random.random() < weather.straggling:
                 delay_ms *= random.randint(2, 20)
-            self._scheduler.after(delay_ms, lambda: self._arrive(letter))
+            self._scheduler.after(delay_ms, partial(self._arrive, letter))
 
     def _arrive(self, letter: Letter) -> None:
         if not self.is_cut(letter.origin, letter.target):
             self._deliver(letter)
+
+
+def _flipped(letter: Letter, random: Random) -> Letter:
+    """The letter with one bit wrong."""
+    bits = bytearray(letter.frame)
+    bits[random.randrange(len(bits))] ^= 1 << random.randrange(8)
+    return letter._replace(frame=bytes(bits), flipped=True)
 
 
 # -- ways to cut ----------------------------------------------------------------------------------
@@ -144,4 +170,13 @@ def ring(names: Sequence[str], random: Random) -> Cut:
     beside = {(a, b) for a, b in zip(order, order[1:] + order[:1], strict=True)}
     return frozenset(
         (a, b) for a in names for b in names if a != b and not beside & {(a, b), (b, a)}
+    )
+
+
+def bridge(names: Sequence[str], random: Random) -> Cut:
+    """Two groups that do not hear each other, and one machine that both hear."""
+    between = random.choice(names)
+    some = {between, *random.sample(names, random.randint(1, len(names) - 1))}
+    return frozenset(
+        (a, b) for a in names for b in names if between not in (a, b) and (a in some) != (b in some)
     )

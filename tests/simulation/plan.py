@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from random import Random
-from typing import NamedTuple
+from string import ascii_lowercase
+from typing import Final, NamedTuple
 
 from simulation.network import Weather
 
 __all__ = ["Plan", "draw_plan"]
+
+_OFTEN: Final = ("cut", "crash")
+#: Name of a fault → in how many of all runs it may strike.
+_SOMETIMES: Final = {
+    "asymmetric_loss": 0.3,
+    "clock_jump": 0.4,
+    "directory_copied": 0.4,
+    "disk_full": 0.3,
+    "disk_lost": 0.3,
+    "evict": 0.4,
+    "flapping": 0.3,
+    "put_back": 0.4,
+    "record_flipped": 0.35,
+    "replace": 0.25,
+}
 
 
 class Plan(NamedTuple):
@@ -20,10 +37,15 @@ class Plan(NamedTuple):
     unreachable: bool
     #: Is the cluster cut in pieces before the machines have ever met?
     begins_cut: bool
-    #: Do disks come back as they were some time ago?
-    rolls_back: bool
-    #: Are machines taken out of the cluster by others, to rejoin some time later?
-    evicts: bool
+    #: Name of each fault that may strike (`simulation.faults.FAULTS`) → how often, in proportion.
+    faults: Mapping[str, int]
+    #: How long a lull between faults lasts.
+    lull_ms: int
+    #: How many machines may be added while the run is busy.
+    spare: int
+    #: How far clocks are off at first, and how wrong they go.
+    clock_offset_ms: int
+    clock_drift: float
     weather: Weather
     #: How many objects users work on: few meet more, many are more like a real database.
     objects: int
@@ -38,31 +60,65 @@ class Plan(NamedTuple):
     reclaim_entries: int
     #: How long deletes stay for readers of the change feed.
     feed_ms: int
+    #: How often machines look what is due.
+    tick_ms: int
 
 
 def draw_plan(seed: int) -> Plan:
     """The circumstances of the run of a seed."""
     random = Random(f"{seed} plan")
-    count = random.randint(3, 5)
+    count = _count(random)
+    is_large = count > 8
     rough = random.random()
     return Plan(
-        machines=tuple("abcde"[:count]),
-        late=random.choice((0, 0, 1, 2)) if count > 3 else random.choice((0, 0, 1)),
+        machines=tuple(map(_name, range(count))),
+        late=min(random.choice((0, 0, 1, 2)), count - 2),
         unreachable=random.random() < 0.15,
         begins_cut=random.random() < 0.15,
-        rolls_back=random.random() < 0.3,
+        faults=_faults(random),
+        lull_ms=random.randint(1_000, 3_000),
+        spare=random.choice((0, 1, 2, 3)),
+        clock_offset_ms=random.choice((300, 300, 4_000, 86_400_000)),
+        clock_drift=random.choice((0.01, 0.01, 0.3)),
         weather=Weather(
             loss=0.3 * rough * random.random(),
             duplication=0.2 * rough,
             delay_ms=(1, random.choice((5, 40, 200))),
             straggling=0.1 * rough,
+            flips=random.choice((0, 0, 0.01)),
         ),
         objects=random.randint(3, 20),
-        busy_ms=random.randint(6_000, 12_000),
-        commit_ms=random.randint(40, 90),
-        fault_ms=random.randint(700, 2_000),
+        busy_ms=random.randint(3_000, 5_000) if is_large else random.randint(6_000, 12_000),
+        commit_ms=random.randint(40, 90) * (2 if is_large else 1),
+        fault_ms=random.randint(500, 1_500),
         page_records=random.choice((4, 10, 40, 1_000)),
-        reclaim_entries=random.choice((3, 20, 2_000)),
+        reclaim_entries=random.choice((20, 2_000) if is_large else (3, 20, 2_000)),
         feed_ms=random.choice((0, 0, 500)),
-        evicts=random.random() < 0.5,
+        tick_ms=200 if is_large else 50,
     )
+
+
+def _count(random: Random) -> int:
+    """How many machines: most clusters are small, for what a run costs grows with the square."""
+    size = random.random()
+    if size < 0.82:
+        return random.choice((2, 3, 3, 3, 4, 4, 5))
+    if size < 0.95:
+        return random.randint(6, 8)
+    return random.randint(9, 16) if size < 0.995 else random.randint(17, 50)
+
+
+def _name(number: int) -> str:
+    """a, b, …, z, a1, b1, …"""
+    turn, place = divmod(number, len(ascii_lowercase))
+    return ascii_lowercase[place] + (str(turn) if turn else "")
+
+
+def _faults(random: Random) -> dict[str, int]:
+    """Cuts and crashes in every run; of the others some, now and then all."""
+    weights = dict.fromkeys(_OFTEN, 3)
+    is_storm = random.random() < 0.1
+    for name, share in _SOMETIMES.items():
+        if is_storm or random.random() < share:
+            weights[name] = random.randint(1, 4)
+    return weights

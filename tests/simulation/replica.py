@@ -9,9 +9,10 @@ from typing import Protocol
 
 from crdtdb.causal import NOTHING, VersionVector
 from crdtdb.engine import Engine
-from crdtdb.errors import PeerError
+from crdtdb.errors import CrdtdbError, NoSpace, PeerError, StorageFailed
 from crdtdb.reclaim import Walk
 from crdtdb.replication import Phase, Replication, Send, Sender
+from crdtdb.store.memory import MemoryStore
 from crdtdb.transaction import Committed, Transaction
 from oracle.checks import Violation
 from simulation.clock import Clock
@@ -100,15 +101,18 @@ class Machine:
         random: Random,
         watcher: Watcher,
         send: Callable[[str, Sender, Send], None],
+        surface: MemoryStore | None = None,
     ) -> None:
+        """`surface`: what is on its disk already."""
         self.name = name
         self.endpoint = name if reachable else ""
-        self.disk = Disk(name.encode())
+        self.disk = Disk(name.encode(), surface)
         self.clock = clock
         self.started_ms = 0
         #: Counts the starts, so that what was meant for an earlier one can tell.
         self.life = 0
-        self._peers = peers
+        #: The endpoints that it is configured with, when it starts.
+        self.peers = peers
         self._random = random
         self._watcher = watcher
         self._send = send
@@ -130,11 +134,15 @@ class Machine:
             self._engine,
             name=self.name,
             endpoint=self.endpoint,
-            peers=self._peers,
+            peers=self.peers,
             random=self._random,
         )
         self._engine.replicas = self._members
-        self._post(self._replication.start(now_ms))
+        try:
+            self._post(self._replication.start(now_ms))
+        except (NoSpace, StorageFailed) as error:
+            self._excuse(error)
+            self.power_off()
         return self.life
 
     def _members(self) -> dict[int, str]:
@@ -176,35 +184,58 @@ class Machine:
         """Pushes that came too early and wait."""
         return len(self.replication._early)
 
-    def write(self, transactions: Sequence[Transaction]) -> Committed:
-        """A local write, as the server does it; its pushes go out."""
-        self._post(self.replication.before_write())
-        committed = self.engine.commit(transactions)
+    def write(self, transactions: Sequence[Transaction]) -> Committed | None:
+        """A local write, as the server does it; its pushes go out. None: the disk refused it."""
+        try:
+            self._post(self.replication.before_write())
+            committed = self.engine.commit(transactions)
+        except (NoSpace, StorageFailed) as error:
+            self._excuse(error)
+            return None
         if committed.push is not None:
             self._post(self.replication.committed(committed.push))
         return committed
 
     def evict(self, name: str) -> None:
         """An operator, here, takes another machine out of the cluster."""
-        self._post(self.replication.evict(name))
+        self._do(lambda: self.replication.evict(name))
+
+    def knock(self, endpoint: str) -> None:
+        """An operator, here, names the endpoint of a machine that is new."""
+        self._do(lambda: self.replication.knock(endpoint))
 
     def rejoin(self) -> None:
         """An operator, here, takes this machine back into the cluster."""
-        self._post(self.replication.rejoin())
+        self._do(self.replication.rejoin)
 
     def tick(self, now_ms: int) -> None:
         """Let time pass."""
-        self._post(self.replication.tick(now_ms))
+        self._do(lambda: self.replication.tick(now_ms))
 
-    def receive(self, sender: Sender, frame: bytes, now_ms: int) -> None:
-        """Take in a frame. Machines here are honest: nothing may be refused."""
+    def receive(self, sender: Sender, frame: bytes, now_ms: int, *, flipped: bool = False) -> None:
+        """Take in a frame. Machines are honest: only one of which a bit flipped may be refused."""
         try:
-            self._post(self.replication.step(sender, frame, now_ms))
+            self._do(lambda: self.replication.step(sender, frame, now_ms))
         except PeerError as error:
-            if not self.disk.crashed:
+            if not self.disk.crashed and not flipped:
                 raise Violation(
                     "refusal", f"a frame of {sender.name} ({error.reason}): {error}"
                 ) from error
+        else:
+            if flipped:
+                raise Violation("damage", f"{self.name} took in a frame with a flipped bit")
+
+    def _do(self, what: Callable[[], list[Send]]) -> None:
+        """Something that may write; as in a server, the disk may refuse it."""
+        try:
+            self._post(what())
+        except (NoSpace, StorageFailed) as error:
+            self._excuse(error)
+
+    def _excuse(self, error: CrdtdbError) -> None:
+        """Only a disk that is full, or damaged, may refuse something."""
+        if not (self.disk.is_full or self.disk.flipped):
+            raise error
 
     def probe(self, endpoint: str) -> None:
         """Try an endpoint that did not answer for a while."""

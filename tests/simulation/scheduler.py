@@ -13,10 +13,10 @@ class Scheduler:
 
     def __init__(self) -> None:
         self.now_ms = 0
-        self._heap: list[tuple[int, int, Callable[[], None]]] = []
+        self._heap: list[tuple[int, int, Callable[[], object]]] = []
         self._set = 0
 
-    def after(self, delay_ms: int, event: Callable[[], None]) -> None:
+    def after(self, delay_ms: int, event: Callable[[], object]) -> None:
         """Let something happen `delay_ms` from now."""
         self._set += 1
         heappush(self._heap, (self.now_ms + delay_ms, self._set, event))

@@ -5,10 +5,13 @@ A checker that cannot fail is a defect: it passes whatever the implementation do
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable, Sequence
 from random import Random
 
 import pytest
 
+from checkers.dots import Minted, dots
 from crdtdb.address import ObjectName, base, operation, own
 from crdtdb.causal import NOTHING, VersionVector
 from crdtdb.operations import read_operation
@@ -18,6 +21,8 @@ from crdtdb.store.memory import MemoryStore
 from crdtdb.transaction import Erase, Update
 from oracle.checks import Violation
 from oracle.specification import Shown
+from replicas import Replica
+from simulation import notes
 from simulation.checks import (
     check_disk,
     check_equal,
@@ -26,9 +31,11 @@ from simulation.checks import (
     check_growth,
     check_held,
     check_news,
+    check_reclaimed,
     check_shown,
     check_stable,
 )
+from simulation.cluster import run
 from simulation.disk import Disk, Moment
 from simulation.ledger import Issued, Ledger
 from simulation.network import halves, isolated, one_way, ring
@@ -52,7 +59,9 @@ def issued(
     origin: int, first: int, past: VersionVector, *updates: Update | Erase, time: int = 0
 ) -> Issued:
     """A transaction in which each operation minted one dot."""
-    operations = [(update, (origin, first + n), time) for n, update in enumerate(updates)]
+    operations = [
+        (update, (origin, first + n), time + first + n) for n, update in enumerate(updates)
+    ]
     return Issued(origin, first, first + len(updates) - 1, past, operations)
 
 
@@ -269,11 +278,79 @@ def test_operations_that_are_left_are_rejected(
         check_folded(_sequence(addresses), blocking)
 
 
+def test_what_says_nothing_any_more_must_have_gone() -> None:
+    a, b = Replica(1), Replica(2)
+    a.do("rwset", "add", value=1)
+    check_reclaimed(a.store)
+    a.do("rwset", "remove", value=2)
+    with pytest.raises(Violation, match="reclaiming"):
+        check_reclaimed(a.store)
+    b.do("register", "set", value=1)
+    check_reclaimed(b.store)
+    a.do("register", "set", value=2)
+    b.pull(a)
+    b.do("rwset", "add", value=2)
+    with pytest.raises(Violation, match="reclaiming"):
+        check_reclaimed(b.store)
+
+
 def _sequence(addresses: list[bytes]) -> MemoryStore:
     store = MemoryStore()
     rows: dict[bytes, bytes | None] = {bytes([n]): at for n, at in enumerate(addresses, 1)}
     store.commit({Table.SEQUENCE: rows})
     return store
+
+
+# -- what is judged at the end of a run ------------------------------------------------------------
+
+CHECKERS = (
+    "atomicity",
+    "convergence",
+    "dots",
+    "durability",
+    "invariants",
+    "resurrection",
+    "sessions",
+)
+
+
+def test_every_run_is_judged_by_every_checker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And each has something to judge; `bounds` alone is told of nothing where all is well."""
+    judged: Counter[str] = Counter()
+
+    def counting(name: str) -> Callable[..., list[Violation]]:
+        checker = getattr(notes, name)
+
+        def count(history: Sequence[object], *more: object) -> list[Violation]:
+            judged[name] += len(history)
+            found: list[Violation] = checker(history, *more)
+            return found
+
+        return count
+
+    for name in (*CHECKERS, "causality", "convergent_causality", "bounds"):
+        monkeypatch.setattr(notes, name, counting(name))
+    tally = run(1).tally + run(3).tally
+    assert tally["runs"] == 2
+    assert all(judged[name] for name in CHECKERS), judged
+    assert judged["causality"] + judged["convergent_causality"] > 100
+    assert "bounds" in judged
+
+
+def test_what_a_checker_finds_makes_a_run_red(monkeypatch: pytest.MonkeyPatch) -> None:
+    bad = [Minted("a", A, 1, 1), Minted("a", A, 1, 1)]
+    monkeypatch.setattr(notes, "dots", lambda history: dots([*history, *bad]))
+    with pytest.raises(Violation, match="dot-reuse") as found:
+        run(1)
+    assert "--seed 1" in found.value.__notes__[-1]
+
+
+def test_more_held_than_may_be_is_noted(ledger: Ledger) -> None:
+    noted = notes.Notes(ledger)
+    noted.sampled("a", "held pushes", 256, 256)
+    noted.sampled("a", "held pushes", 257, 256)
+    state = {"a": (ledger.latest(), Digest(7, 1))}
+    assert [violation.check for violation in noted.judge(state)] == ["bounds"]
 
 
 # -- the world itself -----------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from crdtdb.rows import read_record
 from crdtdb.transaction import Transaction
 from crdtdb.types._rights import Matrix
 from replicas import update
+from simulation.network import kind_of
 from simulation.test_stories import Stage
 
 STOCK = ObjectName("shop", "bcounter", "stock")
@@ -22,7 +24,9 @@ STOCK = ObjectName("shop", "bcounter", "stock")
 def do(stage: Stage, name: str, op: str, **arguments: Any) -> None:
     """One operation at a machine. Raises what it is refused for."""
     asked = Transaction((update(STOCK, {"op": op, **arguments}),))
-    (outcome,) = stage.machines[name].write([asked]).outcomes
+    committed = stage.machines[name].write([asked])
+    assert committed is not None
+    (outcome,) = committed.outcomes
     if outcome.error is not None:
         raise outcome.error
 
@@ -115,3 +119,16 @@ def test_who_comes_later_is_given_some_of_what_did_not_change_since(
     stage.join("c", ("a", "b"))
     go_on(stage, "a", "b", "c", ticks=80)
     assert sum(held(stage, "c")) > 0
+
+
+def test_who_cannot_read_a_counter_still_talks() -> None:
+    """A damaged record once ended every tick before what it had to send was sent."""
+    stage = Stage("a", "b")
+    do(stage, "a", "create", max=90)
+    disk = stage.machines["a"].disk
+    assert disk.flip(Random(0), STOCK.prefix + address.OWN)
+    stage.letters.clear()
+    for _ in range(30):
+        stage.pass_time("a")
+    assert "Digest" in {kind_of(letter.frame) for letter in stage.letters}
+    assert stage.machines["a"].replication.refusals["sharing-failed"]

@@ -13,28 +13,42 @@ import pytest
 
 from oracle.checks import Violation
 from simulation.cluster import run
+from simulation.permanent import PERMANENT
+from simulation.plan import draw_plan
 
-SEEDS = 240
-CHUNK = 24
+SEEDS = 520
+CHUNK = 52
 
 #: What every chunk must contain, or it has proven nothing.
 NEEDED = (
+    "asymmetric loss",
     "clock jumps",
     "crashes",
+    "cuts, bridge",
     "cuts, halves",
     "cuts, isolated",
     "cuts, one_way",
     "cuts, ring",
+    "directories copied",
+    "disks full",
+    "disks lost",
+    "disks put back",
     "donors that died",
     "evictions",
+    "flapping",
     "folded",
+    "frames flipped",
     "late joins",
-    "messages, Page",
+    "lulls",
     "messages, Gone",
+    "messages, Page",
     "operations",
-    "reclaimed",
+    "operations lost with a disk",
+    "reads of damaged objects",
+    "reclaimed while busy",
+    "records flipped",
     "rejoins",
-    "roll-backs",
+    "replacements",
     "unknown outcomes, kept",
     "unknown outcomes, lost",
 )
@@ -48,6 +62,20 @@ def test_clusters_under_faults(first: int) -> None:
         tally += run(seed).tally
     print(*(f"{count:>9,} {what}" for what, count in sorted(tally.items())), sep="\n")
     assert not [what for what in NEEDED if not tally[what]]
+
+
+@pytest.mark.parametrize("seed", PERMANENT)
+def test_what_was_red_once(seed: int) -> None:
+    """Its story is in `permanent.py`."""
+    run(seed)
+
+
+@pytest.mark.parametrize("count", [2, 24])
+def test_the_smallest_cluster_and_a_large_one(count: int) -> None:
+    """Chance draws few large ones, which go up to 50; this is what CI has time for."""
+    names = tuple(f"m{number}" for number in range(count))
+    plan = draw_plan(2)._replace(machines=names, late=0, busy_ms=2_000, tick_ms=200)
+    assert run(2, plan=plan).tally["runs"] == 1
 
 
 @pytest.mark.parametrize("number", [1, 2])

@@ -10,7 +10,7 @@ import xxhash
 from crdtdb import address
 from crdtdb.causal import VersionVector, format_dot, format_incarnation
 from crdtdb.replication.messages import Page, Pull, Push, Summary, read_frame
-from crdtdb.transaction import Erase, Transaction
+from crdtdb.transaction import Transaction, Update
 
 __all__ = ["Trace", "told_commit", "told_frame"]
 
@@ -51,9 +51,9 @@ def told_commit(transactions: Iterable[Transaction]) -> str:
     """A group commit as a reader wants it."""
     return " | ".join(
         ", ".join(
-            f"erase {_text(update.prefix)}"
-            if isinstance(update, Erase)
-            else f"{'/'.join(update.name)} {update.operation} {update.seen or ''}"
+            f"{'/'.join(update.name)} {update.operation} {update.seen or ''}"
+            if isinstance(update, Update)
+            else f"{type(update).__name__} {_text(update.prefix)}"
             for update in transaction.updates
         )
         for transaction in transactions

@@ -275,6 +275,36 @@ def test_no_flipped_bytes_in_any_page_end_the_process(tmp_path: Path) -> None:
     assert set(said) == {"worked", "refused"}
 
 
+def drop_table(path: Path, table: Table) -> None:
+    """Make a store one of a crdtdb that did not know the table."""
+    environment = lmdb.open(str(path), map_size=2**30, max_dbs=20)
+    for name in (table.value.encode(), table.value.encode() + b".long"):
+        dropped = environment.open_db(name, create=False)
+        with environment.begin(write=True) as transaction:
+            transaction.drop(dropped)
+    environment.close()
+
+
+@pytest.mark.parametrize("table", [Table.CONFLICTS, Table.STAGED])
+def test_a_store_from_before_a_table_was_thought_of(path: Path, sound: Path, table: Table) -> None:
+    drop_table(path, table)
+    held = dict(zip(Table, contents(sound), strict=True)) | {table: []}
+    assert contents(path) == list(held.values())
+    store = LmdbStore.open(path)
+    store.commit({table: {b"k": b"v"}})
+    store.close()
+    assert contents(path)[list(Table).index(table)] == [(b"k", b"v")]
+
+
+@pytest.mark.parametrize("table", [Table.RECORDS, Table.META])
+def test_a_store_that_lost_a_table_that_every_store_had(path: Path, table: Table) -> None:
+    drop_table(path, table)
+    before = files(path)
+    with pytest.raises(DamagedStore, match=f"table {table.value}.* is missing"):
+        LmdbStore.open(path)
+    assert files(path) == before
+
+
 def test_a_page_that_two_tables_share(tmp_path: Path) -> None:
     """LMDB would write it twice, and give it back twice."""
     path = tmp_path / "data"

@@ -22,7 +22,7 @@ from struct import Struct
 
 from crdtdb.errors import DamagedStore, DirectoryInUse, NewerFormat, StartError
 from crdtdb.store.disk import sync_names
-from crdtdb.store.lmdb.environment import DATA_FILE, LOCK_FILE, TABLE_NAMES
+from crdtdb.store.lmdb.environment import DATA_FILE, FIRST_TABLE_NAMES, LOCK_FILE
 from crdtdb.store.lmdb.pages import DamagedPages, check_data_file
 
 __all__ = ["ADVICE", "DataDirectory"]
@@ -140,7 +140,7 @@ def _look_at(path: Path) -> bool:
             "use the newer crdtdb"
         )
     try:
-        check_data_file(path / DATA_FILE, TABLE_NAMES)
+        check_data_file(path / DATA_FILE, FIRST_TABLE_NAMES)
     except DamagedPages as reason:
         raise DamagedStore(f"{path} is damaged: {reason}; {ADVICE}") from None
     return False

@@ -17,7 +17,7 @@ from crdtdb.store.base import Batch, StoreStats, Table
 from crdtdb.store.lmdb import longkeys
 from crdtdb.store.lmdb.longkeys import Databases
 
-__all__ = ["DATA_FILE", "LOCK_FILE", "TABLE_NAMES", "Environment"]
+__all__ = ["DATA_FILE", "FIRST_TABLE_NAMES", "LOCK_FILE", "TABLE_NAMES", "Environment"]
 
 #: The names are LMDB's.
 DATA_FILE, LOCK_FILE = "data.mdb", "lock.mdb"
@@ -31,7 +31,13 @@ def _names(table: Table) -> tuple[bytes, bytes]:
     return name, name + b".long"
 
 
+#: The tables that every store of this format was made with. What came later is made when an older
+#: store is opened.
+_FIRST = frozenset({Table.RECORDS, Table.SEQUENCE, Table.HEADS, Table.FOLDED, Table.META})
+
 TABLE_NAMES = frozenset(name for table in Table for name in _names(table))
+#: Those without which a store is not whole.
+FIRST_TABLE_NAMES = frozenset(name for table in _FIRST for name in _names(table))
 
 
 class Environment(NamedTuple):
@@ -43,7 +49,7 @@ class Environment(NamedTuple):
 
     @classmethod
     def open(cls, directory: Path, map_bytes: int, *, create: bool) -> Environment:
-        """Open `directory`; `create` makes what is not there."""
+        """Open `directory`, whose first tables are there, or with `create` make a new store."""
         handle = lmdb.open(
             os.fspath(directory),
             map_size=map_bytes,
@@ -60,7 +66,7 @@ class Environment(NamedTuple):
                 tables = {
                     table: Databases(
                         *(
-                            handle.open_db(name, transaction, create=create)
+                            handle.open_db(name, transaction, create=create or table not in _FIRST)
                             for name in _names(table)
                         )
                     )

@@ -18,7 +18,7 @@ import aiohttp
 import orjson
 import structlog
 
-from crdtdb.errors import CrdtdbError, PeerError
+from crdtdb.errors import CrdtdbError, PeerError, shortened
 from crdtdb.replication.messages import Sender
 from crdtdb_server.peers.clock import now_s
 from crdtdb_server.peers.envelope import (
@@ -45,6 +45,8 @@ _WAITING_BYTES: Final = 16 * 1_048_576
 _EXCHANGE_BYTES: Final = 4 * 1_048_576
 _BACKOFF_FIRST_S: Final = 0.1
 _BACKOFF_MOST_S: Final = 2.0
+#: Of what a refusal says, in the log and in `/v1/cluster`.
+_DETAIL_CHARACTERS: Final = 500
 #: What keeps an exchange from happening, and is no bug here.
 _TROUBLES: Final = (
     TimeoutError,
@@ -94,8 +96,10 @@ class Link:
         self.replica: str | None = None
         #: Why it is not reachable; None while it is.
         self.trouble: str | None = None
-        #: Why what came from there was last refused: said once.
-        self._refused: str | None = None
+        #: Why what came from there was refused; None since something was taken in.
+        self.refused: str | None = None
+        #: What of that the log has.
+        self._said: str | None = None
         self._hub = hub
         self._session = session
         self._faults = faults
@@ -197,8 +201,10 @@ class Link:
             if response.status != 200:
                 if _names_self(answer):
                     self._hub.is_self(self.endpoint)
-                raise PeerError("refused", f"answered {response.status}: {_detail(answer)}")
+                raise PeerError("refused", f"answered {response.status}{_detail(response, answer)}")
             sealed_sender = response.headers.get(SENDER_HEADER, "")
+            if not sealed_sender:
+                raise PeerError("refused", f"answered 200{_stranger(response)}")
             encoding = response.headers.get(ENCODING_HEADER)
             if secret is not None:
                 answered = response.headers.get(PROOF_HEADER, "")
@@ -210,13 +216,16 @@ class Link:
         if not returned:
             return []
         try:
-            return await self._hub.deliver(sender, returned, self.endpoint)
+            called_for = await self._hub.deliver(sender, returned, self.endpoint)
         except CrdtdbError as error:
             # The link is fine; what came over it is not, or this replica cannot take it in now.
-            if self._refused != str(error):
+            is_said = isinstance(error, PeerError) and error.reason == "newer-version"
+            if self._said != str(error) and not is_said:
                 _log.warning("cannot take in what a peer sent", peer=sender.name, why=str(error))
-            self._refused = str(error)
+            self._said = self.refused = str(error)
             return []
+        self.refused = None
+        return called_for
 
     def _note_trouble(self, trouble: str) -> None:
         """Said once: when it begins, or when it becomes another."""
@@ -241,12 +250,20 @@ async def _bounded(response: aiohttp.ClientResponse) -> bytes:
     return b"".join(chunks)
 
 
-def _detail(answer: bytes) -> str:
-    """What a refusal says: the detail of its problem, else the beginning of whatever it is."""
+def _detail(response: aiohttp.ClientResponse, answer: bytes) -> str:
+    """What a refusal says: the detail of its problem, which every replica gives."""
     try:
-        return str(orjson.loads(answer)["detail"])
+        detail = str(orjson.loads(answer)["detail"])
+        return ": " + " ".join(detail.split())[:_DETAIL_CHARACTERS]
     except (orjson.JSONDecodeError, KeyError, TypeError):
-        return answer[:200].decode(errors="replace")
+        return _stranger(response) if answer else ""
+
+
+def _stranger(response: aiohttp.ClientResponse) -> str:
+    """What to say of an answer that no replica gives. Of the answer itself no more than its type:
+    it may be a whole page."""
+    kind = shortened(response.content_type)
+    return f" with {kind}: no replica is there, but another server, or a proxy that cannot reach it"
 
 
 def _names_self(answer: bytes) -> bool:

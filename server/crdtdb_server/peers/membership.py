@@ -99,7 +99,7 @@ def membership_routes(network: Network) -> tuple[Route, ...]:
         begun to copy the data (`GET /v1/cluster`).
         """
         try:
-            url = replica_url(msgspec.convert(await read_json(request), Newcomer, strict=True).url)
+            url = replica_url(msgspec.convert(read_json(request), Newcomer, strict=True).url)
         except msgspec.ValidationError as error:
             raise refusal(error) from error
         except ValueError as error:

@@ -27,6 +27,7 @@ from crdtdb_server.peers.clock import monotonic_ms
 from crdtdb_server.peers.envelope import BODY_BYTES
 from crdtdb_server.peers.faults import Faults
 from crdtdb_server.peers.link import Link
+from crdtdb_server.peers.newer import NewerPeers
 from crdtdb_server.peers.secret import ClusterSecret
 from crdtdb_server.signals import Signal
 from crdtdb_server.writer import Writer
@@ -59,6 +60,7 @@ class Network:
         self.faults = Faults(random)
         #: Bytes of bodies sent to peers since the start.
         self.bytes_sent = 0
+        self.newer = NewerPeers()
         #: What was refused before the machine saw it, by reason.
         self.refusals: Counter[str] = Counter()
         self._writer = writer
@@ -73,6 +75,8 @@ class Network:
         self._reports = Signal()
         self._closed = False
         self._was_evicted = False
+        #: What the log has said of members of one name.
+        self._namesakes: dict[str, str] = {}
         writer.hold()
 
     async def start(self) -> None:
@@ -132,7 +136,11 @@ class Network:
                     raise PeerError("too-large", f"frames call for more than {BODY_BYTES} bytes")
             return sends
 
-        sends = await self._writer.call(take_in, in_thread=heavy)
+        try:
+            sends = await self._writer.call(take_in, in_thread=heavy)
+        except PeerError as error:
+            self.newer.note(sender, error, monotonic_ms())
+            raise
         self._reports.give()
         self._note_eviction()
         back = via or sender.address
@@ -174,6 +182,13 @@ class Network:
         if committed.push is not None:
             self._dispatch(self.replication.committed(committed.push))
 
+    def known(self) -> list[str]:
+        """The names of the other replicas that are members, or were heard."""
+        replication = self.replication
+        names = {member.name for member in replication.members.values()}
+        names.update(peer.sender.name for peer in replication.peers.values())
+        return sorted(names - {self.me.name})
+
     # -- membership -------------------------------------------------------------------------------
 
     async def knock(self, endpoint: str) -> None:
@@ -211,6 +226,15 @@ class Network:
             _log.info("rejoins the cluster", replica=self.me.name)
             self._writer.accept()
 
+    def _note_namesakes(self) -> None:
+        """Say of members of one name that they are; once, until they are others."""
+        namesakes = self.replication.namesakes()
+        for endpoint in namesakes.keys() - self._namesakes.keys():
+            if namesakes[endpoint] not in self._namesakes.values():
+                _log.error("two replicas with one name", why=namesakes[endpoint])
+                self._namesakes |= namesakes
+        self._namesakes = namesakes
+
     # -- who holds what --------------------------------------------------------------------------
 
     def holders(self, write: VersionVector) -> Holders:
@@ -237,15 +261,20 @@ class Network:
     async def _tick(self) -> None:
         started_ms = monotonic_ms()
         while True:
+            is_joining = self.replication.is_joining
             try:
                 self._dispatch(
-                    await self._writer.call(lambda: self.replication.tick(monotonic_ms()))
+                    await self._writer.call(
+                        lambda: self.replication.tick(monotonic_ms()), in_thread=is_joining
+                    )
                 )
+                self._note_namesakes()
                 if self._writer.held and not self.replication.is_evicted:
                     await self._open_when_settled(monotonic_ms() - started_ms)
             except Exception:
                 _log.exception("a replication tick failed; it is tried again")
-            await asyncio.sleep(_TICK_S)
+            # What is being joined goes on at once; who waits for the writer is let in between.
+            await asyncio.sleep(0 if is_joining else _TICK_S)
 
     async def _open_when_settled(self, since_start_ms: int) -> None:
         """Let writes begin: the identity is proven, or somebody cannot wait for that."""

@@ -7,7 +7,15 @@ from typing import Final
 import msgspec
 import structlog
 
-from crdtdb.errors import BadRequest, Field, Forbidden, IdentityConflict, PeerError
+from crdtdb.errors import (
+    BadRequest,
+    Field,
+    Forbidden,
+    IdentityConflict,
+    PeerError,
+    UnknownReplica,
+    shortened,
+)
 from crdtdb.operations import refusal
 from crdtdb_server.access import Access
 from crdtdb_server.documents import dump, read_json
@@ -43,6 +51,8 @@ _FRAMES: Final = Content(
 _REPLICA: Final = parameters(Text("replica", "The name of another replica"))
 _FAULT: Final = "/v1/faults/links/{replica}"
 _FAULT_BYTES: Final = 4_096
+#: So many names at most are told to who asks for another.
+_NAMED: Final = 20
 
 #: Refusals that say: this is not a peer of yours.
 _IDENTITY: Final = frozenset({"wrong-cluster", "self", "identity-conflict"})
@@ -142,8 +152,14 @@ def fault_routes(network: Network) -> tuple[Route, ...]:
             raise BadRequest(
                 "that is this replica itself", Field("replica", "has no link to itself")
             )
+        if replica not in (known := network.known()):
+            raise UnknownReplica(
+                f"{shortened(replica)!r} is no replica that this one knows; it knows "
+                f"{', '.join(map(shortened, known[:_NAMED])) or 'no other yet'}",
+                Field("replica", "is not known"),
+            )
         try:
-            fault = msgspec.convert(await read_json(request), type=Fault, strict=True)
+            fault = msgspec.convert(read_json(request), type=Fault, strict=True)
         except msgspec.ValidationError as error:
             raise refusal(error) from error
         network.faults.put(replica, fault)
@@ -170,6 +186,7 @@ def fault_routes(network: Network) -> tuple[Route, ...]:
             _REPLICA,
             takes=content_of(Fault),
             body_bytes=_FAULT_BYTES,
+            problems=(UnknownReplica,),
         ),
         Route(
             "DELETE",

@@ -9,6 +9,7 @@ from crdtdb.causal import format_incarnation
 from crdtdb.replication import Phase
 from crdtdb_server.peers.clock import monotonic_ms
 from crdtdb_server.peers.network import Network
+from crdtdb_server.schemas import ProgressDocument, progress_document
 from crdtdb_server.service import Service, State
 from crdtdb_server.writer import Writer
 
@@ -22,6 +23,7 @@ class SelfDocument(TypedDict):
     incarnation: str
     region: str
     state: State
+    progress: NotRequired[ProgressDocument]
 
 
 class MemberOfClusterDocument(TypedDict):
@@ -76,6 +78,19 @@ class StabilityDocument(TypedDict):
     waiting: AmountDocument
 
 
+class IntegrityDocument(TypedDict):
+    """The look for damage since the start: walks through, rows looked at, rows damaged.
+
+    `damaged` are records that wait for a peer to mend them, `mended` those that one has mended.
+    """
+
+    walks: int
+    rows: int
+    found: int
+    damaged: int
+    mended: int
+
+
 class ClusterDocument(TypedDict):
     """The cluster, as it is seen from here."""
 
@@ -84,6 +99,7 @@ class ClusterDocument(TypedDict):
     members: list[MemberOfClusterDocument]
     evicted: list[EvictedDocument]
     stability: StabilityDocument
+    integrity: IntegrityDocument
     troubles: dict[str, str]
     refusals: dict[str, int]
     bytes_sent: int
@@ -96,6 +112,8 @@ def state_of(network: Network, writer: Writer) -> State:
             return "bootstrapping"
         case Phase.EVICTED:
             return "evicted"
+        case _ if network.replication.damaged:
+            return "damaged"
         case _ if writer.is_refused:
             return "read_only"
         case Phase.CATCHING_UP:
@@ -110,20 +128,23 @@ def cluster_document(service: Service, network: Network) -> ClusterDocument:
     Ages are in milliseconds; `lag_events` counts operations known here that a member has not
     reported, `missing_events` operations it reported that are not here; null: never heard (of
     `lag_ms`: never level with it since the start). `troubles`: URLs that cannot be replicated with
-    now, members or not yet, and why. `reclaimed` is what has gone so far, `waiting` what would go
-    if it were stable, as last looked at (not what a cut hides until its turn comes).
+    now, or not wholly, members or not yet, and why. `reclaimed` is what has gone so far, `waiting`
+    what would go if it were stable, as last looked at (not what a cut hides until its turn comes).
     """
     replication, database = network.replication, service.database
     reclaimed = database.engine.reclaimed
     waiting_records, waiting_bytes = replication.waiting
+    myself: SelfDocument = {
+        "replica": database.replica,
+        "incarnation": format_incarnation(replication.incarnation),
+        "region": database.region or "",
+        "state": service.state(),
+    }
+    if (progress := replication.progress) is not None:
+        myself["progress"] = progress_document(progress)
     return {
         "cluster": database.cluster,
-        "self": {
-            "replica": database.replica,
-            "incarnation": format_incarnation(replication.incarnation),
-            "region": database.region or "",
-            "state": service.state(),
-        },
+        "self": myself,
         "members": [_member(service, network, incarnation) for incarnation in replication.members],
         "evicted": [
             {
@@ -152,12 +173,28 @@ def cluster_document(service: Service, network: Network) -> ClusterDocument:
             "reclaimed": {"records": reclaimed.records, "bytes": reclaimed.size_bytes},
             "waiting": {"records": waiting_records, "bytes": waiting_bytes},
         },
+        "integrity": _integrity(network),
         "troubles": {
-            url: link.trouble for url, link in network.links.items() if link.trouble is not None
+            url: why
+            for url, link in network.links.items()
+            if (why := link.trouble or link.refused) is not None
         }
+        | network.newer.troubles(monotonic_ms())
+        | replication.namesakes()
         | replication.twins(),
         "refusals": dict(network.refusals + Counter(replication.refusals)),
         "bytes_sent": network.bytes_sent,
+    }
+
+
+def _integrity(network: Network) -> IntegrityDocument:
+    mending = network.replication.mending
+    return {
+        "walks": mending.walks,
+        "rows": mending.rows,
+        "found": mending.found,
+        "damaged": len(network.replication.damaged),
+        "mended": mending.mended,
     }
 
 
@@ -193,7 +230,7 @@ def _member(service: Service, network: Network, incarnation: int) -> MemberOfClu
         "url": member.endpoint,
         "self": False,
         "reachable": link is not None and link.is_up,
-        "trouble": None if link is None else link.trouble,
+        "trouble": None if link is None else link.trouble or link.refused,
         "last_contact_ms": None if peer is None else now_ms - peer.last_contact_ms,
         "lag_events": None if peer is None else peer.seen.missing(seen),
         "missing_events": None if peer is None else seen.missing(peer.seen),

@@ -26,6 +26,7 @@ from crdtdb_server.shell.objects import delete, get, ls, put, update
 from crdtdb_server.shell.serve import serve
 from crdtdb_server.shell.status import status
 from crdtdb_server.shell.transfer import export, import_
+from crdtdb_server.shell.verify import verify
 from crdtdb_server.shell.watch import watch
 
 __all__ = ["main"]
@@ -58,12 +59,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         cluster.command(command)
     app.command(cluster)
     app.command(compact, sort_key=15)
+    app.command(verify, sort_key=16)
     app.register_install_completion_command(
         add_to_startup=False, help="Set up completion for the shell you are in."
     )
+    words = sys.argv[1:] if arguments is None else arguments
     try:
         code: int = app(
-            sys.argv[1:] if arguments is None else arguments,
+            words,
             print_error=False,
             exit_on_error=False,
         )
@@ -72,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         report_usage(error)
         return 2
     except CrdtdbError as error:
-        report(error)
+        report(error, as_json="--json" in words)
         return 1
     except BrokenPipeError:
         # Whoever read our output has seen enough. Python would complain again when it exits.

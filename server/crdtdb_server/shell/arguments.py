@@ -18,7 +18,7 @@ from crdtdb.errors import BadRequest
 from crdtdb.jsonvalue import JsonValue
 from crdtdb_client.targets import replica_url
 
-__all__ = ["Address", "AsJson", "FieldPath", "Fields", "Place", "Url", "Value", "Where"]
+__all__ = ["Address", "AsJson", "FieldPath", "Fields", "OtherUrl", "Place", "Url", "Value", "Where"]
 
 
 class Where(NamedTuple):
@@ -155,4 +155,8 @@ Fields = Annotated[
     _read_by(read_field, help="A field of the operation: NAME=VALUE, NAME=@FILE or NAME:=JSON."),
 ]
 Url = Annotated[str, _read_by(replica_url, env_var="CRDTDB_URL", help="The server to ask.")]
+OtherUrl = Annotated[
+    str | None,
+    _read_by(replica_url, show_default=False, help="Compare with the replica at this URL."),
+]
 AsJson = Annotated[bool, Parameter(negative="", show_default=False, help="JSON, for programs.")]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from typing import Any
 from urllib.parse import urlsplit
 
 from cyclopts import CycloptsError
@@ -14,8 +16,11 @@ from crdtdb_server.shell.printing import DEFAULT_URL, printable
 __all__ = ["report", "report_usage"]
 
 
-def report(error: CrdtdbError) -> None:
-    """Print an error for people."""
+def report(error: CrdtdbError, *, as_json: bool) -> None:
+    """Print an error: for people, or as the document that programs get over HTTP, on one line."""
+    if as_json:
+        print(json.dumps(_document(error), ensure_ascii=False), file=sys.stderr)
+        return
     for line in _lines(error):
         print(line, file=sys.stderr)
 
@@ -23,6 +28,17 @@ def report(error: CrdtdbError) -> None:
 def report_usage(error: CycloptsError) -> None:
     """Print, in one line, what was wrong with how a command was called."""
     print(_marked("wrong usage"), printable(" ".join(str(error).split())), file=sys.stderr)
+
+
+def _document(error: CrdtdbError) -> dict[str, Any]:
+    match error:
+        case Problem():
+            fields = [field._asdict() for field in error.fields]
+            return {"code": error.slug, "detail": error.detail, "errors": fields}
+        case Unreachable():
+            return {"code": "unreachable", "detail": str(error), "errors": []}
+        case _:
+            return {"code": "failed", "detail": str(error), "errors": []}
 
 
 def _lines(error: CrdtdbError) -> list[str]:

@@ -2,22 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any, Final, TypeAlias
 
+from cyclopts import Parameter
+
+from crdtdb_client import Client
 from crdtdb_server.shell.arguments import AsJson
 from crdtdb_server.shell.printing import age, moment, note, print_json, print_table, printable
 from crdtdb_server.shell.server import DEFAULT_SERVER, Server
 
 __all__ = ["status"]
 
+#: Between two looks at a replica that is fetching.
+_PAUSE_S: Final = 0.25
+#: Takes what is done and what there is to do, and draws it.
+_Show: TypeAlias = Callable[[str, int, int], None]
 
-def status(*, server: Server = DEFAULT_SERVER, json: AsJson = False) -> None:
+
+def status(
+    *,
+    watch: Annotated[
+        bool,
+        Parameter(negative="", help="Wait until it has fetched what it lacks, with a bar."),
+    ] = False,
+    server: Server = DEFAULT_SERVER,
+    json: AsJson = False,
+) -> None:
     """Show the cluster as a replica sees it: who is there, and who lags.
 
     For each member: when it was heard last; when this replica had last all that the member had;
     how many operations it has not reported yet; how far its clock is off.
     """
     with server.client() as client:
+        if watch:
+            _watch(client)
         cluster = client.cluster()
     if json:
         print_json(cluster)
@@ -25,6 +47,8 @@ def status(*, server: Server = DEFAULT_SERVER, json: AsJson = False) -> None:
     me = cluster["self"]
     region = f" in {me['region']}" if me["region"] else ""
     print(f"{me['replica']}{region}, cluster {cluster['cluster']}: {me['state']}")
+    if "progress" in me:
+        note(_described(me["progress"]))
     columns = ("replica", "region", "url", "link", "heard", "level", "lacks", "clock")
     print_table(columns, (_row(member) for member in cluster["members"]))
     for gone in cluster["evicted"]:
@@ -37,9 +61,61 @@ def status(*, server: Server = DEFAULT_SERVER, json: AsJson = False) -> None:
     for blocker in cluster["stability"]["blocked_by"]:
         lacks = f"{blocker['replica']} has not reported {blocker['events']} operations"
         note(f"not stable yet: {lacks}; heard more from it: {age(blocker['reported_ms'])}")
+    if damaged := cluster["integrity"]["damaged"]:
+        note(f"damaged: {damaged} records wait for a peer that has seen all they held to mend them")
     waiting = cluster["stability"]["waiting"]
     if waiting["records"]:
         note(f"reclaiming waits for that: {waiting['records']} records, {waiting['bytes']} bytes")
+
+
+def _watch(client: Client) -> None:
+    """Wait until the replica has its first state, and no pull under way."""
+    with _bar() as show:
+        while (me := client.cluster()["self"])["state"] in ("bootstrapping", "catching_up"):
+            if "progress" in me:
+                show(*_step(me["progress"]))
+            time.sleep(_PAUSE_S)
+
+
+def _step(progress: dict[str, Any]) -> tuple[str, int, int]:
+    """What is being done, how much of it is done, and how much there is."""
+    if progress["complete"]:
+        return "joining", progress["joined"], progress["records"]
+    return f"fetching from {printable(progress['donor'])}", progress["place"], progress["head"]
+
+
+def _described(progress: dict[str, Any]) -> str:
+    what, done, whole = _step(progress)
+    share = 100 * done // whole if whole else 0
+    return f"{what}: {share} %, {progress['records']} records, {progress['bytes']} bytes"
+
+
+@contextmanager
+def _bar() -> Iterator[_Show]:
+    """A progress bar for whoever looks at a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda *_: None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("waiting for a donor", total=None)
+        yield lambda what, done, whole: progress.update(
+            task, description=what, completed=done, total=whole
+        )
 
 
 def _row(member: dict[str, Any]) -> tuple[str, ...]:

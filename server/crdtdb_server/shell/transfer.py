@@ -6,11 +6,11 @@ import os
 import secrets
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, BinaryIO, TypeAlias
+from typing import Annotated, BinaryIO, Final, TypeAlias
 
 from cyclopts import Parameter
 
@@ -23,6 +23,8 @@ from crdtdb_server.shell.server import DEFAULT_SERVER, Server
 
 __all__ = ["export", "import_"]
 
+#: As a file: the standard output, or input.
+_STANDARD: Final = Path("-")
 #: Told how many bytes more have gone through.
 _Advance: TypeAlias = Callable[[int], None]
 
@@ -32,7 +34,13 @@ class UnusableFile(CrdtdbError):
 
 
 def export(
-    file: Annotated[Path, Parameter(help="Where to write the lines. It is replaced when whole.")],
+    file: Annotated[
+        Path,
+        Parameter(
+            help="Where to write the lines, replaced when whole; - for the output.",
+            allow_leading_hyphen=True,
+        ),
+    ],
     /,
     *,
     bucket: Annotated[str | None, Parameter(help="Only this bucket.")] = None,
@@ -46,6 +54,7 @@ def export(
 
         crdtdb export all.jsonl
         crdtdb export carts.jsonl --bucket shop --prefix cart:
+        crdtdb export - | gzip > all.jsonl.gz
     """
     count = 0
     with server.client() as client:
@@ -57,14 +66,22 @@ def export(
                 whole.write(line)
                 count += 1
                 advance(len(line))
-    if json:
+    if file == _STANDARD:
+        note(_lines(count))
+    elif json:
         print_json({"lines": count})
     else:
         print(_lines(count))
 
 
 def import_(
-    file: Annotated[Path, Parameter(help="Lines of JSON: bucket, type, key and value.")],
+    file: Annotated[
+        Path,
+        Parameter(
+            help="Lines of JSON: bucket, type, key and value; - for the input.",
+            allow_leading_hyphen=True,
+        ),
+    ],
     /,
     *,
     key: Annotated[
@@ -82,6 +99,7 @@ def import_(
     For example:
 
         crdtdb import all.jsonl
+        zcat all.jsonl.gz | crdtdb import -
     """
     key = key or secrets.token_urlsafe()
     try:
@@ -99,8 +117,9 @@ def import_(
 
 
 def _import(file: Path, key: str, server: Server) -> Imported:
-    with file.open("rb") as lines, server.client() as client:
-        size = os.fstat(lines.fileno()).st_size
+    source = nullcontext(sys.stdin.buffer) if file == _STANDARD else file.open("rb")
+    with source as lines, server.client() as client:
+        size = None if file == _STANDARD else os.fstat(lines.fileno()).st_size
         with _progress("import", size) as advance:
             return client.import_(_told(lines, advance), key=key)
 
@@ -134,6 +153,10 @@ def _lines(count: int) -> str:
 @contextmanager
 def _replaced(file: Path) -> Iterator[BinaryIO]:
     """A file to write that takes the name when it is whole; else nothing stays of it."""
+    if file == _STANDARD:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
     partial = file.with_name(f"{file.name}.partial")
     try:
         with partial.open("wb") as whole:

@@ -1,0 +1,213 @@
+"""A newcomer takes its first copy of a large replica: bytes, time, and memory.
+
+    python benchmarks/bootstrap.py [--quick] [--records N] [--rounds N] [--seed N] [--json FILE]
+
+A donor holds N records, half of them members of one set, half registers. A fresh replica with that
+donor as its peer is started on an empty directory, both as processes on loopback.
+
+- Bytes: all pages, as they are before compression, against a compact copy of the data file.
+- Time: from the newcomer's first answer until it is ready, against a copy of the donor's data file
+  by LMDB and the bytes of the pages over a bare socket.
+- Memory: what the newcomer's own memory grew by at most, in MiB. Pages of the mapped data file are
+  left out: the system takes them back when it likes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import secrets
+import shutil
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+from threading import Thread
+from time import perf_counter, sleep
+from typing import Any, Final, NamedTuple
+
+import lmdb
+
+from cluster import Replica, free_ports, replicas, starting
+from crdtdb.causal import NOTHING
+from crdtdb.database import Database
+from crdtdb.replication.donor import read_page
+from crdtdb.replication.messages import Page, Pull, write_frame
+from figures import Figure, Round, at_most
+from machine import CLIENT, SERVER, facts, private_bytes
+from raw_http import Line, request
+
+_BUCKET: Final = "bench"
+_CHUNK: Final = 1_000
+_VALUE_BYTES: Final = 50
+_MIB: Final = 2**20
+_SAMPLE_S: Final = 0.02
+_GIVEN_UP_S: Final = 3_600.0
+_READY: Final = request("GET", "/readyz")
+_CLUSTER: Final = request("GET", "/v1/cluster")
+
+
+class _Took(NamedTuple):
+    """One bootstrap."""
+
+    seconds: float
+    grown_bytes: int
+
+
+def main() -> int:
+    """Measure, print, judge."""
+    arguments = _arguments()
+    run: dict[str, object] = {**facts(), **vars(arguments)}
+    for name, fact in run.items():
+        print(f"{name}: {fact}")
+    with TemporaryDirectory(prefix="crdtdb-bench-") as name:
+        figures = []
+        for figure in measure(Path(name), arguments):
+            print(*figure.lines(), sep="\n    ", flush=True)
+            figures.append(figure)
+    if arguments.json is not None:
+        run["json"] = str(arguments.json)
+        run["figures"] = [figure.as_dict() for figure in figures]
+        arguments.json.write_text(json.dumps(run, indent=1, ensure_ascii=False) + "\n")
+    missed = [figure.name for figure in figures if not figure.holds]
+    print("\nmissed: " + "; ".join(missed) if missed else "\nevery target is kept")
+    return 1 if missed else 0
+
+
+def measure(directory: Path, arguments: argparse.Namespace) -> Iterator[Figure]:
+    """Every figure, as soon as there is one."""
+    donor = directory / "donor"
+    with Database.open(donor, replica="donor") as database:
+        _fill(database, arguments.records, Random(arguments.seed))
+        page_bytes = _page_bytes(database)
+    compact_bytes = _copy(donor, directory / "compact", compact=True)
+    measured = {"pages MiB": page_bytes / _MIB, "compact MiB": compact_bytes / _MIB}
+    yield Figure(
+        "bytes of all pages / compact copy of the data file",
+        at_most(1.1),
+        [Round(page_bytes / compact_bytes, measured)],
+    )
+    times, memory = [], []
+    with replicas([donor], SERVER) as (running,):
+        for number in range(arguments.rounds):
+            copy_s = _copy_time(donor, directory / "copy") + _wire_time(page_bytes)
+            took = _bootstrap(running, directory / f"newcomer-{number}")
+            measured = {"bootstrap s": took.seconds, "copy and socket s": copy_s}
+            times.append(Round(took.seconds / copy_s, measured))
+            rate = {"records/s": arguments.records / took.seconds}
+            memory.append(Round(took.grown_bytes / _MIB, rate))
+            shutil.rmtree(directory / f"newcomer-{number}")
+    yield Figure("time of a bootstrap / copy and bare socket", at_most(15.0), times)
+    yield Figure("memory of the newcomer, grown by at most, MiB", at_most(64.0), memory)
+
+
+def _fill(database: Database, records: int, random: Random) -> None:
+    members = database.set(_BUCKET, "members")
+    for start in range(0, records, 2 * _CHUNK):
+        count = min(2 * _CHUNK, records - start) // 2
+        members.add(*(random.randbytes(_VALUE_BYTES // 2).hex() for _ in range(count)))
+        with database.transaction() as transaction:
+            for _ in range(count):
+                key = f"{random.getrandbits(64):016x}"
+                value = random.randbytes(_VALUE_BYTES // 2).hex()
+                transaction.register(_BUCKET, key).set(value)
+
+
+def _page_bytes(database: Database) -> int:
+    """The frames that a newcomer with nothing is sent."""
+    size, pull = 0, Pull(1, 0, 0, [], [])
+    while True:
+        page = read_page(database.engine, pull, NOTHING)
+        assert isinstance(page, Page), "nothing is reclaimed here"
+        size += len(write_frame(page))
+        if page.claim is not None:
+            return size
+        pull = Pull(1, page.epoch, page.next, [], [])
+
+
+def _copy(store: Path, target: Path, *, compact: bool) -> int:
+    """Copy a store's data file; how long the copy is."""
+    target.mkdir()
+    with lmdb.open(str(store), readonly=True, lock=False, create=False) as environment:
+        environment.copy(str(target), compact=compact)
+    size = sum(file.stat().st_size for file in target.iterdir())
+    shutil.rmtree(target)
+    return size
+
+
+def _copy_time(store: Path, target: Path) -> float:
+    began = perf_counter()
+    _copy(store, target, compact=False)
+    return perf_counter() - began
+
+
+def _wire_time(size: int) -> float:
+    """So many bytes through a socket on loopback, in pieces of a page."""
+    sending, receiving = socket.socketpair()
+    piece = bytes(262_144)
+
+    def send() -> None:
+        for _ in range(-(-size // len(piece))):
+            sending.sendall(piece)
+        sending.close()
+
+    began = perf_counter()
+    thread = Thread(target=send)
+    thread.start()
+    while receiving.recv(len(piece)):
+        pass
+    thread.join()
+    receiving.close()
+    return perf_counter() - began
+
+
+def _bootstrap(donor: Replica, directory: Path) -> _Took:
+    """Start a newcomer and wait until it is ready."""
+    (port,) = free_ports(1)
+    with starting(directory, CLIENT, port, [donor.port]) as newcomer, _first_line(port) as line:
+        before = private_bytes(newcomer.pid)
+        began, most = perf_counter(), before
+        while not _is_ready(line):
+            most = max(most, private_bytes(newcomer.pid))
+            if perf_counter() - began > _GIVEN_UP_S:
+                raise TimeoutError("the newcomer never was ready")
+            sleep(_SAMPLE_S)
+        took_s = perf_counter() - began
+        most = max(most, private_bytes(newcomer.pid))
+        document: dict[str, Any] = json.loads(line.ask(_CLUSTER).body)
+        assert len(document["members"]) >= 1, "a state without members"
+        return _Took(took_s, most - before)
+
+
+def _first_line(port: int) -> Line:
+    while True:
+        try:
+            return Line(port)
+        except OSError:  # it does not listen yet
+            sleep(_SAMPLE_S)
+
+
+def _is_ready(line: Line) -> bool:
+    try:
+        return bool(line.exchange(_READY))
+    except RuntimeError:
+        return False
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="The first copy of a large replica, as ratios.")
+    parser.add_argument("--quick", action="store_true", help="few records, rough figures")
+    parser.add_argument("--records", type=int, help="of the donor (1,000,000; quick: 50,000)")
+    parser.add_argument("--rounds", type=int, help="bootstraps (3; quick: 1)")
+    parser.add_argument("--seed", type=int, default=secrets.randbits(32), help="of all choices")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the raw rounds there")
+    arguments = parser.parse_args()
+    arguments.records = arguments.records or (50_000 if arguments.quick else 1_000_000)
+    arguments.rounds = arguments.rounds or (1 if arguments.quick else 3)
+    return arguments
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,198 @@
+"""Looking for damage, a portion with every tick, and having what is found mended by a peer.
+
+A walk over the whole store (`crdtdb.scrub`) takes its time: some hundred rows with a tick, none
+while others write, and a rest when it is through. Its position is kept now and then, so a restart
+does not begin anew.
+
+While a record is damaged, this replica claims nothing. It asks one peer after another for what it
+holds in those places, together with everything else that is missing here, for the damage keeps
+this replica from taking in whatever touches it; all of it takes effect in one commit. Only a peer
+that has seen what this replica had when it found the damage can help, and one that is not damaged
+itself.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from crdtdb.causal import NOTHING
+from crdtdb.draft import object_of
+from crdtdb.engine import Engine
+from crdtdb.errors import NoSpace, StorageFailed
+from crdtdb.replication.cluster import Cluster, Send
+from crdtdb.replication.donor import read_page
+from crdtdb.replication.messages import Mend, Mended, Page, Pull, Refused, read_vector
+from crdtdb.replication.peers import Peer
+from crdtdb.scrub import Scrub
+from crdtdb.store.base import Table
+
+__all__ = ["Mending"]
+
+#: Rows looked at with one tick.
+SCRUB_ROWS: Final = 400
+#: A walk begins so long after the start, and so long after the last one.
+FIRST_MS: Final = 10_000
+REST_MS: Final = 3_600_000
+#: While others write it looks at a portion only so often.
+BUSY_MS: Final = 1_000
+#: The position is kept after so many rows.
+KEPT_ROWS: Final = 100_000
+#: META row: the position of the walk.
+POSITION_KEY: Final = b"scrub"
+
+#: How often a peer is asked to mend, and how many records at a time, at least.
+ASK_MS: Final = 1_000
+MOST_RECORDS: Final = 16
+#: What else a peer may send along.
+MOST_PAGES: Final = 16
+
+
+class Mending:
+    """Drives `Engine.scrub` and `Engine.replace_damaged`."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._scrub: Scrub | None = None
+        self._kept_rows = 0
+        self._due_ms: int | None = None
+        self._head = -1
+        self._ask_ms = 0
+        #: The request under way: its number, who was asked, and for which records.
+        self._asked: tuple[int, int, list[bytes]] | None = None
+        #: Since the start: damaged rows found, records mended, rows looked at, walks finished.
+        self.found = 0
+        self.mended = 0
+        self.rows = 0
+        self.walks = 0
+
+    # -- looking --------------------------------------------------------------------------------
+
+    def tick(self) -> list[Send]:
+        """Look on for one portion, and ask somebody to mend. Cheap when there is nothing to do."""
+        try:
+            self._look_on()
+        except (NoSpace, StorageFailed):
+            self._cluster.refusals["scrub-failed"] += 1
+            self._due_ms = self._cluster.now_ms + REST_MS
+        return self._ask()
+
+    def _look_on(self) -> None:
+        cluster = self._cluster
+        now_ms, head = cluster.now_ms, cluster.engine.state.sequence
+        if self._due_ms is None:
+            self._due_ms = now_ms + FIRST_MS
+        is_busy, self._head = head != self._head, head
+        if now_ms < self._due_ms:
+            return
+        if is_busy:
+            self._due_ms = now_ms + BUSY_MS
+        scrub = self._scrub or Scrub(_kept_position(cluster.engine))
+        self._scrub = scrub
+        before = scrub.rows
+        self.found += len(cluster.engine.scrub(scrub, SCRUB_ROWS))
+        self.rows += scrub.rows - before
+        if scrub.done:
+            self._scrub, self._kept_rows = None, 0
+            self.walks += 1
+            self._due_ms = now_ms + REST_MS
+            cluster.engine.keep(POSITION_KEY, None)
+        elif scrub.rows - self._kept_rows >= KEPT_ROWS:
+            self._kept_rows = scrub.rows
+            cluster.engine.keep(POSITION_KEY, scrub.position)
+
+    # -- asking ---------------------------------------------------------------------------------
+
+    def _ask(self) -> list[Send]:
+        cluster = self._cluster
+        damaged = cluster.engine.damaged
+        if not damaged or cluster.now_ms < self._ask_ms:
+            return []
+        self._ask_ms = cluster.now_ms + ASK_MS
+        able = [
+            peer
+            for incarnation, peer in cluster.peers.items()
+            if incarnation in cluster.members and not peer.where.startswith("~")
+        ]
+        if not able:
+            return []
+        peer = cluster.random.choice(able)
+        number = cluster.random.getrandbits(32)
+        addresses = _together(sorted(damaged))
+        self._asked = (number, peer.sender.incarnation, addresses)
+        cursor = cluster.cursors.of(peer.sender.incarnation)
+        return cluster.answer(peer, Mend(number, *cursor, cluster.seen.flat(), addresses))
+
+    def on_mended(self, peer: Peer, message: Mended) -> list[Send]:
+        """Put what a peer holds in the place of what is damaged, if it is what was asked for."""
+        cluster = self._cluster
+        if self._asked is None or self._asked[:2] != (message.session, peer.sender.incarnation):
+            return []
+        addresses = [at for at in self._asked[2] if at in cluster.engine.damaged]
+        self._asked = None
+        seen = read_vector(message.claim.seen)
+        if not all(seen.includes(cluster.engine.damaged[at]) for at in addresses):
+            return []  # it has yet to catch up
+        try:
+            refused = cluster.engine.replace_damaged(
+                addresses, message.held, message.records, seen, message.claim.time
+            )
+        except (NoSpace, StorageFailed):
+            # More of these objects is damaged than has been found so far, or the disk refuses.
+            cluster.refusals["mend-failed"] += 1
+            return []
+        if refused:
+            cluster.refusals["clock-ahead"] += 1
+        self.mended += len(addresses)
+        self._ask_ms = 0
+        cluster.note_seen(peer, seen)
+        cluster.refresh_members()
+        cluster.reports.advance(cluster.seen)
+        return []
+
+    # -- giving ---------------------------------------------------------------------------------
+
+    def on_mend(self, peer: Peer, message: Mend) -> list[Send]:
+        """Say what is here in the places that are damaged there, and all else that is missing."""
+        cluster = self._cluster
+        if peer.sender.incarnation not in cluster.members:
+            return cluster.answer(peer, Refused("no-member"))
+        cluster.note_seen(peer, read_vector(message.seen))
+        try:
+            answer: Mended | Refused = _mended(cluster.engine, message)
+        except StorageFailed:
+            answer = Refused("damaged")
+        return cluster.answer(peer, answer)
+
+
+def _together(damaged: list[bytes]) -> list[bytes]:
+    """Some of them, and of each object all: what its records come to is counted again."""
+    prefixes = {object_of(at) for at in damaged[:MOST_RECORDS]} - {b""}
+    return [at for i, at in enumerate(damaged) if i < MOST_RECORDS or object_of(at) in prefixes]
+
+
+def _kept_position(engine: Engine) -> bytes:
+    with engine.store.snapshot() as snapshot:
+        position = snapshot.get(Table.META, POSITION_KEY) or b""
+    try:
+        Scrub(position)
+    except ValueError:
+        return b""
+    return position
+
+
+def _mended(engine: Engine, message: Mend) -> Mended | Refused:
+    """Everything is of one state: the engine changes nothing meanwhile. Raises StorageFailed."""
+    seen = read_vector(message.seen)
+    epoch, since = message.epoch, message.since
+    records: dict[bytes, bytes] = {}
+    for _ in range(MOST_PAGES):
+        pull = Pull(message.session, epoch, since, message.seen, NOTHING.flat())
+        page = read_page(engine, pull, seen)
+        if not isinstance(page, Page):
+            break
+        records.update(page.records)
+        epoch, since = page.epoch, page.next
+        if page.claim is not None:
+            held = engine.held(message.damaged)
+            return Mended(message.session, page.claim, held, list(records.items()))
+    return Refused("too-far-behind")

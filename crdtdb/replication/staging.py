@@ -1,0 +1,286 @@
+"""Staging: what a pull has brought, on the disk, until it is joined.
+
+Each page is durable before the next is asked for, with a row in META that says how far the pull
+has come. So a replica that is killed goes on with the page after the last one, and however much
+there is to fetch, no more than a page of it is in memory.
+
+When the donor has claimed, the records are joined: in one commit together with the claim, or in
+parts if there are too many. A part is a range of addresses, joined in one commit that also says so
+in the row; the claim follows the last part. A kill in between goes on with the part after it.
+
+What nobody is going to join, or has been joined, is let go some rows at a time.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Final
+
+import msgspec
+
+from crdtdb import codec
+from crdtdb.admission import inspect
+from crdtdb.causal import VersionVector
+from crdtdb.draft import Span, log_of
+from crdtdb.engine import Engine, Part
+from crdtdb.errors import PeerError, StorageFailed
+from crdtdb.replication.cursors import Cursor
+from crdtdb.replication.messages import Claim, Page, Sender, read_vector
+from crdtdb.replication.pull import Progress, PullSession
+from crdtdb.store.base import Table
+
+__all__ = ["ONE_COMMIT_RECORDS", "PART_BYTES", "PART_RECORDS", "STAGED_BYTES", "Staging"]
+
+#: What one pull may bring: a donor that sends for ever must not fill the disk for ever.
+STAGED_BYTES: Final = 256 * 2**30
+#: A served replica joins more than these in parts, and says so with each answer meanwhile.
+ONE_COMMIT_RECORDS: Final = 100_000
+#: A part ends at whichever comes first, but within no op-based object: its operations are joined
+#: in causal order, and after its base.
+PART_RECORDS: Final = 2_048
+PART_BYTES: Final = 1_048_576
+#: Rows let go with one call.
+_SWEEP_ROWS: Final = 2_000
+
+_ROW: Final = b"pull"
+_VERSION: Final = 1
+_PLACE_BYTES: Final = 8
+
+
+class _Row(msgspec.Struct, frozen=True, array_like=True):
+    """How far the pull has come, as of its last page or part."""
+
+    donor: Sender
+    number: int
+    epoch: int
+    place: int
+    seen: list[int]
+    whole: list[int]
+    #: The last place of the donor's sequence.
+    head: int
+    #: Records that came, again or not: the order in which they did.
+    arrived: int = 0
+    #: Records that are staged, and the bytes of their addresses and of themselves.
+    records: int = 0
+    size_bytes: int = 0
+    #: What a donor must have seen who sends these records.
+    needs: list[int] = []
+    claim: Claim | None = None
+    #: Up to which address, without it, they have been joined, and how many; None: all.
+    joined_to: bytes | None = b""
+    joined: int = 0
+
+
+_decoder = msgspec.msgpack.Decoder(_Row)
+
+
+class Staging:
+    """The pages of one pull."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._row: _Row | None = None
+        with engine.store.snapshot() as snapshot:
+            row = snapshot.get(Table.META, _ROW)
+            #: Is nothing there that nobody is going to join?
+            self.is_clear = row is not None or not any(snapshot.scan(Table.STAGED))
+        if row is not None:
+            try:
+                self._row = codec.unpack_whole(_VERSION, row, _decoder)
+            except codec.FormatError:
+                self.is_clear = False  # no more than a longer pull
+
+    # -- looking --------------------------------------------------------------------------------
+
+    @property
+    def donor(self) -> Sender | None:
+        """Whose pages there are; None: nobody's."""
+        return None if self._row is None else self._row.donor
+
+    @property
+    def is_claimed(self) -> bool:
+        """Is all there, so that it can be joined?"""
+        return self._row is not None and self._row.claim is not None
+
+    @property
+    def is_begun(self) -> bool:
+        """Is a part of it joined? Then the rest must follow."""
+        return self._row is not None and self._row.joined_to != b""
+
+    @property
+    def is_joined(self) -> bool:
+        """Are all parts joined, so that only the claim is left?"""
+        return self._row is not None and self._row.joined_to is None
+
+    @property
+    def claim(self) -> Claim:
+        """What the donor claimed."""
+        claim = None if self._row is None else self._row.claim
+        assert claim is not None, "nothing is claimed"
+        return claim
+
+    @property
+    def records(self) -> int:
+        """How many records there are."""
+        return 0 if self._row is None else self._row.records
+
+    @property
+    def progress(self) -> Progress | None:
+        """How far the pull has come; None: nothing is staged."""
+        row = self._row
+        if row is None:
+            return None
+        return Progress(
+            row.donor.name,
+            row.records,
+            row.size_bytes,
+            row.joined,
+            row.place,
+            row.head,
+            row.claim is not None,
+        )
+
+    def session(self, now_ms: int) -> PullSession | None:
+        """The pull whose pages these are, to go on with; None: there is none."""
+        row = self._row
+        if row is None:
+            return None
+        session = PullSession(
+            row.number,
+            row.donor,
+            Cursor(row.epoch, row.place),
+            VersionVector.from_flat(row.seen),
+            now_ms,
+            VersionVector.from_flat(row.whole),
+        )
+        session.is_claimed = row.claim is not None
+        return session
+
+    # -- bringing in ----------------------------------------------------------------------------
+
+    def add(self, session: PullSession, page: Page) -> None:
+        """Keep a page of a session; durable on return. O(records of the page) store lookups.
+
+        Raises PeerError, NoSpace or StorageFailed with nothing changed.
+        """
+        row = self._row
+        if row is None:
+            row = _Row(
+                session.donor,
+                session.number,
+                *session.cursor,
+                session.seen.flat(),
+                session.whole.flat(),
+                page.head,
+            )
+        needs, size_bytes = VersionVector.from_flat(row.needs), row.size_bytes
+        staged: dict[bytes, bytes | None] = {}
+        for arrived, (at, data) in enumerate(page.records, row.arrived):
+            _, needed = inspect(at, data)
+            if not needs.includes(needed):
+                needs = needs.join(needed)
+            staged[at] = arrived.to_bytes(_PLACE_BYTES, "big") + data
+        claim = page.claim
+        if claim is not None and not read_vector(claim.seen).includes(needs):
+            raise PeerError("beyond-claim", "the donor claims less than it has sent")
+        again = 0
+        with self._engine.store.snapshot() as snapshot:
+            for at, new in staged.items():
+                former = snapshot.get(Table.STAGED, at)
+                assert new is not None
+                size_bytes += len(new) - _PLACE_BYTES
+                if former is None:
+                    size_bytes += len(at)
+                else:
+                    size_bytes -= len(former) - _PLACE_BYTES
+                    again += 1
+        if size_bytes > STAGED_BYTES:
+            raise PeerError("endless-pull", f"a pull brings more than {STAGED_BYTES} bytes")
+        row = msgspec.structs.replace(
+            row,
+            donor=session.donor,
+            epoch=page.epoch,
+            place=page.next,
+            head=page.head,
+            arrived=row.arrived + len(page.records),
+            records=row.records + len(staged) - again,
+            size_bytes=size_bytes,
+            needs=needs.flat(),
+            claim=claim,
+        )
+        self._engine.stage(staged, {_ROW: codec.pack_whole(_VERSION, row)})
+        self._row = row
+
+    # -- joining --------------------------------------------------------------------------------
+
+    def everything(self) -> list[tuple[bytes, bytes]]:
+        """All records, in the donor's sequence."""
+        part = self._part(b"", self.records, STAGED_BYTES)
+        return list(part.records)
+
+    def next_part(self, start: bytes | None = None) -> Part:
+        """The part from an address on; if none is given, the next to be joined."""
+        assert self._row is not None
+        if start is None:
+            start = self._row.joined_to
+        assert start is not None, "all parts are joined"
+        return self._part(start, PART_RECORDS, PART_BYTES)
+
+    def join(self, part: Part, *, whole: VersionVector) -> None:
+        """Join a part; durable on return. Raises PeerError, NoSpace or StorageFailed."""
+        row = self._row
+        assert row is not None
+        joined = row.joined + len(part.records)
+        row = msgspec.structs.replace(row, joined_to=part.span.end, joined=joined)
+        claim = self.claim
+        self._engine.merge_part(
+            part,
+            VersionVector.from_flat(claim.seen),
+            claim.time,
+            rows={_ROW: codec.pack_whole(_VERSION, row)},
+            whole=whole,
+        )
+        self._row = row
+
+    def _part(self, start: bytes, records: int, size_bytes: int) -> Part:
+        found: list[tuple[bytes, bytes, bytes]] = []
+        log, end = b"", None
+        with self._engine.store.snapshot() as snapshot:
+            for at, row in snapshot.scan(Table.STAGED, start):
+                if len(found) >= records or size_bytes <= 0:
+                    log = log or log_of(found[-1][1])
+                    if not (log and at.startswith(log)):
+                        end = at
+                        break
+                if len(row) < _PLACE_BYTES:
+                    raise StorageFailed("what was pulled is damaged on disk")
+                found.append((row[:_PLACE_BYTES], at, row[_PLACE_BYTES:]))
+                size_bytes -= len(row)
+        found.sort()
+        return Part([(at, data) for _, at, data in found], Span(start, end))
+
+    # -- letting go -----------------------------------------------------------------------------
+
+    def leaving(self) -> dict[bytes, bytes | None]:
+        """The META rows to write so that nothing here waits for a claim any more; `left` next."""
+        return {} if self._row is None else {_ROW: None}
+
+    def left(self) -> None:
+        """Those rows are on the disk: what is left here is let go by and by."""
+        if self._row is not None:
+            self._row = None
+            self.is_clear = False
+
+    def discard(self) -> None:
+        """Nothing of this is going to be joined. What is little goes at once."""
+        assert not self.is_begun, "what is begun is finished"
+        self.left()
+        if not self.is_clear:
+            self.sweep()
+
+    def sweep(self) -> None:
+        """Let some of it go. Raises NoSpace or StorageFailed; then it is tried again."""
+        with self._engine.store.snapshot() as snapshot:
+            rows = [at for at, _ in islice(snapshot.scan(Table.STAGED), _SWEEP_ROWS + 1)]
+        self._engine.stage(dict.fromkeys(rows[:_SWEEP_ROWS]), {_ROW: None})
+        self.is_clear = len(rows) <= _SWEEP_ROWS

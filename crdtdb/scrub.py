@@ -1,0 +1,212 @@
+"""The scrub: a walk over all rows of a store that finds what is not what was written.
+
+Disks flip bits, and what nobody reads nobody misses until it is needed. A walk looks at every row
+in portions, each of one snapshot, so that commits go on meanwhile: at records (checksum; their
+place in the sequence; what the records of an object come to, against its head and materialised
+value), at the sequence (what it names is there, in that place), and at heads of which no record is
+left. An object that changes while its records are walked over is not compared: its turn comes
+again. A position says all that a walk has to know to go on, so it may be kept, or given away.
+
+A row of a newer version is not damaged, and is passed over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Final
+
+import msgspec
+
+from crdtdb import address, codec
+from crdtdb.causal import VersionVector
+from crdtdb.damage import Damage, Kind
+from crdtdb.datatype import OperationType
+from crdtdb.draft import alive, type_of
+from crdtdb.errors import StorageFailed
+from crdtdb.record import visible
+from crdtdb.rows import read_folded, read_head
+from crdtdb.store.base import Snapshot, Table
+
+__all__ = ["Scrub"]
+
+_RECORDS, _SEQUENCE, _HEADS, _DONE = range(4)
+_TABLES: Final = (Table.RECORDS, Table.SEQUENCE, Table.HEADS)
+
+
+class _Position(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    """Where a walk stands, and what it has counted of the object it is in."""
+
+    stage: int = _RECORDS
+    #: The last row that was looked at.
+    key: bytes = b""
+    #: The object, a fingerprint of its head when the walk reached it, and the sums until here.
+    prefix: bytes = b""
+    head: bytes = b""
+    size: int = 0
+    digest: bytes = bytes(16)
+
+
+_decoder = msgspec.msgpack.Decoder(_Position)
+
+
+class Scrub:
+    """One walk."""
+
+    def __init__(self, position: bytes = b"") -> None:
+        """Begin, or go on at a position. Raises ValueError for what is none."""
+        try:
+            self._at = _decoder.decode(position) if position else _Position()
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise ValueError("not a position of a walk") from error
+        if not 0 <= self._at.stage <= _DONE or len(self._at.digest) != 16:
+            raise ValueError("not a position of a walk")
+        self._cut: tuple[bytes, VersionVector | None] | None = None
+        #: Rows looked at by this walk since it was begun or gone on with.
+        self.rows = 0
+
+    @property
+    def done(self) -> bool:
+        """Has every row been looked at?"""
+        return self._at.stage == _DONE
+
+    @property
+    def position(self) -> bytes:
+        """Where to go on."""
+        return codec.pack(self._at)
+
+    def step(self, snapshot: Snapshot, rows: int) -> list[Damage]:
+        """Look at the next rows of one table, in the latest state. O(rows)."""
+        found: list[Damage] = []
+        if self.done:
+            return found
+        stage = self._at.stage
+        start = self._at.key + b"\0" if self._at.key else b""
+        looked = 0
+        for key, row in islice(snapshot.scan(_TABLES[stage], start), rows):
+            looked += 1
+            if stage == _RECORDS:
+                found += self._look_at_record(snapshot, key, row)
+            elif stage == _SEQUENCE:
+                found += _look_at_place(snapshot, key, row)
+            else:
+                found += _look_at_head(snapshot, key)
+            self._at.key = key
+        self.rows += looked
+        if looked < rows:
+            if stage == _RECORDS:
+                found += self._end_object(snapshot)
+            self._at = _Position(stage + 1)
+        return found
+
+    # -- records --------------------------------------------------------------------------------
+
+    def _look_at_record(self, snapshot: Snapshot, at: bytes, row: bytes) -> Iterator[Damage]:
+        is_cut = address.is_cut(at)
+        try:
+            prefix, tail = (b"", b"") if is_cut else address.split_object(at)
+        except ValueError:
+            yield Damage(Kind.RECORD, at, "no record has such an address")
+            return
+        if prefix != self._at.prefix:
+            yield from self._end_object(snapshot)
+            self._begin_object(snapshot, prefix)
+        try:
+            record, place = codec.decode_row(at, row)
+        except codec.NewerVersion:
+            self._at.head = b""
+            return
+        except codec.FormatError as error:
+            self._at.head = b""
+            yield Damage(Kind.RECORD, at, str(error))
+            return
+        number = place.to_bytes(8, "big")
+        if snapshot.get(Table.SEQUENCE, number) != at:
+            yield Damage(Kind.SEQUENCE, number, "it does not name the record there", at)
+        kind = type_of(prefix) if prefix else None
+        if self._at.head and not isinstance(kind, OperationType):
+            live = visible(record.live, self._cut_of(snapshot, prefix))
+            if alive(kind, tail, live):
+                self._at.size += 1
+                digest = int.from_bytes(self._at.digest, "big") ^ codec.live_digest(at, live)
+                self._at.digest = digest.to_bytes(16, "big")
+
+    def _cut_of(self, snapshot: Snapshot, prefix: bytes) -> VersionVector | None:
+        """What is cut in the object, as of when it was reached or gone on with."""
+        if self._cut is None or self._cut[0] != prefix:
+            try:
+                head = read_head(snapshot, prefix)
+            except StorageFailed:
+                head, self._at.head = None, b""  # damaged since the walk came here
+            self._cut = prefix, None if head is None else head.cut
+        return self._cut[1]
+
+    def _begin_object(self, snapshot: Snapshot, prefix: bytes) -> None:
+        self._cut = None
+        self._at = _Position(key=self._at.key, prefix=prefix, head=_mark(snapshot, prefix))
+
+    def _end_object(self, snapshot: Snapshot) -> Iterator[Damage]:
+        """Compare what the records of the object came to, unless it changed meanwhile."""
+        at, prefix = self._at, self._at.prefix
+        if not at.head or at.head != _mark(snapshot, prefix):
+            return
+        reason = _head_damage(snapshot, prefix, at)
+        if reason is not None:
+            yield Damage(Kind.OBJECT, prefix, reason)
+
+
+def _mark(snapshot: Snapshot, prefix: bytes) -> bytes:
+    """Stands for the head of an object; empty if it has none that can be read."""
+    row = snapshot.get(Table.HEADS, prefix) if prefix else None
+    if row is None:
+        return b""
+    try:
+        read_head(snapshot, prefix)
+    except StorageFailed:
+        return b""
+    return codec.fingerprint(row).to_bytes(8, "big")
+
+
+def _head_damage(snapshot: Snapshot, prefix: bytes, at: _Position) -> str | None:
+    head = read_head(snapshot, prefix)
+    assert head is not None
+    kind = type_of(prefix)
+    if isinstance(kind, OperationType):
+        try:
+            stored = read_folded(snapshot, prefix)
+            folded = kind.empty() if stored is None else kind.load(stored)
+            size = kind.size(folded)
+            digest = codec.live_digest(prefix, {(0, 0): kind.shown(folded)}) if size else 0
+        except (StorageFailed, ValueError, TypeError) as error:
+            return f"its value cannot be read: {error}"
+    else:
+        size, digest = at.size, int.from_bytes(at.digest, "big")
+    if (size, digest) == (head.size, head.digest):
+        return None
+    return f"its head counts {head.size} where its records come to {size}, or another digest"
+
+
+# -- the sequence and the heads -------------------------------------------------------------------
+
+
+def _look_at_place(snapshot: Snapshot, number: bytes, at: bytes) -> list[Damage]:
+    row = snapshot.get(Table.RECORDS, at) if at else None
+    if row is None:
+        return [Damage(Kind.RECORD, at, "the sequence names it, and it is not there")]
+    if row[:8] != number and snapshot.get(Table.SEQUENCE, row[:8]) == at:
+        return [Damage(Kind.SEQUENCE, number, "it names a record that belongs elsewhere")]
+    return []
+
+
+def _look_at_head(snapshot: Snapshot, prefix: bytes) -> list[Damage]:
+    try:
+        head = read_head(snapshot, prefix)
+    except StorageFailed as error:
+        if isinstance(error.__cause__, codec.NewerVersion):
+            return []
+        return [Damage(Kind.OBJECT, prefix, "its head is damaged")]
+    assert head is not None
+    below = snapshot.scan(Table.RECORDS, prefix, address.after(prefix))
+    if head.exists and next(below, None) is None:
+        return [Damage(Kind.OBJECT, prefix, f"its head counts {head.size}, and no record is there")]
+    return []

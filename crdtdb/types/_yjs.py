@@ -1,0 +1,181 @@
+"""The bytes of Yjs, as far as plain text needs them: read strictly, before pycrdt sees them.
+
+pycrdt believes what it is given: it takes in any type of content, keeps what refers to something
+missing aside, and where bytes make it panic, its document is of no use any more. So what comes from
+outside is read here first. An update (version 1 of the format, lib0 integers) is, for each client,
+a row of structs (text, or how much of it is gone) with ids that follow each other, and the ranges
+of ids that are deleted. An id is (client, clock): each UTF-16 unit of a text takes one.
+
+Yjs, `INTERNALS.md` and `UpdateDecoder.js`; lib0, `decoding.js`.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from crdtdb.codec import fingerprint
+
+__all__ = ["ROOT", "State", "Update", "client_of", "covers", "read_state", "read_update"]
+
+#: The name of the one text in a document.
+ROOT: Final = "text"
+
+#: Yjs has ids as JavaScript has integers; clocks as far as lib0 reads 32 bits.
+_CLIENTS: Final = 1 << 53
+_CLOCKS: Final = 1 << 31
+#: A struct has a number for its content, and says in the same byte which neighbours it names.
+_KIND: Final = 0x1F
+_HAS_LEFT: Final = 0x80
+_HAS_RIGHT: Final = 0x40
+_GONE: Final = 0
+_DELETED: Final = 1
+_TEXT: Final = 4
+
+#: client → how many of its clocks are taken.
+State = dict[int, int]
+
+
+class Update(NamedTuple):
+    """What an update brings."""
+
+    #: The texts in it, in the order in which it has them.
+    texts: tuple[str, ...]
+    #: How far a document must be so that nothing in it is missing, once it has taken that in.
+    reach: State
+    #: How many UTF-16 units it deletes, in how many ranges.
+    deleted: int
+    ranges: int
+
+
+def client_of(incarnation: int) -> int:
+    """The Yjs client of a replica's own edits.
+
+    An incarnation is never used twice, and its edits of one object come one after the other, so
+    no id is given out twice. 53 bits of a hash: of a thousand incarnations that ever write to one
+    object, two have the same with a probability of 1 in 10^10.
+    """
+    return fingerprint(incarnation) % _CLIENTS
+
+
+def covers(state: State, reach: State) -> bool:
+    """Has a document got that far?"""
+    return all(state.get(client, 0) >= clock for client, clock in reach.items())
+
+
+def read_state(data: bytes) -> State:
+    """A state vector. Raises ValueError."""
+    reader = _Reader(data)
+    state: State = {}
+    for _ in range(reader.number(len(data))):
+        client = reader.number(_CLIENTS - 1)
+        if client in state:
+            raise ValueError("a client is there twice")
+        state[client] = reader.number(_CLOCKS)
+    reader.end()
+    return state
+
+
+def read_update(data: bytes) -> Update:
+    """An update of one plain text. Raises ValueError. O(bytes)."""
+    reader = _Reader(data)
+    texts: list[str] = []
+    reach: State = {}
+    clients: set[int] = set()
+
+    def reached(client: int, clock: int) -> None:
+        if clock > reach.get(client, 0):
+            reach[client] = clock
+
+    def named() -> None:
+        client = reader.number(_CLIENTS - 1)
+        reached(client, reader.number(_CLOCKS - 1) + 1)
+
+    for _ in range(reader.number(len(data))):
+        count, client = reader.number(len(data)), reader.number(_CLIENTS - 1)
+        clock = reader.number(_CLOCKS - 1)
+        if client in clients or count == 0:
+            raise ValueError("a client is there twice, or has nothing")
+        clients.add(client)
+        for _ in range(count):
+            info = reader.byte()
+            kind = info & _KIND
+            if kind == _GONE and info == _GONE:
+                clock += reader.number(_CLOCKS - 1)
+            elif kind in (_TEXT, _DELETED) and not info & 0x20:
+                if info & _HAS_LEFT:
+                    named()
+                if info & _HAS_RIGHT:
+                    named()
+                is_first = not info & (_HAS_LEFT | _HAS_RIGHT)
+                if is_first and (reader.number(1) != 1 or reader.text() != ROOT):
+                    raise ValueError(f"it is about something else than the text {ROOT!r}")
+                if kind == _DELETED:
+                    length = reader.number(_CLOCKS - 1)
+                else:
+                    texts.append(text := reader.text())
+                    length = len(text) if text.isascii() else len(text.encode("utf-16-le")) // 2
+                if length == 0:
+                    raise ValueError("a struct is empty")
+                clock += length
+            else:
+                raise ValueError("it holds something else than plain text")
+            if clock >= _CLOCKS:
+                raise ValueError("a clock is out of range")
+        reached(client, clock)
+    deleted = ranges = 0
+    clients.clear()
+    for _ in range(reader.number(len(data))):
+        client, count = reader.number(_CLIENTS - 1), reader.number(len(data))
+        if client in clients:
+            raise ValueError("a client is there twice")
+        clients.add(client)
+        for _ in range(count):
+            clock, length = reader.number(_CLOCKS - 1), reader.number(_CLOCKS - 1)
+            if length == 0 or clock + length >= _CLOCKS:
+                raise ValueError("a range is empty or out of range")
+            reached(client, clock + length)
+            deleted, ranges = deleted + length, ranges + 1
+    reader.end()
+    return Update(tuple(texts), reach, deleted, ranges)
+
+
+class _Reader:
+    """Reads lib0 integers and texts from bytes. Raises ValueError where they end too soon."""
+
+    __slots__ = ("_at", "_data")
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._at = 0
+
+    def byte(self) -> int:
+        if self._at >= len(self._data):
+            raise ValueError("cut short")
+        self._at += 1
+        return self._data[self._at - 1]
+
+    def number(self, most: int) -> int:
+        """An integer of seven bits a byte, the least first."""
+        value = shift = 0
+        while True:
+            byte = self.byte()
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                break
+            shift += 7
+            if shift > 49:
+                raise ValueError("an integer is too long")
+        if value > most:
+            raise ValueError("an integer is out of range")
+        return value
+
+    def text(self) -> str:
+        length = self.number(len(self._data))
+        start, self._at = self._at, self._at + length
+        if self._at > len(self._data):
+            raise ValueError("cut short")
+        return self._data[start : self._at].decode()
+
+    def end(self) -> None:
+        if self._at != len(self._data):
+            raise ValueError("something follows")

@@ -1,0 +1,316 @@
+"""`text`: plain text that several edit at once, a Yjs document (pycrdt) behind it.
+
+Positions and lengths count code points, at the replica that is asked; what travels is a Yjs update
+that names characters. `update` takes in what a Yjs editor changed, and reads give Yjs what an
+editor lacks; its document has the text under the name `text`, without formats.
+
+Characters that are deleted leave their ids behind, in runs, for good: Yjs never lets these go,
+since others may stand beside them. So a text takes no cut and its base stays when it is deleted.
+A commit that changes a text rewrites it: O(text) bytes, whatever the number of edits.
+"""
+
+from __future__ import annotations
+
+import binascii
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+from msgspec import UNSET, Meta, UnsetType
+
+from crdtdb.causal import Dot, VersionVector
+from crdtdb.datatype import Delete, DocumentType, Edited, Operation, Restored
+from crdtdb.errors import BadRequest, Field, InvalidOperation, PeerError, TooLarge
+from crdtdb.jsonvalue import JsonValue
+from crdtdb.limits import LIMITS
+from crdtdb.record import Payload
+from crdtdb.types._document import Document, Refused, empty
+from crdtdb.types._yjs import Update, client_of, covers, read_state, read_update
+
+if TYPE_CHECKING:
+    from pycrdt import Doc, Text
+
+__all__ = ["TYPE"]
+
+#: What one operation may bring: most of a text, replaced.
+_OPERATION_BYTES: Final = 2 * LIMITS.text_bytes
+#: The state vector of who has nothing.
+_NOWHERE: Final = b"\0"
+
+_Index = Annotated[int, Meta(ge=0, le=LIMITS.step)]
+_Length = Annotated[int, Meta(ge=1, le=LIMITS.step)]
+_Base64 = Annotated[
+    str, Meta(min_length=4, max_length=LIMITS.body_bytes, extra_json_schema={"format": "byte"})
+]
+
+
+class Insert(Operation, tag="insert", frozen=True):
+    """Put text in at a position, counted in code points; else at the end."""
+
+    text: Annotated[str, Meta(min_length=1, max_length=LIMITS.text_bytes)]
+    index: _Index | UnsetType = UNSET
+
+
+class Remove(Delete, tag="delete", frozen=True):
+    """Delete so many code points from a position on; else the whole text."""
+
+    index: _Index | UnsetType = UNSET
+    length: _Length | UnsetType = UNSET
+
+
+class Merge(Operation, tag="update", frozen=True):
+    """Take in what a Yjs editor changed: an update (version 1), in base64."""
+
+    yjs: _Base64
+
+    @property
+    def repeatable(self) -> bool:
+        return True
+
+
+class PlainText(DocumentType):
+    name = "text"
+    summary = "Text that several edit at once; Yjs editors can take part."
+    operations = (Insert, Remove, Merge)
+    payload = bytes
+    folded = tuple[bytes, str]
+
+    # -- writing --------------------------------------------------------------------------------
+
+    def edit(self, folded: Any, operations: Sequence[Operation], writer: int) -> Edited:
+        assert isinstance(folded, Document)
+        client, shown = client_of(writer), folded.text
+
+        def carry_out(doc: Doc[Any], text: Text) -> list[tuple[bool, int]]:
+            editing = _Editing(doc, text, shown, client)
+            return [editing.carry_out(operation) for operation in operations]
+
+        outcomes, update = folded.edited(client, carry_out)
+        if update is not None and len(update) > _OPERATION_BYTES:
+            raise TooLarge(
+                f"these edits take {len(update)} bytes; send them in several transactions of at "
+                f"most {_OPERATION_BYTES}",
+                Field("", "too large", _OPERATION_BYTES),
+            )
+        return Edited(update, outcomes)
+
+    def empty(self) -> Document:
+        return empty()
+
+    def apply(self, folded: Any, dot: Dot, payload: Payload) -> Document:
+        assert isinstance(folded, Document)
+        try:
+            return folded.applied(payload)
+        except Refused as error:
+            raise PeerError("bad-record", f"an edit of a text: {error}") from error
+
+    # -- reading --------------------------------------------------------------------------------
+
+    def size(self, folded: Any) -> int:
+        assert isinstance(folded, Document)
+        return 0 if folded.is_blank else 1
+
+    def shown(self, folded: Any) -> str:
+        assert isinstance(folded, Document)
+        return folded.text
+
+    def value(self, folded: Any) -> JsonValue:
+        assert isinstance(folded, Document)
+        return folded.text
+
+    def difference(self, folded: Any, since: bytes) -> bytes:
+        assert isinstance(folded, Document)
+        try:
+            read_state(since or _NOWHERE)
+        except ValueError as error:
+            raise BadRequest(
+                "`since` is the state vector of a Yjs document, in base64",
+                Field("since", f"no state vector: {error}"),
+            ) from error
+        return folded.since(since or _NOWHERE)
+
+    def describe(self, payload: Payload) -> dict[str, Any]:
+        update = read_update(payload)
+        return {"inserted": list(update.texts), "deleted": update.deleted}
+
+    # -- export, admission, storage ---------------------------------------------------------------
+
+    def restore(self, value: JsonValue) -> Iterator[Restored]:
+        if not isinstance(value, str):
+            raise BadRequest("`value` is a text", Field("value", "not a string"))
+        if value:
+            yield Restored({"op": "insert", "text": value})
+
+    def check(self, dot: Dot, payload: Payload) -> None:
+        super().check(dot, payload)
+        if len(payload) > _OPERATION_BYTES:
+            raise ValueError("an edit of a text is too large")
+        read_update(payload)
+
+    def check_base(self, stored: Any, context: VersionVector) -> None:
+        super().check_base(stored, context)
+        state, text = stored
+        read_update(state)
+        document = Document.load(state)
+        document.check()
+        if document.text != text:
+            raise ValueError("a base shows another text than it has")
+
+    def load(self, stored: Any) -> Document:
+        state, text = stored
+        return Document.load(state, text)
+
+    def dump(self, folded: Any) -> tuple[bytes, str]:
+        assert isinstance(folded, Document)
+        return folded.dump()
+
+
+class _Editing:
+    """Edits of one document that are carried out together."""
+
+    __slots__ = ("_client", "_doc", "_shown", "_size", "_size_bytes", "_text")
+
+    def __init__(self, doc: Doc[Any], text: Text, shown: str, client: int) -> None:
+        self._doc = doc
+        self._text = text
+        self._client = client
+        self._see(shown)
+
+    def _see(self, shown: str) -> None:
+        #: What is shown, to tell where in UTF-8 a code point is; None: they are all one byte.
+        self._shown = None if shown.isascii() else shown
+        self._size = len(shown)
+        self._size_bytes = len(shown) if self._shown is None else len(shown.encode())
+
+    def carry_out(self, operation: Operation) -> tuple[bool, int]:
+        """Did one edit change anything, and how many code points are there afterwards?"""
+        if isinstance(operation, Insert):
+            return self._insert(operation), self._size
+        if isinstance(operation, Merge):
+            return self._merge(operation), self._size
+        if isinstance(operation, Remove):
+            return self._remove(operation), self._size
+        assert isinstance(operation, Delete)
+        return self._remove_all(), self._size
+
+    def _insert(self, insert: Insert) -> bool:
+        text = insert.text
+        index = self._size if isinstance(insert.index, UnsetType) else insert.index
+        if index > self._size:
+            raise InvalidOperation(
+                f"the text has {self._size} characters here; insert at 0 to {self._size}, or leave "
+                "`index` out for the end",
+                Field("index", "beyond the end", self._size),
+            )
+        size_bytes = len(text) if text.isascii() else len(_encoded(text))
+        self._check_room(size_bytes)
+        if self._shown is None and size_bytes != len(text):
+            self._shown = str(self._text)
+        self._text.insert(self._offset(index), text)
+        if self._shown is not None:
+            self._shown = self._shown[:index] + text + self._shown[index:]
+        self._size += len(text)
+        self._size_bytes += size_bytes
+        return True
+
+    def _check_room(self, more_bytes: int) -> None:
+        if self._size_bytes + more_bytes > LIMITS.text_bytes:
+            raise TooLarge(
+                f"the text has {self._size_bytes} bytes, and {LIMITS.text_bytes} at most; delete "
+                "some of it, or begin another one",
+                Field("text", "too many bytes", LIMITS.text_bytes),
+            )
+
+    def _offset(self, index: int) -> int:
+        return index if self._shown is None else len(self._shown[:index].encode())
+
+    def _remove(self, remove: Remove) -> bool:
+        index, length = remove.index, remove.length
+        if isinstance(index, UnsetType) and isinstance(length, UnsetType):
+            return self._remove_all()
+        if isinstance(index, UnsetType) or isinstance(length, UnsetType):
+            given, missing = ("length", "index") if length is not UNSET else ("index", "length")
+            raise BadRequest(
+                "say from which `index` on, and by `length` how much; or neither, for all",
+                Field(missing, f"missing beside `{given}`"),
+            )
+        if index + length > self._size:
+            raise InvalidOperation(
+                f"the text has {self._size} characters here, fewer than `index` and `length` ask "
+                "for",
+                Field(
+                    "index" if index >= self._size else "length",
+                    "beyond the end",
+                    max(0, self._size - (index if index < self._size else 1)),
+                ),
+            )
+        self._cut_out(index, index + length)
+        return True
+
+    def _remove_all(self) -> bool:
+        if not self._size:
+            return False
+        self._cut_out(0, self._size)
+        return True
+
+    def _cut_out(self, start: int, end: int) -> None:
+        first, last = self._offset(start), self._offset(end)
+        del self._text[first:last]
+        if self._shown is not None:
+            self._shown = self._shown[:start] + self._shown[end:]
+        self._size -= end - start
+        self._size_bytes -= last - first
+
+    def _merge(self, merge: Merge) -> bool:
+        update, data = _read(merge.yjs)
+        before, shown = read_state(self._doc.get_state()), str(self._text)
+        if update.reach.get(self._client, 0) > before.get(self._client, 0):
+            raise InvalidOperation(
+                "the update has edits under the client id of this replica; a Yjs document gives "
+                "itself an id that nobody else has",
+                Field("yjs", "another one's client id"),
+            )
+        self._check_room(sum(len(text.encode()) for text in update.texts))
+        try:
+            self._doc.apply_update(data)
+        except ValueError as error:
+            raise _no_update(error) from error
+        after = read_state(self._doc.get_state())
+        if not covers(after, update.reach):
+            raise InvalidOperation(
+                "the update goes on from edits that this replica does not have; send all that it "
+                "lacks, by its own state vector",
+                Field("yjs", "something before it is missing"),
+            )
+        self._see(str(self._text))
+        return after != before or shown != str(self._text)
+
+
+def _encoded(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise BadRequest(
+            "`text` has half of a surrogate pair; send whole characters",
+            Field("text", "a lone surrogate"),
+        ) from error
+
+
+def _read(text: str) -> tuple[Update, bytes]:
+    try:
+        data = binascii.a2b_base64(text, strict_mode=True)
+        if len(data) > _OPERATION_BYTES:
+            raise ValueError(f"more than {_OPERATION_BYTES} bytes")
+        return read_update(data), data
+    except ValueError as error:
+        raise _no_update(error) from error
+
+
+def _no_update(error: ValueError) -> BadRequest:
+    return BadRequest(
+        "`yjs` is an update (version 1) of a Yjs document in base64, of plain text under the name "
+        "`text`",
+        Field("yjs", f"no such update: {error}"),
+    )
+
+
+TYPE = PlainText()

@@ -1,0 +1,134 @@
+"""Spans: a write can be followed to its commit, and from there to its merge elsewhere."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from crdtdb import Database
+from crdtdb.causal import format_incarnation
+from crdtdb_server.tracing import Tracing
+from livecluster import LiveWire, eventually, live_cluster
+
+_KEY = "secret-key"
+_PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+class _Spans:
+    """What each replica exported, by its name."""
+
+    def __init__(self) -> None:
+        self._exporters: dict[str, InMemorySpanExporter] = {}
+
+    def tracing(self, database: Database) -> Tracing:
+        exporter = self._exporters[database.replica] = InMemorySpanExporter()
+        return Tracing(database, SimpleSpanProcessor(exporter))
+
+    def of(self, replica: str, name: str) -> list[ReadableSpan]:
+        spans = self._exporters[replica].get_finished_spans()
+        return [span for span in spans if span.name == name]
+
+
+@pytest.fixture
+def spans(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Spans]:
+    kept = _Spans()
+    monkeypatch.setattr(Tracing, "from_environment", kept.tracing)
+    yield kept
+
+
+def _linked(span: ReadableSpan) -> set[tuple[int, int]]:
+    return {(link.context.trace_id, link.context.span_id) for link in span.links}
+
+
+def _identity(span: ReadableSpan) -> tuple[int, int]:
+    context = span.get_span_context()
+    assert context is not None
+    return context.trace_id, context.span_id
+
+
+def _commit_of(spans: _Spans, replica: LiveWire, request: ReadableSpan) -> ReadableSpan:
+    """The one commit that a request links to."""
+    commits = spans.of(replica.service.database.replica, "crdtdb commit")
+    (commit,) = [commit for commit in commits if _identity(commit) in _linked(request)]
+    return commit
+
+
+_POST = "POST /v1/buckets/{bucket}/{type}/{key}"
+
+
+async def _increment(replica: LiveWire, *more: tuple[str, str]) -> None:
+    path = f"/v1/buckets/shop/counter/{_KEY}"
+    headers = [("traceparent", _PARENT), ("X-Request-Id", "mine"), *more]
+    answer = await replica.request("POST", path, {"op": "increment"}, headers=headers)
+    assert answer.status == 200
+
+
+@pytest.mark.parametrize("ack", ["local", "all"])
+async def test_a_push_links_a_write_to_its_merge(spans: _Spans, ack: str) -> None:
+    async with live_cluster("eu-1", "us-1", tracing=True) as (eu, us):
+        await _increment(eu, ("Crdtdb-Ack", ack))
+        await eventually("level", lambda: us.service.seen == eu.service.seen)
+        (request,) = spans.of("eu-1", _POST)
+        commit = _commit_of(spans, eu, request)
+        own = eu.network.replication.incarnation
+        assert commit.attributes is not None
+        assert commit.attributes["crdtdb.origin"] == format_incarnation(own)
+        await eventually(
+            "a linked merge",
+            lambda: any(_identity(commit) in _linked(m) for m in spans.of("us-1", "crdtdb merge")),
+        )
+
+
+async def test_a_pull_links_to_the_last_commit_of_each_origin(spans: _Spans) -> None:
+    async with live_cluster("eu-1", "us-1", tracing=True) as (eu, us):
+        eu.cut(us)
+        us.cut(eu)
+        await _increment(eu)
+        await _increment(eu)
+        eu.mend(us)
+        us.mend(eu)
+        await eventually("level", lambda: us.service.seen == eu.service.seen)
+        last = _commit_of(spans, eu, spans.of("eu-1", _POST)[-1])
+        merges = spans.of("us-1", "crdtdb merge")
+        assert any(_identity(last) in _linked(merge) for merge in merges)
+
+
+async def test_what_spans_say(spans: _Spans) -> None:
+    async with live_cluster("eu-1", tracing=True) as (eu,):
+        await _increment(eu)
+        await eu.request("GET", f"/v1/buckets/shop/counter/{_KEY}")
+        await eu.request("GET", "/metrics")
+        (request,) = spans.of("eu-1", _POST)
+        assert request.parent is not None
+        assert f"{request.parent.trace_id:032x}" == _PARENT.split("-")[1]
+        assert request.attributes is not None
+        assert request.attributes["crdtdb.request_id"] == "mine"
+        assert request.attributes["http.response.status_code"] == 200
+        (read,) = spans.of("eu-1", "GET /v1/buckets/{bucket}/{type}/{key}")
+        assert not read.links
+        everything = spans._exporters["eu-1"].get_finished_spans()
+        assert not [span for span in everything if _KEY in span.to_json()]
+        assert not [span for span in everything if "/metrics" in span.name]
+
+
+async def test_a_write_in_vain_has_no_commit(spans: _Spans) -> None:
+    async with live_cluster("eu-1", tracing=True) as (eu,):
+        await _increment(eu, ("Idempotency-Key", "k"))
+        await _increment(eu, ("Idempotency-Key", "k"))
+        first, again = spans.of("eu-1", _POST)
+        assert first.links
+        assert not again.links
+
+
+def test_off_it_is_not_even_imported() -> None:
+    program = (
+        "import sys, crdtdb_server.serve, crdtdb_server.shell\n"
+        "assert not [name for name in sys.modules if name.startswith('opentelemetry')]\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

@@ -1,0 +1,350 @@
+"""Damage is found by the scrub, is never taken for absence, and is mended: from the records what
+follows from them, from a peer the records themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from random import Random
+from typing import Any, Final
+
+import pytest
+
+from crdtdb import address
+from crdtdb.address import ObjectName
+from crdtdb.damage import Kind
+from crdtdb.errors import PeerError, StorageFailed
+from crdtdb.replication import Replication, Send
+from crdtdb.replication.donor import read_page
+from crdtdb.replication.mending import ASK_MS, FIRST_MS
+from crdtdb.replication.messages import Page, Pull
+from crdtdb.scrub import Scrub
+from crdtdb.store.base import Table
+from crdtdb.transaction import Erase
+from replicas import Replica, exchange, missing
+
+CART: Final = ObjectName("shop", "set", "cart")
+MILK: Final = address.member(CART, "milk")
+LOG: Final = ObjectName("shop", "opcounter", "log")
+LIST: Final = ObjectName("shop", "list", "todo")
+
+
+def fill(a: Replica) -> None:
+    """Something of every kind of row."""
+    a.do("set", "add", values=["milk", "bread", "eggs"], key="cart")
+    a.do("set", "remove", value="eggs", key="cart")
+    a.do("counter", "increment", key="views", by=5)
+    a.do("opcounter", "increment", key="log")
+    a.do("list", "insert", key="todo", index=0, values=["a", "b"])
+    a.do("register", "set", key="title", value="Shop")
+    a.do("gset", "add", value=1)
+    a.commit(Erase(address.type_prefix("shop", "gset")))
+    a.do("gset", "add", value=2)
+    a.do("set", "add", value="x", key="wiped")
+    a.do("set", "clear", key="wiped")
+
+
+def pair() -> tuple[Replica, Replica]:
+    """Two replicas that show the same."""
+    a, b = Replica(1), Replica(2)
+    fill(a)
+    b.do("set", "add", value="milk", key="cart")
+    exchange(a, b)
+    return a, b
+
+
+def flip(a: Replica, table: Table, key: bytes, position: int = -1) -> None:
+    """Flip a bit of a stored row."""
+    row = bytearray(a.rows()[table][key])
+    row[position] ^= 0x40
+    a.store.commit({table: {key: bytes(row)}})
+
+
+def scrub(a: Replica, rows: int = 3) -> list[Any]:
+    """One walk; what it found."""
+    walk = Scrub()
+    found = []
+    while not walk.done:
+        walk = Scrub(walk.position)  # it goes on from what it says of itself
+        found += a.engine.scrub(walk, rows)
+    return found
+
+
+def mend(a: Replica, donor: Replica) -> None:
+    """What the two machines say to each other about it."""
+    damaged = list(a.engine.damaged)
+    a.engine.replace_damaged(
+        damaged,
+        donor.engine.held(damaged),
+        missing(donor.store, a.seen),
+        donor.seen,
+        donor.engine.state.time,
+    )
+
+
+def assert_sound(a: Replica, like: Replica) -> None:
+    """It shows what the other shows, at once and after another look at everything."""
+    assert a.engine.damaged == {}
+    assert scrub(a) == []
+    assert a.digest() == like.digest()
+    with a.engine.digests.view() as view:
+        assert view.digest() == like.digest()
+    places = a.rows()[Table.SEQUENCE]
+    assert sorted(places.values()) == sorted(a.rows()[Table.RECORDS])
+
+
+def test_a_sound_store_has_no_damage() -> None:
+    a, b = pair()
+    assert scrub(a) == []
+    assert scrub(b) == []
+    a.reclaim()
+    assert scrub(a) == []
+
+
+def records(a: Replica) -> Iterator[bytes]:
+    return iter(a.rows()[Table.RECORDS])
+
+
+def test_every_flipped_record_is_found_and_comes_back_from_a_peer() -> None:
+    for at in records(pair()[0]):
+        for position in (0, 7, 9, 17, -1):  # the place, the checksum, the body
+            a, b = pair()
+            flip(a, Table.RECORDS, at, position)
+            found = scrub(a)
+            assert [d.key for d in found if d.kind is Kind.RECORD] == [at]
+            mend(a, b)
+            assert_sound(a, b)
+            assert a.rows()[Table.RECORDS].keys() == b.rows()[Table.RECORDS].keys()
+
+
+def test_a_record_that_is_gone_comes_back() -> None:
+    a, b = pair()
+    a.store.commit({Table.RECORDS: {MILK: None}})
+    found = scrub(a)
+    assert (Kind.RECORD, MILK) in [(damage.kind, damage.key) for damage in found]
+    mend(a, b)
+    assert_sound(a, b)
+
+
+def test_all_records_at_once() -> None:
+    a, b = pair()
+    for at in list(records(a)):
+        flip(a, Table.RECORDS, at)
+    scrub(a)
+    assert set(a.engine.damaged) == set(records(a))
+    mend(a, b)
+    assert_sound(a, b)
+
+
+def test_folded_operations_come_back_with_their_base() -> None:
+    """The peer has folded what is damaged here: taken for removed, it would be lost."""
+    a, b = pair()
+    for name in (LOG, LIST):
+        (at, *_) = (at for at in records(a) if at.startswith(name.prefix))
+        flip(a, Table.RECORDS, at)
+    b.reclaim()
+    shown = b.value("opcounter", "log"), b.value("list", "todo")
+    scrub(a)
+    mend(a, b)
+    assert (a.value("opcounter", "log"), a.value("list", "todo")) == shown
+    assert_sound(a, b)
+
+
+@pytest.mark.parametrize("table", [Table.HEADS, Table.FOLDED])
+def test_what_follows_from_records_is_made_anew(table: Table) -> None:
+    for key in pair()[0].rows()[table]:
+        a, b = pair()
+        flip(a, table, key)
+        assert [(damage.kind, damage.key) for damage in scrub(a)] == [(Kind.OBJECT, key)]
+        assert_sound(a, b)
+
+
+def test_a_head_that_counts_wrong() -> None:
+    a, b = pair()
+    head = a.rows()[Table.HEADS][LOG.prefix]
+    a.store.commit({Table.HEADS: {CART.prefix: head}})
+    assert [(damage.kind, damage.key) for damage in scrub(a)] == [(Kind.OBJECT, CART.prefix)]
+    assert_sound(a, b)
+
+
+def test_a_sequence_that_is_wrong_is_put_right() -> None:
+    for wrong in (None, MILK, b"\x10nothing"):
+        a, b = pair()
+        places = {at: place for place, at in a.rows()[Table.SEQUENCE].items()}
+        bread = address.member(CART, "bread")
+        a.store.commit({Table.SEQUENCE: {places[bread]: wrong}})
+        assert [(damage.kind, damage.key) for damage in scrub(a)] == [
+            (Kind.SEQUENCE, places[bread])
+        ]
+        assert_sound(a, b)
+
+
+def test_nothing_is_claimed_while_a_record_is_damaged() -> None:
+    a, b = pair()
+    flip(a, Table.RECORDS, MILK)
+    scrub(a)
+    pull = Pull(1, 0, a.engine.state.sequence, [], [])  # from behind the damaged place
+    with pytest.raises(StorageFailed):
+        read_page(a.engine, pull, b.seen)
+    with pytest.raises(StorageFailed):
+        a.value("set", "cart")
+    a.reopen()  # what is known of it is durable
+    assert list(a.engine.damaged) == [MILK]
+    with pytest.raises(StorageFailed):
+        read_page(a.engine, pull, b.seen)
+    mend(a, b)
+    assert isinstance(read_page(a.engine, pull, b.seen), Page)
+
+
+def test_a_peer_that_has_not_seen_all_of_it_cannot_mend() -> None:
+    a, b = pair()
+    a.do("set", "add", value="tea", key="cart")
+    flip(a, Table.RECORDS, address.member(CART, "tea"))
+    scrub(a)
+    rows = a.rows()
+    with pytest.raises(PeerError, match="too little"):
+        mend(a, b)
+    assert a.rows() == rows
+
+
+def test_what_the_peer_changed_since_comes_with_it() -> None:
+    a, b = pair()
+    flip(a, Table.RECORDS, MILK)
+    scrub(a)
+    b.do("set", "remove", value="milk", key="cart")
+    b.do("set", "add", value="tea", key="cart")
+    with pytest.raises(StorageFailed):
+        a.pull(b)
+    mend(a, b)
+    assert a.value("set", "cart") == ["bread", "tea"]
+    exchange(a, b)
+    assert_sound(a, b)
+
+
+def test_what_the_peer_removed_and_reclaimed_stays_away() -> None:
+    a, b = pair()
+    flip(a, Table.RECORDS, MILK)
+    scrub(a)
+    b.do("set", "remove", value="milk", key="cart")
+    b.reclaim()
+    mend(a, b)
+    assert MILK not in a.rows()[Table.RECORDS]
+    assert a.value("set", "cart") == ["bread"]
+    assert_sound(a, b)
+
+
+def test_a_row_of_a_newer_version_is_not_damaged() -> None:
+    a, _ = pair()
+    row = bytearray(a.rows()[Table.RECORDS][MILK])
+    row[8] += 1
+    a.store.commit({Table.RECORDS: {MILK: bytes(row)}})
+    assert scrub(a) == []
+
+
+def test_writes_go_on_while_it_walks() -> None:
+    """An object that changes under the walk is not compared."""
+    a, b = pair()
+    walk = Scrub()
+    for number in range(10):
+        a.do("set", "add", values=[f"{number} {i}" for i in range(20)], key="cart")
+        assert a.engine.scrub(walk, 7) == []
+    exchange(a, b)
+    assert_sound(a, b)
+
+
+# -- machines -------------------------------------------------------------------------------------
+
+
+class Pair:
+    """Two machines with a network that loses nothing, and a clock."""
+
+    def __init__(self) -> None:
+        self.replicas = {"a": Replica(1), "b": Replica(2)}
+        self.now_ms = 0
+        self.machines = {
+            name: Replication(
+                replica.engine,
+                name=name,
+                endpoint=name,
+                peers=tuple(self.replicas.keys() - {name}),
+                random=Random(name),
+            )
+            for name, replica in self.replicas.items()
+        }
+        for name, machine in self.machines.items():
+            self.deliver(name, machine.start(0))
+
+    def deliver(self, sender: str, sends: list[Send]) -> None:
+        for whom, frame in sends:
+            machine = self.machines[whom]
+            self.deliver(whom, machine.step(self.machines[sender].me, frame, self.now_ms))
+
+    def tick(self) -> None:
+        """A tenth of a second. What a machine cannot take in gets no answer."""
+        self.now_ms += 100
+        for name, machine in self.machines.items():
+            for send in machine.tick(self.now_ms):
+                with suppress(StorageFailed):
+                    self.deliver(name, [send])
+
+    def run(self, duration_ms: int) -> None:
+        for _ in range(duration_ms // 100):
+            self.tick()
+
+    def write(self, name: str, *args: Any, **more: Any) -> None:
+        replica, machine = self.replicas[name], self.machines[name]
+        before = replica.engine.commit
+
+        def commit(transactions: Any) -> Any:
+            committed = before(transactions)
+            if committed.push is not None:
+                self.deliver(name, machine.committed(committed.push))
+            return committed
+
+        replica.engine.commit = commit  # type: ignore[method-assign]
+        try:
+            replica.do(*args, **more)
+        finally:
+            replica.engine.commit = before  # type: ignore[method-assign]
+
+
+def test_a_cluster_mends_itself() -> None:
+    pair = Pair()
+    pair.run(2_000)
+    for number in range(40):
+        pair.write("a", "set", "add", key="cart", value=number)
+        pair.write("b", "counter", "increment", key=f"n{number}")
+    pair.run(2_000)
+    a, b = pair.replicas["a"], pair.replicas["b"]
+    assert a.digest() == b.digest()
+    hit = Random(1).sample([at for at in records(a) if b"_system" not in at], 30)
+    for at in hit:
+        flip(a, Table.RECORDS, at)
+    mending = pair.machines["a"].mending
+    pair.run(FIRST_MS)
+    assert mending.found
+    pair.run(40 * ASK_MS)
+    assert (mending.found, mending.mended, mending.walks) == (30, 30, 1)
+    assert_sound(a, b)
+
+
+def test_both_write_while_one_mends() -> None:
+    pair = Pair()
+    pair.run(2_000)
+    for number in range(20):
+        pair.write("a", "set", "add", key="cart", value=number)
+    pair.run(2_000)
+    a, b = pair.replicas["a"], pair.replicas["b"]
+    at = address.member(CART, 7)
+    flip(a, Table.RECORDS, at)
+    with pytest.raises(StorageFailed):  # it touches what is damaged, and is not acknowledged to b
+        pair.write("b", "set", "remove", key="cart", value=7)
+    for _ in range(300):
+        pair.write("b", "counter", "increment", key="views")
+        pair.write("a", "counter", "increment", key="mine")
+        pair.tick()
+    pair.run(5_000)
+    mending = pair.machines["a"].mending
+    assert (mending.found, mending.mended) == (1, 1)
+    assert a.value("set", "cart") == [n for n in range(20) if n != 7]
+    assert_sound(a, b)
