@@ -8,8 +8,9 @@ TOPOLOGIES ?=
 FOR ?= 30m
 JOBS ?= 2
 START ?= 1000
+ONLY ?=
 
-.PHONY: demo test lint laws simulate bench-first bench-store bench-partition bench-feed bench-replication sessions clean help
+.PHONY: demo test lint docs laws simulate bench bench-quick bench-first bench-store bench-partition bench-feed bench-replication planted sessions clean help
 
 help:            ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */ — /'
@@ -26,8 +27,17 @@ lint: $(VENV)/dev           ## style, types, direction of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: $(VENV)/dev           ## the documentation site, in build/docs/site
+	$(BIN)/python docs/build.py build/docs
+
 laws: $(VENV)/dev           ## every law with 2,000 examples
 	$(BIN)/python -m pytest -n 2 -q tests/laws --examples 2000
+
+bench: $(VENV)/bench        ## every figure, beside its comparator (build/bench/index.html; ONLY=name: one benchmark)
+	$(BIN)/python benchmarks/all.py $(if $(ONLY),--only $(ONLY))
+
+bench-quick: $(VENV)/bench  ## the same in less than five minutes, rough
+	$(BIN)/python benchmarks/all.py --quick $(if $(ONLY),--only $(ONLY))
 
 bench-first: $(VENV)/dev    ## the ratios of the first slice
 	$(BIN)/python benchmarks/first_slice.py
@@ -47,6 +57,9 @@ bench-replication: $(VENV)/dev   ## records and bytes against the least that cou
 
 simulate: $(VENV)/dev       ## whole clusters under faults, seed by seed (FOR=30m JOBS=2 START=1000)
 	$(BIN)/python tests/simulation --for $(FOR) --jobs $(JOBS) --start $(START)
+
+planted: $(VENV)/dev        ## every planted mistake, and what noticed it
+	$(BIN)/python tests/planted
 
 sessions: $(VENV)/dev       ## 100,000 operations by sessions that hop under flapping links
 	$(BIN)/python tests/sessions --operations 100000

@@ -8,8 +8,8 @@ donor as its peer is started on an empty directory, both as processes on loopbac
 - Bytes: all pages, as they are before compression, against a compact copy of the data file.
 - Time: from the newcomer's first answer until it is ready, against a copy of the donor's data file
   by LMDB and the bytes of the pages over a bare socket.
-- Memory: what the newcomer's own memory grew by at most, in MiB. Pages of the mapped data file are
-  left out: the system takes them back when it likes.
+- Memory: what the newcomer's own memory (`RssAnon`) grew by at most, in MiB. Pages of the mapped
+  data file are left out: the system takes them back when it likes.
 """
 
 from __future__ import annotations
@@ -36,8 +36,10 @@ from crdtdb.database import Database
 from crdtdb.replication.donor import read_page
 from crdtdb.replication.messages import Page, Pull, write_frame
 from figures import Figure, Round, at_most
-from machine import CLIENT, SERVER, facts, private_bytes
+from machine import CLIENT, SERVER, cpu_seconds, facts, private_bytes
 from raw_http import Line, request
+
+__all__ = ["fill", "measure"]
 
 _BUCKET: Final = "bench"
 _CHUNK: Final = 1_000
@@ -53,6 +55,8 @@ class _Took(NamedTuple):
     """One bootstrap."""
 
     seconds: float
+    #: Time of the processor, of both replicas.
+    used_seconds: float
     grown_bytes: int
 
 
@@ -80,7 +84,7 @@ def measure(directory: Path, arguments: argparse.Namespace) -> Iterator[Figure]:
     """Every figure, as soon as there is one."""
     donor = directory / "donor"
     with Database.open(donor, replica="donor") as database:
-        _fill(database, arguments.records, Random(arguments.seed))
+        fill(database, arguments.records, Random(arguments.seed))
         page_bytes = _page_bytes(database)
     compact_bytes = _copy(donor, directory / "compact", compact=True)
     measured = {"pages MiB": page_bytes / _MIB, "compact MiB": compact_bytes / _MIB}
@@ -94,7 +98,11 @@ def measure(directory: Path, arguments: argparse.Namespace) -> Iterator[Figure]:
         for number in range(arguments.rounds):
             copy_s = _copy_time(donor, directory / "copy") + _wire_time(page_bytes)
             took = _bootstrap(running, directory / f"newcomer-{number}")
-            measured = {"bootstrap s": took.seconds, "copy and socket s": copy_s}
+            measured = {
+                "bootstrap s": took.seconds,
+                "copy and socket s": copy_s,
+                "processor µs/record": took.used_seconds / arguments.records * 1e6,
+            }
             times.append(Round(took.seconds / copy_s, measured))
             rate = {"records/s": arguments.records / took.seconds}
             memory.append(Round(took.grown_bytes / _MIB, rate))
@@ -103,7 +111,8 @@ def measure(directory: Path, arguments: argparse.Namespace) -> Iterator[Figure]:
     yield Figure("memory of the newcomer, grown by at most, MiB", at_most(64.0), memory)
 
 
-def _fill(database: Database, records: int, random: Random) -> None:
+def fill(database: Database, records: int, random: Random) -> None:
+    """Give a replica so many records: half members of one set, half registers."""
     members = database.set(_BUCKET, "members")
     for start in range(0, records, 2 * _CHUNK):
         count = min(2 * _CHUNK, records - start) // 2
@@ -168,6 +177,7 @@ def _bootstrap(donor: Replica, directory: Path) -> _Took:
     (port,) = free_ports(1)
     with starting(directory, CLIENT, port, [donor.port]) as newcomer, _first_line(port) as line:
         before = private_bytes(newcomer.pid)
+        used_before_s = cpu_seconds(newcomer.pid) + cpu_seconds(donor.pid)
         began, most = perf_counter(), before
         while not _is_ready(line):
             most = max(most, private_bytes(newcomer.pid))
@@ -178,7 +188,8 @@ def _bootstrap(donor: Replica, directory: Path) -> _Took:
         most = max(most, private_bytes(newcomer.pid))
         document: dict[str, Any] = json.loads(line.ask(_CLUSTER).body)
         assert len(document["members"]) >= 1, "a state without members"
-        return _Took(took_s, most - before)
+        used_s = cpu_seconds(newcomer.pid) + cpu_seconds(donor.pid) - used_before_s
+        return _Took(took_s, used_s, most - before)
 
 
 def _first_line(port: int) -> Line:

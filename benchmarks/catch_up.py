@@ -8,16 +8,14 @@ from contextlib import contextmanager
 from random import Random
 from typing import Final
 
-from crdtdb.store.base import Batch, Table
-from crdtdb.store.layer import Layer
-from crdtdb.store.memory import MemorySnapshot, MemoryStore
+from counted import CountedStore
 from dissemination import formed
 from figures import Figure, Round, at_most
 from overlays import Overlay
 from updates import changed_records, members, update
 from virtual_network import Replica, Traffic
 
-__all__ = ["catch_up", "counter", "idle_digest"]
+__all__ = ["Pair", "catch_up", "counter", "idle_digest"]
 
 _PAIR: Final = Overlay("pair", [[1], [0]])
 _SETTLE_MS: Final = 5_000
@@ -35,7 +33,7 @@ class Pair:
         #: What was asked of both stores.
         self.calls: Counter[str] = Counter()
         self.random = Random(f"{seed} {purpose}")
-        self.network = formed(_PAIR, self.random, lambda at: _CountedStore(at, self.calls))
+        self.network = formed(_PAIR, self.random, lambda at: CountedStore(at, self.calls))
         self.donor, self.puller = self.network.replicas.values()
 
     @contextmanager
@@ -137,46 +135,3 @@ def idle_digest(stored: Sequence[int], seed: int) -> Iterator[Figure]:
     name = f"idle: store calls a digest, {large:,} stored - {small:,}"
     measured: dict[str, float] = {f"{size:,} stored": number for size, number in calls.items()}
     yield Figure(name, at_most(0), [Round(calls[large] - calls[small], measured)])
-
-
-class _CountedStore(MemoryStore):
-    """A store in memory that counts what is asked of it."""
-
-    def __init__(self, location: bytes, calls: Counter[str]) -> None:
-        super().__init__(location)
-        self._calls = calls
-
-    def snapshot(self) -> MemorySnapshot:
-        self._calls["snapshots"] += 1
-        return _CountedSnapshot(self._layer, self._calls)
-
-    def commit(self, batch: Batch) -> None:
-        self._calls["commits"] += 1
-        super().commit(batch)
-
-
-class _CountedSnapshot(MemorySnapshot):
-    """A snapshot that counts the entries that are looked at."""
-
-    __slots__ = ("_calls",)
-
-    def __init__(self, layer: Layer, calls: Counter[str]) -> None:
-        super().__init__(layer)
-        self._calls = calls
-
-    def get(self, table: Table, key: bytes) -> bytes | None:
-        self._calls["gets"] += 1
-        return super().get(table, key)
-
-    def scan(
-        self,
-        table: Table,
-        start: bytes = b"",
-        end: bytes | None = None,
-        *,
-        reverse: bool = False,
-    ) -> Iterator[tuple[bytes, bytes]]:
-        self._calls["scans"] += 1
-        for entry in super().scan(table, start, end, reverse=reverse):
-            self._calls["entries scanned"] += 1
-            yield entry

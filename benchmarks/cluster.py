@@ -48,14 +48,16 @@ def replicas(
     ports = ports or free_ports(len(directories))
     outer = gateways or ports
     started: list[Replica] = []
+    processes = []
     with ExitStack() as running:
         for directory, port, own in zip(directories, ports, outer, strict=True):
             process = _start(directory, port, own, set(outer) - {own}, program, options)
             running.callback(_stop, process)
             pin(process.pid, cores)
             started.append(Replica(port, process.pid))
-        for port in ports:
-            _await_ready(port)
+            processes.append(process)
+        for directory, port, process in zip(directories, ports, processes, strict=True):
+            _await_ready(port, process, _log_of(directory))
         yield started
 
 
@@ -85,7 +87,8 @@ def _start(
     command += ["--advertise", f"http://127.0.0.1:{outer}"]
     for peer in peers:
         command += ["--peer", f"http://127.0.0.1:{peer}"]
-    with directory.with_name(f"{directory.name}.log").open("wb") as log:
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with _log_of(directory).open("wb") as log:
         return subprocess.Popen(command, stdout=log, stderr=log)
 
 
@@ -94,7 +97,11 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _await_ready(port: int) -> None:
+def _log_of(directory: Path) -> Path:
+    return directory.with_name(f"{directory.name}.log")
+
+
+def _await_ready(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = monotonic() + _START_S
     while True:
         try:
@@ -102,6 +109,8 @@ def _await_ready(port: int) -> None:
                 line.exchange(_READY)
             return
         except (OSError, RuntimeError):  # not listening yet, or not ready
+            if process.poll() is not None:
+                raise RuntimeError(f"a replica ended: {log.read_text()}") from None
             if monotonic() > deadline:
                 raise
             sleep(0.05)

@@ -69,7 +69,11 @@ class _Speed(NamedTuple):
     rate: float
     p50_ms: float
     p99_ms: float
+    #: Share of its core that the load generator used: near 1, it is what was measured.
+    busy: float
 
+
+_WHAT: Final = ("/s", "p50 ms", "p99 ms", "generator busy")
 
 #: One side, for one number of connections and one round.
 _Side: TypeAlias = Callable[[int], _Speed]
@@ -87,14 +91,9 @@ def measure(
         for count in counts:
             disk.wait_until_quick()
             rounds = _rounds(plan, random, writes, count)
-            for other in writes.keys() - {_OURS}:
-                bound = _WRITES[other] if count == _MANY else None
-                yield _compared("writes", count, _OURS, other, bound, rounds)
+            yield from _all_compared("writes", count, _WRITES, rounds)
             rounds = _rounds(plan, random, reads, count)
-            for other, bound in _READS.items():
-                if other in reads:
-                    bound = bound if count == _MANY else None
-                    yield _compared("reads", count, _OURS, other, bound, rounds)
+            yield from _all_compared("reads", count, _READS, rounds)
             bound = _READS_BY_AIOHTTP if count == _MANY else None
             yield _compared("reads", count, _BY_AIOHTTP, "bare aiohttp", bound, rounds)
 
@@ -110,6 +109,15 @@ def _rounds(
     return rounds
 
 
+def _all_compared(
+    kind: str, count: int, others: Mapping[str, Bound | None], rounds: Sequence[dict[str, _Speed]]
+) -> Iterator[Figure]:
+    for other, bound in others.items():
+        if other in rounds[0]:
+            bound = bound if count == _MANY else None
+            yield _compared(kind, count, _OURS, other, bound, rounds)
+
+
 def _compared(
     kind: str,
     count: int,
@@ -122,7 +130,7 @@ def _compared(
         return {
             f"{name} {what}": value
             for name in (subject, other)
-            for what, value in zip(("/s", "p50 ms", "p99 ms"), speeds[name], strict=True)
+            for what, value in zip(_WHAT, speeds[name], strict=True)
         }
 
     charts = {
@@ -203,7 +211,7 @@ def _sides(
 
 def _generated(load: Generator, what: Load, count: int) -> _Speed:
     sample = load.run(what._replace(connections=count))
-    return _Speed(sample.rate, sample.p50_ms, sample.p99_ms)
+    return _Speed(sample.rate, sample.p50_ms, sample.p99_ms, sample.busy)
 
 
 def _committed(window_s: float, alone: BareLmdb, random: Random, count: int) -> _Speed:
@@ -214,7 +222,7 @@ def _committed(window_s: float, alone: BareLmdb, random: Random, count: int) -> 
         took_s.append(alone.commit(random, count))
     took_s.sort()
     rate = count * len(took_s) / sum(took_s)
-    return _Speed(rate, quantile(took_s, 0.5) * 1_000, quantile(took_s, 0.99) * 1_000)
+    return _Speed(rate, quantile(took_s, 0.5) * 1_000, quantile(took_s, 0.99) * 1_000, 0.0)
 
 
 def _fill(directory: Path) -> None:

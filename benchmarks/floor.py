@@ -1,4 +1,4 @@
-"""What a durable answer cannot do without: LMDB, and an exchange with a server that does nothing."""
+"""What a durable answer cannot do without: a commit of LMDB, and an exchange with bare aiohttp."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import cycle
@@ -144,6 +145,7 @@ async def _told_to_stop(pipe: Connection) -> None:
     loop.add_reader(pipe.fileno(), told.set)
     await told.wait()
     loop.remove_reader(pipe.fileno())
+    os.set_blocking(pipe.fileno(), True)  # uvloop has changed that
     pipe.recv()
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 __all__ = ["draw"]
 
 
-def draw(scenarios: Sequence[dict[str, Any]], file: Path) -> None:
+def draw(scenarios: Sequence[dict[str, Any]], file: Path | BinaryIO) -> None:
     """One panel for each scenario, of the documents that the benchmark writes as JSON.
 
     Raises ImportError without matplotlib, which only the dependency group `bench` brings.

@@ -29,7 +29,7 @@ class Plan(NamedTuple):
     def of(cls, seed: int, *, rounds: int | None, quick: bool) -> Plan:
         """The plan that the command line asks for."""
         if quick:
-            return cls(rounds or 3, seed, 0.3, 30, 1.0, 5.0, 1, quick=True)
+            return cls(rounds or 3, seed, 0.2, 30, 1.0, 3.0, 1, quick=True)
         return cls(rounds or 7, seed, 1.0, 100, 10.0, 10.0, 3)
 
     def random(self, purpose: str) -> Random:

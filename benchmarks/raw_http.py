@@ -7,7 +7,7 @@ import socket
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
-__all__ = ["Answer", "Line", "answer_end", "answer_status", "request"]
+__all__ = ["Answer", "Line", "answer_end", "answer_status", "read_answer", "request"]
 
 _END_OF_HEAD: Final = b"\r\n\r\n"
 _LENGTH: Final = b"\r\nContent-Length: "
@@ -73,7 +73,15 @@ class Line:
 
     def exchange(self, message: bytes) -> bytes:
         """Send a request; the answer as it came. Raises RuntimeError if it is not a 200."""
+        self.send(message)
+        return self.receive()
+
+    def send(self, message: bytes) -> None:
+        """Send a request whose answer is received later."""
         self._socket.sendall(message)
+
+    def receive(self) -> bytes:
+        """The answer as it came. Raises RuntimeError if it is not a 200."""
         data = self._socket.recv(65_536)
         while (end := answer_end(data)) is None:
             part = self._socket.recv(65_536)
@@ -87,8 +95,13 @@ class Line:
 
     def ask(self, message: bytes) -> Answer:
         """The same, with the answer taken apart."""
-        head, _, body = self.exchange(message).partition(_END_OF_HEAD)
-        status_line, *lines = head.decode().split("\r\n")
-        fields = [line.partition(": ") for line in lines]
-        headers = tuple((name, value) for name, _, value in fields)
-        return Answer(int(status_line.split()[1]), headers, body)
+        return read_answer(self.exchange(message))
+
+
+def read_answer(data: bytes) -> Answer:
+    """An answer, taken apart."""
+    head, _, body = data.partition(_END_OF_HEAD)
+    status_line, *lines = head.decode().split("\r\n")
+    fields = [line.partition(": ") for line in lines]
+    headers = tuple((name, value) for name, _, value in fields)
+    return Answer(int(status_line.split()[1]), headers, body)

@@ -1,6 +1,6 @@
-"""One add or remove in a set of 100,000 against the same in a set of 100.
+"""One add or remove in a large set against the same in a small one.
 
-Both sets are in the same database. Of a pool of names half are members; each step adds the one
+All sets are in the same database. Of a pool of names half are members; each step adds the one
 that has been absent longest and removes the one that has been present longest, so sizes stay what
 they are, and neighbours in time are strangers in the order of members.
 """
@@ -8,7 +8,7 @@ they are, and neighbours in time are strangers in the order of members.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -19,23 +19,33 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 from cluster import replicas
 from crdtdb.database import Database
 from disk import Disk
-from figures import Figure, Round, at_most
+from figures import Bound, Chart, Figure, Point, Round, at_most
 from generator import Generator, Load
 from machine import CLIENT, SERVER, pin
 from plan import Plan
 from raw_http import Line, request
 
-__all__ = ["Pool", "set_size"]
+__all__ = ["Bounds", "Pool", "set_size"]
 
 _BUCKET: Final = "bench"
-_SMALL: Final = 100
-_LARGE: Final = 100_000
+_SIZES: Final = (100, 100_000)
 _CHUNK: Final = 1_000
 _CONNECTIONS: Final = 64
-_BOUND: Final = at_most(1.3)
 
 _Verb: TypeAlias = Literal["add", "remove"]
 _VERBS: Final[tuple[_Verb, _Verb]] = ("add", "remove")
+
+
+class Bounds(NamedTuple):
+    """What the largest set has to keep against the smallest."""
+
+    embedded: Bound | None = at_most(1.3)
+    one_connection: Bound | None = at_most(1.3)
+    under_load: Bound | None = None
+
+
+#: Of the first slice.
+_BOUNDS: Final = Bounds()
 
 
 class _Step(NamedTuple):
@@ -51,6 +61,7 @@ class Pool:
     """A set of constant size, and the steps that keep it so."""
 
     def __init__(self, size: int, random: Random) -> None:
+        self.size = size
         self.key = f"of-{size}"
         self.title = f"of {size:,}"
         names = [f"{random.getrandbits(64):016x}" for _ in range(2 * size)]
@@ -72,21 +83,30 @@ class Pool:
             yield _Step("remove", leaves)
 
 
-def set_size(plan: Plan, directory: Path, disk: Disk, generator: Generator) -> Iterator[Figure]:
-    """Embedded, over HTTP one by one, and over HTTP under load."""
+def set_size(
+    plan: Plan,
+    directory: Path,
+    disk: Disk,
+    generator: Generator,
+    sizes: Sequence[int] = _SIZES,
+    bounds: Bounds = _BOUNDS,
+) -> Iterator[Figure]:
+    """Embedded, over HTTP one by one, and over HTTP under load; each set against the smallest."""
     random = plan.random("set size")
-    small, large = Pool(_SMALL, random), Pool(_LARGE, random)
+    pools = [Pool(size, random) for size in sizes]
     with Database.open(directory) as database:
-        small.fill(database)
-        large.fill(database)
+        for pool in pools:
+            pool.fill(database)
         disk.wait_until_quick()
         pin(0, SERVER)
-        yield from _one_by_one("embedded", plan, (small, large), partial(_embedded, database))
+        door = partial(_embedded, database)
+        yield from _one_by_one("embedded", plan, pools, door, bounds.embedded)
         pin(0, CLIENT)
     with replicas([directory], SERVER) as (subject,):
         with Line(subject.port) as line:
-            yield from _one_by_one("1 connection", plan, (small, large), partial(_over_http, line))
-        yield _under_load(plan, (small, large), subject.port, generator, random)
+            door = partial(_over_http, line)
+            yield from _one_by_one("1 connection", plan, pools, door, bounds.one_connection)
+        yield from _under_load(plan, pools, subject.port, generator, random, bounds.under_load)
 
 
 def _embedded(database: Database, key: str, step: _Step) -> float:
@@ -109,46 +129,68 @@ def _request(key: str, step: _Step) -> bytes:
     return request("POST", f"/v1/buckets/{_BUCKET}/set/{key}", document)
 
 
-def _one_by_one(title: str, plan: Plan, pools: tuple[Pool, Pool], door: _Door) -> Iterator[Figure]:
-    """Single operations, the two sets taking turns: medians of each round."""
-    rounds: dict[_Verb, list[Round]] = {verb: [] for verb in _VERBS}
+def _one_by_one(
+    title: str, plan: Plan, pools: Sequence[Pool], door: _Door, bound: Bound | None
+) -> Iterator[Figure]:
+    """Single operations, the sets taking turns: medians of each round."""
+    rounds: list[dict[tuple[_Verb, Pool], float]] = []
     for number in range(-1, plan.rounds):
         took_s: dict[tuple[_Verb, Pool], list[float]] = {}
         for steps in zip(*(pool.steps(plan.operations) for pool in pools), strict=True):
             for pool, step in zip(pools, steps, strict=True):
                 took_s.setdefault((step.verb, pool), []).append(door(pool.key, step))
-        if number < 0:
-            continue  # the warm-up
-        for verb in _VERBS:
-            small_ms, large_ms = (median(took_s[verb, pool]) * 1_000 for pool in pools)
-            measured = {f"{pools[0].title} ms": small_ms, f"{pools[1].title} ms": large_ms}
-            rounds[verb].append(Round(large_ms / small_ms, measured))
+        if number >= 0:  # the first is the warm-up
+            rounds.append({which: median(took) * 1_000 for which, took in took_s.items()})
+    small = pools[0]
+    chart = Chart(f"one operation, {title}", "members of the set", "ms")
     for verb in _VERBS:
-        yield Figure(_name(f"{verb}, {title}", pools), _BOUND, rounds[verb])
+        for large in pools[1:]:
+            ratios = [
+                Round(
+                    one[verb, large] / one[verb, small],
+                    {f"{pool.title} ms": one[verb, pool] for pool in pools},
+                )
+                for one in rounds
+            ]
+            last = large is pools[-1]
+            points = [Point(chart, verb, pool.size, f"{pool.title} ms") for pool in pools]
+            name = _name(f"{verb}, {title}", small, large)
+            yield Figure(name, bound if last else None, ratios, points if last else ())
 
 
 def _under_load(
-    plan: Plan, pools: tuple[Pool, Pool], port: int, generator: Generator, random: Random
-) -> Figure:
-    """The same at many connections, for information.
+    plan: Plan,
+    pools: Sequence[Pool],
+    port: int,
+    generator: Generator,
+    random: Random,
+    bound: Bound | None,
+) -> Iterator[Figure]:
+    """The same at many connections: records of random members share a commit.
 
-    Their records share a commit. In the small set they also share its few pages, in the large one
-    nearly each is on a page of its own: the store pays for that, and the set is not what differs.
+    In a small set they also share its few pages, in a large one nearly each is on a page of its
+    own, for which the store pays when it folds.
     """
-    rounds: list[Round] = []
+    rounds: list[dict[Pool, float]] = []
     for number in range(-1, plan.rounds):
         rates: dict[Pool, float] = {}
-        for pool in random.sample(pools, 2):
+        for pool in random.sample(pools, len(pools)):
             requests = [_request(pool.key, step) for step in pool.steps(20 * plan.operations)]
             rates[pool] = generator.run(Load(port, _CONNECTIONS, requests, None)).rate
-        if number < 0:
-            continue  # the warm-up
-        small, large = (rates[pool] for pool in pools)
-        measured = {f"{pools[0].title} req/s": small, f"{pools[1].title} req/s": large}
-        rounds.append(Round(small / large, measured))
-    return Figure(_name(f"both, {_CONNECTIONS} connections", pools), None, rounds)
+        if number >= 0:  # the first is the warm-up
+            rounds.append(rates)
+    small = pools[0]
+    chart = Chart(f"adds and removes, {_CONNECTIONS} connections", "members of the set", "a second")
+    for large in pools[1:]:
+        ratios = [
+            Round(one[small] / one[large], {f"{pool.title} req/s": one[pool] for pool in pools})
+            for one in rounds
+        ]
+        last = large is pools[-1]
+        points = [Point(chart, "both", pool.size, f"{pool.title} req/s") for pool in pools]
+        name = _name(f"both, {_CONNECTIONS} connections", small, large)
+        yield Figure(name, bound if last else None, ratios, points if last else ())
 
 
-def _name(what: str, pools: tuple[Pool, Pool]) -> str:
-    small, large = pools
+def _name(what: str, small: Pool, large: Pool) -> str:
     return f"{what}: set {large.title} / {small.title}"

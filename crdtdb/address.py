@@ -12,7 +12,7 @@ Names are UTF-8 and hold no U+0000, so they need no escaping. A tail begins with
 
 == ========= ================================================================================
 02 OWN       nothing more: the object's own record
-03           reserved: expiry
+03 EXPIRY    nothing more: the object's deadline
 04 BASE      nothing more: the base of an op-based object
 05 OPERATION one operation: incarnation, counter (8 bytes each, big-endian)
 06 MEMBER    one member or element: its `crdtdb.jsonvalue.encode`
@@ -43,6 +43,7 @@ __all__ = [
     "BASE",
     "CUTS",
     "DATA",
+    "EXPIRY",
     "LEAF",
     "MEMBER",
     "OPERATION",
@@ -63,6 +64,7 @@ __all__ = [
     "cut_prefix",
     "is_base",
     "is_cut",
+    "is_expiry",
     "key_prefix",
     "leaf",
     "leaf_of",
@@ -86,6 +88,7 @@ DATA: Final = b"\x10"
 
 #: Kinds: the first byte of a tail.
 OWN: Final = b"\x02"
+EXPIRY: Final = b"\x03"
 BASE: Final = b"\x04"
 OPERATION: Final = b"\x05"
 MEMBER: Final = b"\x06"
@@ -163,6 +166,11 @@ def object_prefix(bucket: str, type_name: str, key: str) -> bytes:
 
 def own(name: ObjectName) -> bytes:
     return name.prefix + OWN
+
+
+def is_expiry(address: bytes) -> bool:
+    """Is this the deadline of an object? (Some members' addresses end like one.)"""
+    return address.endswith(EXPIRY) and not is_cut(address) and split_object(address)[1] == EXPIRY
 
 
 def base(name: ObjectName) -> bytes:
@@ -290,7 +298,7 @@ def _check_tail(tail: bytes) -> None:
         leaf_of(tail)
     elif kind == OPERATION:
         operation_dot(tail)
-    elif tail not in (OWN, BASE):
+    elif tail not in (OWN, EXPIRY, BASE):
         raise ValueError(f"no record has the tail {tail[:8].hex() or 'nothing'}")
 
 

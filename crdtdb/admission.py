@@ -8,23 +8,30 @@ sender has not seen.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, TypeGuard
+from typing import Any, Final
 
 import msgspec
 
 from crdtdb import address, codec
 from crdtdb.address import CutAddress, RecordAddress
 from crdtdb.causal import NOTHING, VersionVector
-from crdtdb.cuts import check_cut, is_wide_or_object
-from crdtdb.datatype import OperationType, ScalarType, StateType
-from crdtdb.draft import Draft, type_of
+from crdtdb.cuts import check_cut, is_object_prefix, is_wide_or_object
+from crdtdb.datatype import OperationType, ScalarType
+from crdtdb.draft import Draft
 from crdtdb.errors import PeerError
+from crdtdb.expiry import check_deadline
 from crdtdb.limits import LIMITS
 from crdtdb.record import Record
 from crdtdb.store.base import KEY_BYTES
 from crdtdb.types import CATALOGUE
 
 __all__ = ["admit", "admit_together", "inspect"]
+
+_WITH_RULES_TOGETHER: Final = {
+    name.encode(): kind
+    for name, kind in CATALOGUE.items()
+    if isinstance(kind, ScalarType) and type(kind).check_together is not ScalarType.check_together
+}
 
 
 def admit(at: bytes, data: bytes, seen: VersionVector) -> Record:
@@ -64,34 +71,37 @@ def admit_together(draft: Draft, addresses: Iterable[bytes]) -> None:
     Raises PeerError for what no honest replicas can have done together: `bad-record`.
     """
     for at in addresses:
-        if at.endswith(address.OWN) and not address.is_cut(at):
-            prefix, tail = address.split_object(at)
-            kind = type_of(prefix)
-            if tail == address.OWN and _has_rules_together(kind):
+        if at.endswith(address.OWN) and at.startswith(address.DATA):
+            kind = _WITH_RULES_TOGETHER.get(at.split(b"\0", 2)[1])
+            if kind is not None:
+                prefix, tail = address.split_object(at)
+                if tail != address.OWN:
+                    continue
                 try:
                     kind.check_together(draft.live(at, prefix))
                 except ValueError as error:
                     raise PeerError("bad-record", str(error)) from error
 
 
-def _has_rules_together(kind: StateType | OperationType | None) -> TypeGuard[ScalarType]:
-    return isinstance(kind, ScalarType) and (
-        type(kind).check_together is not ScalarType.check_together
-    )
-
-
 def _covered_by_cut(cut: CutAddress, record: Record) -> VersionVector:
     if not is_wide_or_object(cut.prefix):
         raise ValueError("cuts within an object have no meaning yet")
+    is_object = is_object_prefix(cut.prefix)
     vector = NOTHING
     for payload in record.live.values():
-        vector = vector.join(check_cut(payload))
+        vector = vector.join(check_cut(payload, is_object=is_object))
     return vector
 
 
 def _check_record(parsed: RecordAddress, record: Record) -> None:
     """What a type of a newer version would store is kept and relayed, but not understood."""
     kind = CATALOGUE.get(parsed.name.type)
+    if parsed.tail == address.EXPIRY:
+        if kind is not None and not kind.deletable:
+            raise ValueError(f"a {kind.name} has no deadline")
+        for payload in record.live.values():
+            check_deadline(payload)
+        return
     if kind is None:
         for payload in record.live.values():
             _check_depth(payload, LIMITS.json_depth)

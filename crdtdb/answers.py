@@ -71,6 +71,8 @@ class Read(Generic[V]):
     next: str | None = None
     #: Other types under which the key exists, when it does not exist under this one.
     also: tuple[str, ...] = ()
+    #: Until when it is there, ms since 1970; None: for ever.
+    expires_at_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

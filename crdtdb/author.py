@@ -6,14 +6,15 @@ delta. An operation that changes nothing mints nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import reduce
 from itertools import groupby
 from typing import Final, TypeAlias
 
 from crdtdb import address, hlc
 from crdtdb.address import ObjectName
 from crdtdb.causal import NOTHING, Dot, VersionVector
-from crdtdb.cuts import covered, cut_payload
+from crdtdb.cuts import covered, cut_payload, replaced
 from crdtdb.datatype import (
     NO_PAYLOAD,
     Change,
@@ -26,10 +27,20 @@ from crdtdb.datatype import (
     Stamp,
     StateType,
 )
-from crdtdb.draft import Draft, type_of
+from crdtdb.draft import Draft
 from crdtdb.errors import Field, InvalidOperation, TooLarge, UnknownType
+from crdtdb.expiry import (
+    Expire,
+    Persist,
+    deadline_of,
+    deadline_payload,
+    guards,
+    is_hidden,
+    since_of,
+)
+from crdtdb.kinds import is_uncut, type_of
 from crdtdb.limits import LIMITS
-from crdtdb.record import Live, Record, after, visible
+from crdtdb.record import EMPTY, Live, Record, after, visible
 from crdtdb.transaction import CleanUp, Erase, Result, Transaction, Update
 from crdtdb.types import CATALOGUE
 
@@ -43,18 +54,29 @@ class Author:
     """Writes under one incarnation; `time` is its hybrid logical clock."""
 
     def __init__(
-        self, incarnation: int, time: int, clock: Callable[[], int], replicas: Replicas
+        self,
+        incarnation: int,
+        time: int,
+        clock: Callable[[], int],
+        replicas: Replicas,
+        told_ms: int = 0,
     ) -> None:
+        """`told_ms` is the latest time that others were told: deadlines before it have come."""
         self.time = time
+        self._told_ms = told_ms
         self._incarnation = incarnation
         #: What the wall clock shows while this commit is worked out.
         self._now_ms = clock()
+        #: The time of all operations of the transaction under way. With a time each, two concurrent
+        #: transactions that write the same registers in different orders would both win in part.
+        self._instant = time
         self._replicas = replicas
         #: What was minted for the update under way; None: it has not written anything yet.
         self._minted: Stamp | None = None
 
     def carry_out(self, draft: Draft, transaction: Transaction) -> tuple[Result, ...]:
         """Carry out all updates. Raises a Problem at the first that cannot be."""
+        self._instant = hlc.tick(self.time, self._now_ms)
         updates = transaction.updates
         if len(updates) == 1 and _document(updates[0]) is None:  # most are like that
             return (self._carry_out(draft, updates[0]),)
@@ -63,7 +85,7 @@ class Author:
             if document is None:
                 results += [self._carry_out(draft, update) for update in edits]
             else:
-                results += self._edit(draft, document, list(edits))
+                results += self._edit_anew(draft, document, list(edits))
         return tuple(results)
 
     def _carry_out(self, draft: Draft, update: Update | Erase | CleanUp) -> Result:
@@ -76,7 +98,7 @@ class Author:
 
     def _next(self, draft: Draft) -> Stamp:
         dot = (self._incarnation, draft.seen.get(self._incarnation) + 1)
-        return Stamp(dot, hlc.tick(self.time, self._now_ms))
+        return Stamp(dot, self._instant)
 
     def _mint(self, draft: Draft, stamp: Stamp) -> None:
         """The operation with this stamp has happened."""
@@ -98,6 +120,20 @@ class Author:
                 raise _indivisible(name.type)
             seen = seen.meet(draft.seen)
         prefix = name.prefix
+        if type(operation) is Expire or type(operation) is Persist:
+            return self._give_deadline(draft, prefix, kind, operation)
+        if draft.head(prefix).timed:
+            return self._update_until(draft, update, kind)
+        return self._carry_out_on(draft, prefix, kind, operation, seen)
+
+    def _carry_out_on(
+        self,
+        draft: Draft,
+        prefix: bytes,
+        kind: StateType | OperationType,
+        operation: Operation,
+        seen: VersionVector | None,
+    ) -> Result:
         if isinstance(kind, OperationType):
             return self._update_log(draft, prefix, kind, operation)
         view = _View(draft, prefix, seen, self._replicas)
@@ -138,7 +174,8 @@ class Author:
 
     def _change(self, draft: Draft, view: _View, kind: StateType, change: Change, dot: Dot) -> bool:
         before = view.live(change.tail)
-        standing = Record(before, NOTHING)
+        hidden = view.hidden(change.tail)
+        standing = Record({**before, **hidden} if hidden else before, NOTHING)
         delta = (
             after(standing, dot, change.replaces)
             if change.payload is NO_PAYLOAD
@@ -147,9 +184,10 @@ class Author:
         own = kind.at(change.tail)
         assert own is not None
         was_alive, is_alive = draft.change(view.prefix, change.tail, own, delta)
-        view.now_live(change.tail, delta.live)
+        left = visible(delta.live, draft.head(view.prefix).cut) if hidden else delta.live
+        view.now_live(change.tail, left)
         if was_alive and is_alive:
-            return bool(own.shows(before) != own.shows(delta.live))
+            return bool(own.shows(before) != own.shows(left))
         return was_alive != is_alive
 
     def _cut_object(
@@ -196,6 +234,18 @@ class Author:
             return Result(changed, None, draft.head(prefix).size, self._minted)
         return Result(changed, kind.value(draft.folded(prefix, kind)), None, self._minted)
 
+    def _edit_anew(
+        self, draft: Draft, name: ObjectName, updates: Sequence[Update | Erase | CleanUp]
+    ) -> list[Result]:
+        """Edits of one document, in a row, which may have a deadline. Emptied, it has none."""
+        prefix = name.prefix
+        if is_hidden(draft.head(prefix).expires_at_ms, self._passed_ms()):
+            self._begin_anew(draft, prefix)
+        existed = draft.head(prefix).exists
+        results = self._edit(draft, name, updates)
+        self._forget_if_emptied(draft, prefix, existed=existed)
+        return results
+
     def _edit(
         self, draft: Draft, name: ObjectName, updates: Sequence[Update | Erase | CleanUp]
     ) -> list[Result]:
@@ -216,7 +266,7 @@ class Author:
             stamp = None
             if changed:
                 last += 1
-                dot, self.time = (self._incarnation, last), hlc.tick(self.time, self._now_ms)
+                dot, self.time = (self._incarnation, last), self._instant
                 stamp = self._minted = Stamp(dot, self.time)
             results.append(Result(changed, None, size, stamp))
         if payload is not None:
@@ -229,24 +279,163 @@ class Author:
     def _clean_up(self, draft: Draft, clean_up: CleanUp) -> Result:
         """Take out what is still in force of dots that say nothing any more (`StateType.idle`)."""
         prefix, tail = address.split_object(clean_up.at)
+        if tail == address.EXPIRY:
+            return self._end(draft, prefix, clean_up.dots)
         live = draft.live(clean_up.at, prefix)
         idle = [dot for dot in clean_up.dots if dot in live]
         if idle:
             stamp = self._next(draft)
             kind = type_of(prefix)
             assert isinstance(kind, StateType)
-            draft.change(prefix, tail, kind.at(tail), after(Record(live, NOTHING), stamp.dot, idle))
+            view = _View(draft, prefix, None, self._replicas)
+            standing = Record({**live, **view.hidden(tail)}, NOTHING)
+            draft.change(prefix, tail, kind.at(tail), after(standing, stamp.dot, idle))
             self._mint(draft, stamp)
+        return Result(changed=False, stamp=self._minted)
+
+    # -- deadlines ------------------------------------------------------------------------------
+
+    def _passed_ms(self) -> int:
+        """Deadlines up to here have come."""
+        return max(hlc.milliseconds(self._instant), self._told_ms)
+
+    def _give_deadline(
+        self, draft: Draft, prefix: bytes, kind: StateType | OperationType, operation: Operation
+    ) -> Result:
+        """Move or take away the deadline of an object, if it is there."""
+        now_ms = self._passed_ms()
+        deadline = operation.deadline_ms(now_ms) if isinstance(operation, Expire) else None
+        head = draft.head(prefix)
+        if not head.exists or is_hidden(head.expires_at_ms, now_ms):
+            return self._result(draft, prefix, kind, changed=False)
+        at = prefix + address.EXPIRY
+        live = draft.deadlines(prefix)
+        if deadline is None and [given for given, _ in live.values()] == [None]:
+            return self._result(draft, prefix, kind, changed=False)
+        stamp = self._next(draft)
+        payload = deadline_payload(deadline, since_of(live, now_ms))
+        delta = after(Record(live, NOTHING), stamp.dot, live.keys(), payload)
+        draft.join(at, delta, draft.seen.with_dot(stamp.dot))
+        self._mint(draft, stamp)
+        return self._result(draft, prefix, kind, changed=deadline != head.expires_at_ms)
+
+    def _result(
+        self, draft: Draft, prefix: bytes, kind: StateType | OperationType, *, changed: bool
+    ) -> Result:
+        """What an object shows, of which only the deadline was at stake."""
+        head = draft.head(prefix)
+        shown = head.hidden() if is_hidden(head.expires_at_ms, self._passed_ms()) else head
+        if kind.sized:
+            return Result(changed, None, shown.size, self._minted)
+        if isinstance(kind, OperationType):
+            folded = draft.folded(prefix, kind) if shown.exists else kind.empty()
+            return Result(changed, kind.value(folded), None, self._minted)
+        assert isinstance(kind, ScalarType)
+        live = draft.live(prefix + address.OWN, prefix) if shown.exists else {}
+        return Result(changed, kind.value(live), None, self._minted)
+
+    def _update_until(
+        self, draft: Draft, update: Update, kind: StateType | OperationType
+    ) -> Result:
+        """An operation on an object that has a deadline. Emptied, it has none any more."""
+        name, operation, seen = update
+        prefix = name.prefix
+        was_hidden = is_hidden(draft.head(prefix).expires_at_ms, self._passed_ms())
+        if was_hidden and not isinstance(operation, Delete):
+            self._begin_anew(draft, prefix)
+        if seen is not None:
+            seen = seen.meet(draft.seen)
+        existed = draft.head(prefix).exists
+        result = self._carry_out_on(draft, prefix, kind, operation, seen)
+        self._forget_if_emptied(draft, prefix, existed=existed)
+        if was_hidden and isinstance(operation, Delete):
+            result = result._replace(changed=False)
+        return result
+
+    def _begin_anew(self, draft: Draft, prefix: bytes) -> None:
+        """Take out what was there until the deadline; it comes back if that was moved elsewhere."""
+        if is_uncut(type_of(prefix)):
+            self._take_out(draft, prefix)
+            return
+        stamp = self._next(draft)
+        self._cut(draft, prefix, draft.seen, stamp.dot, draft.head(prefix).expires_at_ms)
+        self._mint(draft, stamp)
+
+    def _take_out(self, draft: Draft, prefix: bytes) -> None:
+        """Take out all there is of an object, for good."""
+        kind = type_of(prefix)
+        if isinstance(kind, DocumentType):
+            name = address.name_of(prefix)
+            self._edit(draft, name, [Update(name, Delete())])
+        elif isinstance(kind, StateType) and kind.totals:
+            stamp = self._next(draft)
+            view = _View(draft, prefix, None, self._replicas)
+            self._apply(draft, view, kind, kind.delete(view, stamp), stamp)
+        else:
+            stamp = self._next(draft)
+            self._cut(draft, prefix, draft.seen, stamp.dot)
+            self._mint(draft, stamp)
+        if draft.head(prefix).expires_at_ms is not None:
+            self._forget_deadline(draft, prefix)
+
+    def _forget_if_emptied(self, draft: Draft, prefix: bytes, *, existed: bool) -> None:
+        head = draft.head(prefix)
+        if existed and not head.exists and head.expires_at_ms is not None:
+            self._forget_deadline(draft, prefix)
+
+    def _forget_deadline(self, draft: Draft, prefix: bytes) -> None:
+        stamp, at = self._next(draft), prefix + address.EXPIRY
+        draft.join(at, after(EMPTY, stamp.dot, ()), draft.seen.with_dot(stamp.dot))
+        self._mint(draft, stamp)
+
+    def _end(self, draft: Draft, prefix: bytes, dots: Collection[Dot]) -> Result:
+        """Make final what some deadlines, and cuts that depend on some, have hidden.
+
+        Every member's time is past them, so none can be moved any more.
+        """
+        at = address.cut(prefix)
+        cuts, cut = draft.record(at).live, draft.head(prefix).cut or NOTHING
+        present = draft.deadlines(prefix)
+        guarded = [dot for dot in dots if dot in cuts and any(guards({dot: cuts[dot]}))]
+        if guarded:
+            vectors = (VersionVector.from_flat(list(cuts[dot][0])) for dot in guarded)
+            final = reduce(VersionVector.join, filter(cut.includes, vectors), NOTHING)
+            stamp = self._next(draft)
+            if len(final):
+                self._cut(draft, prefix, final, stamp.dot, instead_of=guarded)
+            else:
+                delta = after(draft.record(at), stamp.dot, guarded)
+                draft.join(at, delta, draft.seen.with_dot(stamp.dot))
+            left = after(Record(present, NOTHING), stamp.dot, ())
+            draft.join(prefix + address.EXPIRY, left, draft.seen.with_dot(stamp.dot))
+            self._mint(draft, stamp)
+        live = draft.deadlines(prefix)
+        if live and live.keys() <= set(dots):
+            if is_hidden(deadline_of(live), self._passed_ms()):
+                self._take_out(draft, prefix)
+            elif deadline_of(live) is None and not draft.is_guarded(prefix):
+                self._forget_deadline(draft, prefix)
         return Result(changed=False, stamp=self._minted)
 
     # -- cuts -----------------------------------------------------------------------------------
 
-    def _cut(self, draft: Draft, prefix: bytes, covers: VersionVector, dot: Dot) -> None:
-        """Cut at a prefix. The new cut replaces those seen, so it covers what they covered."""
+    def _cut(
+        self,
+        draft: Draft,
+        prefix: bytes,
+        covers: VersionVector,
+        dot: Dot,
+        guard: int | None = None,
+        *,
+        instead_of: Collection[Dot] = (),
+    ) -> None:
+        """Cut at a prefix. A cut replaces those seen like it, so it covers what they covered."""
         at = address.cut(prefix)
         standing = draft.record(at)
-        payload = cut_payload(covers.join(covered(standing.live)))
-        delta = after(standing, dot, standing.live.keys(), payload)
+        if guard is None:
+            covers = covers.join(covered(standing.live))
+        gone = {*replaced(standing.live, covers, guard), *instead_of}
+        delta = after(standing, dot, gone, cut_payload(covers, guard))
         draft.join(at, delta, draft.seen.with_dot(dot))
 
     def _erase(self, draft: Draft, prefix: bytes) -> Result:
@@ -258,18 +447,16 @@ class Author:
                 "once, by key prefix",
                 Field("prefix", "covers too many objects", LIMITS.delete_objects),
             )
-        living = sum(draft.head(p).exists for p in standing)
+        now_ms = self._passed_ms()
+        living = sum(
+            head.exists and not is_hidden(head.expires_at_ms, now_ms)
+            for head in map(draft.head, standing)
+        )
         covers = draft.seen
         to_cut = False
         for object_prefix in standing:
-            kind = type_of(object_prefix)
-            if isinstance(kind, DocumentType):
-                name = address.name_of(object_prefix)
-                self._edit(draft, name, [Update(name, Delete())])
-            elif isinstance(kind, StateType) and kind.totals:
-                stamp = self._next(draft)
-                view = _View(draft, object_prefix, None, self._replicas)
-                self._apply(draft, view, kind, kind.delete(view, stamp), stamp)
+            if is_uncut(type_of(object_prefix)):
+                self._take_out(draft, object_prefix)
             else:
                 to_cut = True
         if to_cut:
@@ -286,7 +473,8 @@ _DOCUMENTS: Final = frozenset(n for n, kind in CATALOGUE.items() if isinstance(k
 def _document(update: Update | Erase | CleanUp) -> ObjectName | None:
     """The document that an update edits, if it edits one."""
     if isinstance(update, Update) and update.name.type in _DOCUMENTS:
-        return update.name
+        is_edit = not isinstance(update.operation, Expire | Persist)
+        return update.name if is_edit else None
     return None
 
 
@@ -300,7 +488,7 @@ def _indivisible(type_name: str) -> InvalidOperation:
 class _View:
     """What a type sees of an object while one operation is carried out."""
 
-    __slots__ = ("_draft", "_live", "_replicas", "prefix", "seen")
+    __slots__ = ("_draft", "_is_guarded", "_live", "_replicas", "prefix", "seen")
 
     def __init__(
         self, draft: Draft, prefix: bytes, seen: VersionVector | None, replicas: Replicas
@@ -308,6 +496,7 @@ class _View:
         self._draft = draft
         self._replicas = replicas
         self.prefix = prefix
+        self._is_guarded = draft.is_guarded(prefix)
         #: The read context of the operation.
         self.seen = seen
         #: What was looked at, by tail.
@@ -318,6 +507,13 @@ class _View:
         if live is None:
             live = self._live[tail] = self._draft.live(self.prefix + tail, self.prefix)
         return live
+
+    def hidden(self, tail: bytes) -> Live:
+        """What is cut there, but may come back if a deadline was moved: no operation takes it."""
+        if not self._is_guarded:
+            return {}
+        live = self._draft.record(self.prefix + tail).live
+        return {dot: payload for dot, payload in live.items() if dot not in self.live(tail)}
 
     def now_live(self, tail: bytes, live: Live) -> None:
         """The operation has changed what is in force there."""

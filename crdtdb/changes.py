@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 import msgspec
@@ -23,7 +24,9 @@ from crdtdb.causal import NOTHING, VersionVector
 from crdtdb.cuts import is_object_prefix
 from crdtdb.datatype import StateType
 from crdtdb.errors import BadToken, CursorExpired, Field
-from crdtdb.head import FRESH
+from crdtdb.expiry import is_hidden
+from crdtdb.floors import Floors, read_floored, write_floored
+from crdtdb.head import FRESH, Head
 from crdtdb.limits import LIMITS
 from crdtdb.opaque import from_opaque, to_opaque
 from crdtdb.reclaimed import Reclaimed, read_reclaimed
@@ -44,6 +47,7 @@ __all__ = [
 ]
 
 _VERSION: Final = 1
+_NO_FLOORS: Final[Floors] = MappingProxyType({})
 #: Places of the sequence looked at for one page, wanted or not.
 _PAGE_ENTRIES: Final = 5_000
 
@@ -59,12 +63,12 @@ class ChangeCursor(NamedTuple):
     def write(self, cluster: str) -> str:
         """The cursor as callers carry it: opaque base64url."""
         inner = bytes((_VERSION,)) + codec.pack(
-            (codec.fingerprint(cluster), self.store_id, self.sequence, self.base.flat())
+            (codec.fingerprint(cluster), self.store_id, self.sequence, write_floored(self.base))
         )
         return to_opaque(inner + xxhash.xxh32_digest(inner))
 
     @classmethod
-    def read(cls, cluster: str, text: str) -> ChangeCursor:
+    def read(cls, cluster: str, text: str, floors: Floors = _NO_FLOORS) -> ChangeCursor:
         """The inverse of `write`. Raises BadToken."""
         if len(text) > LIMITS.token_bytes:
             raise BadToken(
@@ -77,7 +81,7 @@ class ChangeCursor(NamedTuple):
             if not inner or xxhash.xxh32_digest(inner) != whole[-4:] or inner[0] != _VERSION:
                 raise BadToken("the cursor is damaged; start over without one")
             mark, store_id, sequence, flat = _decode(inner[1:])
-            base = VersionVector.from_flat(flat)
+            base = read_floored(flat, floors)
             if not 0 <= sequence < 1 << 63:
                 raise BadToken("the cursor names a place that no sequence has")
         except (ValueError, msgspec.MsgspecError) as error:
@@ -148,8 +152,13 @@ def changes_head(snapshot: Snapshot) -> ChangeCursor:
     return ChangeCursor(state.store_id, state.sequence, state.seen)
 
 
-def read_changes(snapshot: Snapshot, cursor: ChangeCursor, scope: Scope, limit: int) -> ChangePage:
+def read_changes(
+    snapshot: Snapshot, cursor: ChangeCursor, scope: Scope, limit: int, now_ms: int = 0
+) -> ChangePage:
     """The next changes after a cursor. O(places looked at), which is bounded.
+
+    At `now_ms`, what has come to its deadline is deleted. Nothing changes at that moment, so the
+    event that says so to whoever was there before comes when the object is removed for good.
 
     Raises CursorExpired when a delete that comes after the cursor is not there any more.
     """
@@ -168,7 +177,7 @@ def read_changes(snapshot: Snapshot, cursor: ChangeCursor, scope: Scope, limit: 
         place = int.from_bytes(number, "big")
         record, _ = read_row(snapshot, at, place)
         if not cursor.base.includes(record.context):
-            for name, tail, deleted in _changes_at(snapshot, at, record):
+            for name, tail, deleted in _changes_at(snapshot, at, record, now_ms):
                 if scope.admits(name):
                     shown.pop((name, tail), None)
                     shown[name, tail] = Change(name, tail, deleted, place)
@@ -200,11 +209,11 @@ def _state(snapshot: Snapshot) -> State:
 
 
 def _changes_at(
-    snapshot: Snapshot, at: bytes, record: Record
+    snapshot: Snapshot, at: bytes, record: Record, now_ms: int
 ) -> Iterator[tuple[ObjectName, bytes | None, bool]]:
     """What the record at an address means to users: at most one change, but for wide cuts."""
     if address.is_cut(at):
-        yield from _cut_changes(snapshot, address.cut_prefix(at))
+        yield from _cut_changes(snapshot, address.cut_prefix(at), now_ms)
         return
     prefix, tail = address.split_object(at)
     name = address.name_of(prefix)
@@ -212,24 +221,29 @@ def _changes_at(
     if name.bucket.startswith("_") or kind is None:
         return
     head = read_head(snapshot, prefix) or FRESH
+    is_there = _is_there(head, now_ms)
     if tail.startswith((address.MEMBER, address.LEAF)):
         live = visible(record.live, head.cut)
         own = kind.at(tail) if isinstance(kind, StateType) else None
         if own is not None:
-            yield name, tail, not (live and own.alive(live))
+            yield name, tail, not (is_there and live and own.alive(live))
     else:
-        yield name, None, not head.exists
+        yield name, None, not is_there
+
+
+def _is_there(head: Head, now_ms: int) -> bool:
+    return head.exists and not is_hidden(head.expires_at_ms, now_ms)
 
 
 def _cut_changes(
-    snapshot: Snapshot, prefix: bytes
+    snapshot: Snapshot, prefix: bytes, now_ms: int
 ) -> Iterator[tuple[ObjectName, bytes | None, bool]]:
     """A cut changes every object below it: one, or all below a wider prefix."""
     if prefix[1:2] == b"_":
         return
     if is_object_prefix(prefix):
         head = read_head(snapshot, prefix) or FRESH
-        yield address.name_of(prefix), None, not head.exists
+        yield address.name_of(prefix), None, not _is_there(head, now_ms)
         return
     for object_prefix, head in scan_heads(snapshot, prefix, address.after(prefix)):
-        yield address.name_of(object_prefix), None, not head.exists
+        yield address.name_of(object_prefix), None, not _is_there(head, now_ms)

@@ -20,9 +20,9 @@ from crdtdb.address import ObjectName
 from crdtdb.causal import VersionVector
 from crdtdb.datatype import OperationType
 from crdtdb.digests import END, START, Digest, DigestTree, DigestView
-from crdtdb.draft import alive, type_of
 from crdtdb.errors import BadRequest, Field
 from crdtdb.head import Head
+from crdtdb.kinds import alive, type_of
 from crdtdb.reading import Reading
 from crdtdb.record import visible
 
@@ -162,7 +162,7 @@ class _Objects:
 
     def entries(self, start: bytes, end: bytes) -> Iterator[Entry]:
         for prefix, head in self._view.objects(start, end):
-            yield Entry(prefix, head.digest, head.size)
+            yield Entry(prefix, head.shown, head.size)
 
 
 class _Records:

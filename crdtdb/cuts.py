@@ -5,8 +5,8 @@ A cut is a record like any other, at an address of its own; its payload is
     [vector as a flat list, guard]
 
 A later cut at the same prefix replaces those it saw; concurrent ones are all in force and cover
-the join of their vectors. `guard` is reserved: the deadline (ms since 1970) that an expiry cut
-depends on; today it is always nil.
+the join of their vectors. `guard` is nil, or the deadline (ms since 1970) that the cut depends on:
+of one object, what was written after its deadline made it (`expiry` tells when it is in force).
 
 What an object-level cut covers is kept in the object's head. Cuts over several objects (a key
 prefix, a type, a bucket) are few; the engine keeps them in memory to know what applies to an
@@ -16,11 +16,12 @@ object it meets for the first time.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
+from msgspec import Meta
 
-from crdtdb.causal import NOTHING, VersionVector
+from crdtdb.causal import NOTHING, Dot, VersionVector
 from crdtdb.record import Live, Payload
 
 __all__ = [
@@ -31,31 +32,53 @@ __all__ = [
     "cut_payload",
     "is_object_prefix",
     "is_wide_or_object",
+    "replaced",
 ]
 
 
 class _CutPayload(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     vector: list[int]
-    guard: None
+    guard: Annotated[int, Meta(ge=1)] | None
 
 
-def cut_payload(vector: VersionVector) -> Payload:
-    """The payload of a cut that covers `vector`."""
-    return (vector.flat(), None)
+def cut_payload(vector: VersionVector, guard: int | None = None) -> Payload:
+    """The payload of a cut that covers `vector`, as long as its guard holds if it has one."""
+    return (vector.flat(), guard)
 
 
-def check_cut(payload: Payload) -> VersionVector:
-    """The vector of a cut that came from a peer. Raises ValueError."""
+def check_cut(payload: Payload, *, is_object: bool) -> VersionVector:
+    """The vector of a cut, at an object or a wider prefix, from a peer. Raises ValueError."""
     checked = msgspec.convert(payload, type=_CutPayload, strict=True)
+    if checked.guard is not None and not is_object:
+        raise ValueError("the cut of several objects depends on no deadline")
     return VersionVector.from_flat(checked.vector)
 
 
 def covered(live: Live) -> VersionVector:
-    """Everything that the cuts in force at one prefix cover."""
+    """Everything that the cuts at one prefix cover, of those that depend on no deadline."""
     vector = NOTHING
-    for flat, _guard in live.values():
-        vector = vector.join(VersionVector.from_flat(list(flat)))
+    for flat, guard in live.values():
+        if guard is None:
+            vector = vector.join(VersionVector.from_flat(list(flat)))
     return vector
+
+
+def replaced(cuts: Live, vector: VersionVector, guard: int | None) -> list[Dot]:
+    """The cuts at one prefix that say nothing more beside a new one there.
+
+    One that depends on no deadline covers what those like it did, so it replaces them. One that
+    does replaces those whose guard is no later; for as long as such a cut is there, it also tells
+    which deadlines are over.
+    """
+    if guard is None:
+        return [dot for dot, (_, other) in cuts.items() if other is None]
+    return [
+        dot
+        for dot, (flat, other) in cuts.items()
+        if other is not None
+        and other <= guard
+        and vector.includes(VersionVector.from_flat(list(flat)))
+    ]
 
 
 def is_object_prefix(prefix: bytes) -> bool:

@@ -3,8 +3,10 @@
 A damaged record is not an absent one: whoever took it for that would tell others that what it held
 was removed. So it stays where it is, where nobody can read it, and a *marker* says so, durably, in
 META, until a peer's record has taken its place. While there is a marker, this replica claims
-nothing. A marker has the address of the record and what the replica had seen when it was found:
-nothing has changed the record since, so who has seen that much knows all that it held.
+nothing to whom may lack what the record held. A marker has the address of the record, its place in
+the sequence, and what the records of its object came to (if even that is not known, what the
+replica had seen): nothing changes the record meanwhile, so who has seen that much, or has read the
+sequence beyond that place, knows all that it held.
 """
 
 from __future__ import annotations
@@ -12,15 +14,18 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final, NamedTuple
 
+import msgspec
+
 from crdtdb import address, codec
-from crdtdb.causal import NOTHING, VersionVector
-from crdtdb.rows import pack_cut_row, read_cut_row
+from crdtdb.causal import VersionVector
 from crdtdb.store.base import Snapshot, Table
 
-__all__ = ["MARKER_ROWS", "Damage", "Kind", "marker", "pack_marker", "read_markers"]
+__all__ = ["MARKER_ROWS", "Damage", "Kind", "Marker", "marker", "pack_marker", "read_markers"]
 
 #: META rows: this and the address of a record.
 MARKER_ROWS: Final = b"damaged/"
+_VERSION: Final = 1
+_decoder = msgspec.msgpack.Decoder(tuple[int, list[int]])
 
 
 class Kind(Enum):
@@ -53,28 +58,42 @@ class Damage(NamedTuple):
         return repr(self.key)[2:-1]
 
 
+class Marker(NamedTuple):
+    """What is known of a record that is damaged."""
+
+    #: The record held nothing that is not in this.
+    seen: VersionVector
+    #: The record's place in the sequence; 0: it has none, or that is not known.
+    place: int
+
+    def is_known_to(self, seen: VersionVector, since: int) -> bool:
+        """Does a replica know all that the record held, that has seen this and read so far here?"""
+        return seen.includes(self.seen) or 0 < self.place <= since
+
+
 def marker(at: bytes) -> bytes:
     """The META key of a record's marker."""
     return MARKER_ROWS + at
 
 
-def read_markers(snapshot: Snapshot) -> dict[bytes, VersionVector]:
-    """The damaged records, each with what had been seen when it was found.
+def read_markers(snapshot: Snapshot, seen: VersionVector) -> dict[bytes, Marker]:
+    """The damaged records, by address, of a replica that has seen so much.
 
-    A marker that is damaged itself says as much as one that nobody's knowledge is enough for: its
-    record waits for a peer that has seen all that this replica has seen by then.
+    A marker that is damaged itself says no more than that its record waits for a peer that has
+    seen all of that.
     """
     rows = snapshot.scan(Table.META, MARKER_ROWS, address.after(MARKER_ROWS))
-    return {key[len(MARKER_ROWS) :]: _vector(row) for key, row in rows}
+    return {key[len(MARKER_ROWS) :]: _read_marker(row, Marker(seen, 0)) for key, row in rows}
 
 
-def _vector(row: bytes) -> VersionVector:
+def _read_marker(row: bytes, unknown: Marker) -> Marker:
     try:
-        return read_cut_row(row)
+        place, flat = codec.unpack_whole(_VERSION, row, _decoder)
     except codec.FormatError:
-        return NOTHING
+        return unknown
+    return Marker(VersionVector.from_flat(flat), place)
 
 
-def pack_marker(seen: VersionVector) -> bytes:
+def pack_marker(one: Marker) -> bytes:
     """The row of a marker."""
-    return pack_cut_row(seen)
+    return codec.pack_whole(_VERSION, (one.place, one.seen.flat()))

@@ -50,7 +50,7 @@ from crdtdb.explain import explain
 from crdtdb.exporting import Export
 from crdtdb.fields import at_field, documents, nested, read_leaves
 from crdtdb.following import Following
-from crdtdb.handles import Handles, Updates
+from crdtdb.handles import Handles
 from crdtdb.head import Head
 from crdtdb.importing import Import, Portions
 from crdtdb.jsonvalue import JsonValue, normalise
@@ -77,6 +77,7 @@ from crdtdb.store.base import Store, Table
 from crdtdb.store.memory import MemoryStore
 from crdtdb.token import TokenKind, read_token, write_token
 from crdtdb.transaction import Erase, Outcome, Result, Transaction, Update
+from crdtdb.writes import Updates
 
 __all__ = ["Collected", "Database", "summary"]
 
@@ -181,7 +182,7 @@ class Database(Handles):
 
     def reading(self) -> ShortReading:
         """One consistent state, for as long as the block lasts. Keep it short."""
-        return ShortReading(self._store)
+        return ShortReading(self._store, self.clock)
 
     def read(
         self,
@@ -242,9 +243,12 @@ class Database(Handles):
         if kind.removable:
             seen = _read_context(self.cluster, reading.seen)
         also = () if head.exists else tuple(reading.also(name))
+        expires_at_ms = head.expires_at_ms if head.exists else None
         if not kind.collection:
             value = reading.value(name, head)
-            return Read(value, head.exists, seen, self.replica, also=also)
+            return Read(
+                value, head.exists, seen, self.replica, also=also, expires_at_ms=expires_at_ms
+            )
         identity = query.identity(name)
         if isinstance(kind, NestedType):
             leaves = read_leaves(reading, name, query.page(identity))
@@ -254,7 +258,14 @@ class Database(Handles):
             position = leaves.position
             following = None if position is None else write_cursor(identity, position)
             return Read(
-                items, head.exists, seen, self.replica, size=head.size, next=following, also=also
+                items,
+                head.exists,
+                seen,
+                self.replica,
+                size=head.size,
+                next=following,
+                also=also,
+                expires_at_ms=expires_at_ms,
             )
         page = (
             reading.page(name, head, query.page(identity))
@@ -263,7 +274,14 @@ class Database(Handles):
         )
         following = None if page.position is None else write_cursor(identity, page.position)
         return Read(
-            page.items, head.exists, seen, self.replica, size=head.size, next=following, also=also
+            page.items,
+            head.exists,
+            seen,
+            self.replica,
+            size=head.size,
+            next=following,
+            also=also,
+            expires_at_ms=expires_at_ms,
         )
 
     def contains(self, name: ObjectName, value: JsonValue) -> bool:
@@ -529,7 +547,7 @@ class Database(Handles):
 
     def read_context(self, token: str) -> VersionVector:
         """What a `seen` stands for. Raises BadToken."""
-        return read_token(TokenKind.READ, self.cluster, token)
+        return read_token(TokenKind.READ, self.cluster, token, self.engine.floors)
 
     @contextmanager
     def transaction(self) -> Iterator[Collected]:

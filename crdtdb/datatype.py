@@ -177,6 +177,8 @@ class DataType:
 
         What a peer sends is checked so before it is merged.
         """
+        if payload is None and self.payload is None:
+            return
         # Bytes are bytes: text that could be read as base64 is not what any replica writes.
         msgspec.convert(payload, type=self.payload, strict=True, builtin_types=(bytes,))
 
@@ -354,6 +356,9 @@ class OperationType(DataType):
 
     #: The msgspec type of a materialised value as it is stored.
     folded: ClassVar[Any]
+    #: May values be large, and can operations be carried out again on what `load` gives? Then a
+    #: commit stores its operations only (`materialised`). Values are kept, and shared by threads.
+    stepwise: ClassVar[bool] = False
     #: Is there something to let go (`settled`) once all operations so far are stable?
     settles: ClassVar[bool] = False
 
@@ -374,6 +379,12 @@ class OperationType(DataType):
     @abstractmethod
     def apply(self, folded: Any, dot: Dot, payload: Payload) -> Any:
         """The materialised value after one more operation."""
+
+    def replayed(self, folded: Any, steps: Iterable[tuple[Dot, Payload]]) -> Any:
+        """The materialised value after many more operations, of one that was just loaded."""
+        for dot, payload in steps:
+            folded = self.apply(folded, dot, payload)
+        return folded
 
     def settled(self, folded: Any, later: Iterable[Payload]) -> Any:
         """The same to users, without what only operations in `folded` could refer to.

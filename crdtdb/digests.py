@@ -72,7 +72,7 @@ class _Page:
         self.digest = self.objects = self.heads = 0
 
     def add(self, head: Head) -> None:
-        self.digest ^= head.digest
+        self.digest ^= head.shown
         self.objects += head.exists
         self.heads += 1
 
@@ -128,7 +128,7 @@ class DigestTree:
             if old is None:
                 page.add(head)
                 continue
-            page.digest ^= old.digest ^ head.digest
+            page.digest ^= old.shown ^ head.shown
             if old.size != head.size:
                 page.objects += head.exists - old.exists
         for prefix in vacated:
@@ -263,7 +263,7 @@ def digest_from_scratch(snapshot: Snapshot, start: bytes = START, end: bytes = E
     digest = objects = 0
     for prefix, head in scan_heads(snapshot, start, end):
         if prefix[1] != _OF_SYSTEM:
-            digest ^= head.digest
+            digest ^= head.shown
             objects += head.exists
     return Digest(digest, objects)
 

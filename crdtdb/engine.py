@@ -20,12 +20,12 @@ from crdtdb import address, codec, hlc
 from crdtdb.address import ObjectName
 from crdtdb.admission import admit, admit_together
 from crdtdb.author import Author, Replicas
-from crdtdb.causal import NOTHING, VersionVector
+from crdtdb.causal import NOTHING, Floor, VersionVector
 from crdtdb.conflicts import journal_rows
 from crdtdb.cuts import WideCuts
-from crdtdb.damage import Damage, Kind, marker, pack_marker, read_markers
+from crdtdb.damage import Damage, Kind, Marker, marker, pack_marker, read_markers
 from crdtdb.digests import DigestTree
-from crdtdb.draft import EVERYWHERE, Draft, Span, log_of, object_of
+from crdtdb.draft import EVERYWHERE, Draft, Span
 from crdtdb.epochs import EPOCHS_KEY, Epochs
 from crdtdb.errors import (
     DamagedStore,
@@ -37,14 +37,23 @@ from crdtdb.errors import (
     StorageFailed,
 )
 from crdtdb.idempotency import KeptAnswers
+from crdtdb.kinds import log_of, object_of
 from crdtdb.limits import LIMITS
+from crdtdb.mending import rebuild, replace_damaged
 from crdtdb.reclaim import Walk, walk_on
 from crdtdb.reclaimed import RECLAIMED_KEY, Reclaimed
 from crdtdb.record import Record
-from crdtdb.rows import WIDE_CUT_ROWS, pack_cut_row, read_cut_row, record_of
+from crdtdb.rows import (
+    WIDE_CUT_ROWS,
+    pack_cut_row,
+    place_of,
+    read_cut_row,
+    read_head,
+    record_of,
+)
 from crdtdb.scrub import Scrub
 from crdtdb.state import STATE_KEY, State
-from crdtdb.store.base import Batch, Store, Table
+from crdtdb.store.base import Batch, Snapshot, Store, Table
 from crdtdb.transaction import Committed, Expectation, Outcome, Push, Transaction, Update
 
 __all__ = ["Drafted", "Engine", "Entropy", "Part", "WallClock"]
@@ -93,6 +102,8 @@ class Part(NamedTuple):
 
     records: Sequence[tuple[bytes, bytes]]
     span: Span
+    #: The keys under which they were staged, which are let go when they are joined.
+    staged: Sequence[bytes] = ()
 
 
 class Engine:
@@ -111,8 +122,12 @@ class Engine:
         self._entropy = entropy
         #: Asked for the names of replicas when an operation needs them.
         self.replicas: Replicas = dict
+        #: On what the vectors of other replicas, and of callers, may rest.
+        self.floors: dict[int, Floor] = {}
         #: Digests of ranges of objects, as of any state from now on.
         self.digests = DigestTree(store)
+        #: Told what a commit changes, before anybody can see it and once more when it is durable.
+        self.watchers: tuple[Callable[[Batch], None], ...] = ()
         #: Called after every write, when it is durable.
         self.on_write: Callable[[], None] = _nothing
         with store.snapshot() as snapshot:
@@ -120,7 +135,6 @@ class Engine:
             epochs_row = snapshot.get(Table.META, EPOCHS_KEY)
             reclaimed_row = snapshot.get(Table.META, RECLAIMED_KEY)
             wide_rows = list(snapshot.scan(Table.META, WIDE_CUT_ROWS, address.after(WIDE_CUT_ROWS)))
-            self._damaged = read_markers(snapshot)
         try:
             self._wide = WideCuts(
                 (key[len(WIDE_CUT_ROWS) :], read_cut_row(row)) for key, row in wide_rows
@@ -134,6 +148,12 @@ class Engine:
             raise NewerFormat(f"this data directory needs a newer crdtdb: {error}") from error
         except codec.FormatError as error:
             raise DamagedStore(f"the replica's own state is damaged: {error}") from error
+        with store.snapshot() as snapshot:
+            self._damaged = read_markers(snapshot, self._state.seen)
+        if floor := self._state.seen.floor:
+            self.floors[floor.mark] = floor
+        #: The latest time that others were told (`time_now`), ms since 1970.
+        self._told_ms = 0
         #: Have places been given out since this opening?
         self._has_begun_epoch = False
         if self._state.location != store.location:
@@ -173,14 +193,25 @@ class Engine:
         return self._clock()
 
     def time_now(self) -> int:
-        """The hybrid logical time now; no operation gets it."""
-        return max(self._state.time, hlc.tick(0, self._clock()))
+        """The hybrid logical time now, for others; no operation gets it.
+
+        Deadlines before it have come here, whatever the wall clock says from now on.
+        """
+        time = max(self._state.time, hlc.tick(0, self._clock()))
+        self._told_ms = max(self._told_ms, hlc.milliseconds(time))
+        return time
 
     def take_incarnation(self) -> int:
         """Begin a new identity for this replica's dots. Durable before it returns."""
         incarnation = self._entropy(64) or 1
         self._write(None, incarnation=incarnation)
         return incarnation
+
+    def rest_on(self, floor: Floor) -> None:
+        """Write what was seen above a floor from now on, if all of that was seen. Durable."""
+        seen = self._state.seen.resting_on(floor)
+        if seen is not self._state.seen:
+            self._write(None, seen=seen)
 
     def mark_served(self) -> None:
         """This replica's state, be it empty, is one that may be served."""
@@ -209,7 +240,9 @@ class Engine:
         before = self._state
         with self._store.snapshot() as snapshot:
             draft = Draft(snapshot, before.seen, self._wide)
-            author = Author(before.incarnation, before.time, self._clock, self.replicas)
+            author = Author(
+                before.incarnation, before.time, self._clock, self.replicas, self._told_ms
+            )
             kept = KeptAnswers(snapshot, self._clock())
             outcomes = [
                 self._attempt(author, kept, draft, transaction) for transaction in transactions
@@ -244,7 +277,7 @@ class Engine:
         Raises NoSpace or StorageFailed with nothing changed.
         """
         if drafted.write is not None:
-            self._store.commit(drafted.write.batch)
+            self._commit(drafted.write.batch)
 
     def install(self, drafted: Drafted) -> Committed:
         """The last step: from now on this replica is in the new state."""
@@ -350,7 +383,14 @@ class Engine:
 
         joined = self._join(join, whole)
         joined.batch[Table.META] |= rows
-        self._write(joined.batch, wide=joined.wide, time=observed.last, sequence=joined.sequence)
+        joined.batch[Table.STAGED] = dict.fromkeys(part.staged)
+        self._write(
+            joined.batch,
+            wide=joined.wide,
+            time=observed.last,
+            sequence=joined.sequence,
+            in_order=not self._state.served,
+        )
         self._reclaimed = joined.reclaimed
 
     def try_part(self, part: Part, seen: VersionVector, *, whole: VersionVector = NOTHING) -> None:
@@ -367,9 +407,11 @@ class Engine:
     ) -> None:
         """Keep records for a later merge, or let them go (None), with META rows of the caller's.
 
-        Durable on return. Raises NoSpace or StorageFailed with nothing changed.
+        Their keys should be neighbours. Durable on return. Raises NoSpace or StorageFailed with
+        nothing changed.
         """
-        self._write({Table.STAGED: dict(records), Table.META: dict(rows)})
+        batch: Batch = {Table.STAGED: dict(records), Table.META: dict(rows)}
+        self._write(batch, in_order=not self._state.served)
 
     def _join(self, join: Callable[[Draft], None], whole: VersionVector) -> _Joined:
         """Work out what a merge writes that joins its records so; nothing changes yet."""
@@ -410,8 +452,8 @@ class Engine:
     # -- damage ---------------------------------------------------------------------------------
 
     @property
-    def damaged(self) -> Mapping[bytes, VersionVector]:
-        """Records that are damaged, and what had been seen when each was found."""
+    def damaged(self) -> Mapping[bytes, Marker]:
+        """Records that are damaged, by address."""
         return self._damaged
 
     def scrub(self, scrub: Scrub, rows: int) -> list[Damage]:
@@ -428,14 +470,17 @@ class Engine:
 
     def _mark(self, found: list[Damage]) -> None:
         seen = self._state.seen
-        damaged = {damage.key: seen for damage in found if damage.kind is Kind.RECORD}
         with self._store.snapshot() as snapshot:
+            damaged = {
+                at: Marker(self._bound(snapshot, at), place_of(snapshot, at))
+                for at in (damage.key for damage in found if damage.kind is Kind.RECORD)
+            }
             draft = Draft(snapshot, seen, self._wide)
             for damage in found:
                 if damage.kind is Kind.OBJECT:
                     draft.keep_trail()
                     try:
-                        draft.rebuild(damage.key)
+                        rebuild(draft, damage.key)
                         draft.end_trail()
                     except StorageFailed:
                         draft.go_back()  # a record of it is damaged, and has to be mended first
@@ -444,25 +489,40 @@ class Engine:
         batch[Table.SEQUENCE].update(
             (damage.key, damage.at or None) for damage in found if damage.kind is Kind.SEQUENCE
         )
-        batch[Table.META] = {marker(at): pack_marker(seen) for at in damaged}
+        batch[Table.META] = {marker(at): pack_marker(one) for at, one in damaged.items()}
         self._write(batch, sequence=sequence)
         self._damaged |= damaged
+
+    def _bound(self, snapshot: Snapshot, at: bytes) -> VersionVector:
+        """What somebody must have seen who knows all that a damaged record held.
+
+        Heads say what the records of an object come to. Of what they say no more, since it was
+        swept, something may be reclaimed.
+        """
+        prefix = object_of(at)
+        try:
+            head = read_head(snapshot, prefix) if prefix else None
+        except StorageFailed:
+            head = None
+        return self._state.seen if head is None else head.context.join(self._reclaimed.vector)
 
     def held(self, damaged: Iterable[bytes]) -> list[tuple[bytes, bytes]]:
         """What a peer needs whose records there are damaged: of an op-based object every record.
 
+        They are in the order of the sequence, so operations come after those that they continue.
         Raises StorageFailed for one that is damaged here.
         """
-        found: dict[bytes, bytes] = {}
+        found: dict[bytes, tuple[int, bytes]] = {}
         with self._store.snapshot() as snapshot:
             for at in damaged:
                 prefix = object_of(at)
                 is_log = prefix and log_of(prefix)
                 end = address.after(prefix) if is_log else at + b"\0"
                 for below, row in snapshot.scan(Table.RECORDS, prefix if is_log else at, end):
-                    record_of(below, row)
-                    found[below] = codec.row_record(below, row)
-        return list(found.items())
+                    _, place = record_of(below, row)
+                    found[below] = place, codec.row_record(below, row)
+        in_order = sorted(found.items(), key=lambda entry: entry[1])
+        return [(below, data) for below, (_, data) in in_order]
 
     def keep(self, key: bytes, row: bytes | None) -> None:
         """Keep a META row of the caller's, or let it go. Raises NoSpace or StorageFailed."""
@@ -478,8 +538,8 @@ class Engine:
     ) -> bool:
         """Take over what a peer that has seen `seen` holds in the place of damaged records.
 
-        The peer must have seen what this replica had when they were found. `held` is what it holds
-        there, of op-based objects all; `records` is everything else that this replica lacks, and
+        The peer must know all that they held (`Marker.seen`). `held` is what it holds there, of
+        op-based objects all, in their order; `records` is all else that this replica lacks, and
         it is merged with that (see `merge`). Returns whether the peer's time was refused.
 
         Raises PeerError or StorageFailed with nothing changed.
@@ -487,7 +547,7 @@ class Engine:
         before = self._state
         if seen.get(before.incarnation) > before.seen.get(before.incarnation):
             raise PeerError("own-dots", "a peer knows operations of this replica that it does not")
-        if not all(seen.includes(self._damaged[at]) for at in damaged):
+        if not all(seen.includes(self._damaged[at].seen) for at in damaged):
             raise PeerError("knows-too-little", "a peer mends records of which it knows too little")
         mended = {at: admit(at, data, seen) for at, data in held}
         logs = tuple(p for at in damaged if (p := object_of(at)) and log_of(p))
@@ -499,7 +559,7 @@ class Engine:
         observed = hlc.observe(before.time, time, self._clock(), LIMITS.max_drift_ms)
         with self._store.snapshot() as snapshot:
             draft = Draft(snapshot, before.seen, self._wide)
-            draft.replace_damaged(damaged, mended, seen)
+            replace_damaged(draft, damaged, mended, seen)
             _join_into(draft, others, seen, NOTHING, EVERYWHERE)
             admit_together(draft, mended)
             batch, _, sequence = draft.batch(before.sequence)
@@ -512,7 +572,7 @@ class Engine:
             time=observed.last,
             sequence=sequence,
         )
-        self._damaged = {at: s for at, s in self._damaged.items() if at not in damaged}
+        self._damaged = {at: one for at, one in self._damaged.items() if at not in damaged}
         return observed.refused
 
     # -- the one write --------------------------------------------------------------------------
@@ -527,6 +587,7 @@ class Engine:
         sequence: int | None = None,
         incarnation: int | None = None,
         served: bool | None = None,
+        in_order: bool = False,
     ) -> None:
         write = self._prepare(
             batch,
@@ -537,8 +598,18 @@ class Engine:
             incarnation=incarnation,
             served=served,
         )
-        self._store.commit(write.batch)
+        self._commit(write.batch, in_order=in_order)
         self._install(write)
+
+    def _commit(self, batch: Batch, *, in_order: bool = False) -> None:
+        for watch in self.watchers:
+            watch(batch)
+        if in_order:
+            self._store.commit_in_order(batch)
+        else:
+            self._store.commit(batch)
+        for watch in self.watchers:
+            watch(batch)
 
     def _prepare(
         self,
@@ -631,6 +702,8 @@ def _number(outcomes: list[Outcome], transactions: Sequence[Transaction], draft:
     An object has one number for the whole commit, that of its last change. Whoever wrote before
     did not see that change, so it must not get the number.
     """
+    if not any(transaction.watch for transaction in transactions):
+        return
     written: set[ObjectName] = set()
     erased: tuple[bytes, ...] = ()
     for i in range(len(outcomes) - 1, -1, -1):

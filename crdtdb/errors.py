@@ -53,6 +53,7 @@ __all__ = [
     "UnknownRoute",
     "UnknownType",
     "UnsupportedMediaType",
+    "UnusableBackup",
     "joined",
     "shortened",
 ]
@@ -399,6 +400,10 @@ class PeerError(CrdtdbError):
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
         self.reason = reason
+
+
+class UnusableBackup(CrdtdbError):
+    """A backup could not be taken, or cannot be restored. Nothing was left half-written."""
 
 
 class StartError(CrdtdbError):

@@ -13,6 +13,7 @@ from crdtdb import address
 from crdtdb.address import ObjectName
 from crdtdb.causal import VersionVector, format_dot, format_incarnation
 from crdtdb.datatype import OperationType, ScalarType, StateType
+from crdtdb.expiry import deadline_of, describe_deadline
 from crdtdb.operations import type_named
 from crdtdb.reading import PageQuery, Reading
 from crdtdb.record import Record, visible
@@ -38,12 +39,13 @@ def explain(
     """
     kind = type_named(name.type)
     head = reading.head(name.prefix)
+    deadlines = reading.deadlines(name.prefix)
     records: list[dict[str, Any]] = []
     writers: set[int] = set()
     more = False
     for tail, record in reading.records(name, query):
         own = kind.at(tail) if isinstance(kind, StateType) else kind
-        if not record.live or own is None:
+        if not record.live or own is None or tail == address.EXPIRY:
             continue
         if len(records) == query.limit:
             more = True
@@ -53,13 +55,25 @@ def explain(
         if isinstance(kind, ScalarType):
             writers.update(kind.concerns(visible(record.live, head.cut)))
     writers.update(incarnation for incarnation, _ in head.context.items())
-    return {
+    document: dict[str, Any] = {
         "replicas": {format_incarnation(i): names.get(i) for i in sorted(writers)},
         "context": _vector(head.context),
         "cut": None if head.cut is None else _vector(head.cut),
         "records": records,
         "more": more,
     }
+    if deadlines:
+        in_force = visible(deadlines, head.cut)
+        document["expiry"] = {
+            "now_ms": reading.now_ms,
+            "expires_at_ms": deadline_of(in_force),
+            "entries": [
+                {"dot": format_dot(dot), "state": "cut" if dot not in in_force else "in force"}
+                | describe_deadline(payload)
+                for dot, payload in sorted(deadlines.items())
+            ],
+        }
+    return document
 
 
 def _record(

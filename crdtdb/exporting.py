@@ -1,5 +1,7 @@
 """Objects as lines of JSON, `{"bucket","type","key","value"}`, that an import takes.
 
+One that has a deadline has it in each of its lines, as `"expires_at_ms"`.
+
 An export can be as long as the data, so it is read in parts, each of a snapshot of its own: nothing
 is held between two parts, and one object's line shows one state of it. What exists during the whole
 export is in it, each member once. An object that is too much for one line takes several, which
@@ -101,22 +103,22 @@ class Export:
         if not kind.collection:
             value = reading.exported(name, head)
             self._stand_behind(prefix)
-            yield [line_of(name, portion) for portion in kind.portions(value)]
+            yield [line_of(name, p, head.expires_at_ms) for p in kind.portions(value)]
             return
         if prefix != self._from:
             self._from, self._behind = prefix, None
         while prefix == self._from:
             if isinstance(kind, NestedType):
-                yield self._leaves(reading, name)
+                yield self._leaves(reading, name, head.expires_at_ms)
                 continue
             page = reading.page(name, head, PageQuery(LIMITS.page_items, self._behind))
             self._behind = page.position
             if page.position is None:
                 self._stand_behind(prefix)
             if page.items:
-                yield [line_of(name, kind.exported_items(page.items))]
+                yield [line_of(name, kind.exported_items(page.items), head.expires_at_ms)]
 
-    def _leaves(self, reading: Reading, name: ObjectName) -> list[bytes]:
+    def _leaves(self, reading: Reading, name: ObjectName, expires_at_ms: int | None) -> list[bytes]:
         """The next leaves of a map, in as many lines as importing them takes transactions."""
         query = PageQuery(LIMITS.page_items, self._behind)
         page = read_leaves(reading, name, query, exported=True)
@@ -133,20 +135,21 @@ class Export:
                 if leaves and (
                     operations + more > LIMITS.transaction_operations or size > _PART_BYTES
                 ):
-                    lines.append(line_of(name, leaves))
+                    lines.append(line_of(name, leaves, expires_at_ms))
                     leaves, operations, size = [], 0, 0
                 leaf: JsonValue = {"field": list(path), "type": type_name, "value": portion}
                 leaves.append(leaf)
                 operations += more
                 size += len(jsonvalue.dump(leaf))
-        return [*lines, line_of(name, leaves)] if leaves else lines
+        return [*lines, line_of(name, leaves, expires_at_ms)] if leaves else lines
 
     def _stand_behind(self, prefix: bytes) -> None:
         # No name holds a zero byte, so no object's prefix is between the two.
         self._from, self._behind = prefix + b"\0", None
 
 
-def line_of(name: ObjectName, value: JsonValue) -> bytes:
-    """The line of an object with this value."""
+def line_of(name: ObjectName, value: JsonValue, expires_at_ms: int | None = None) -> bytes:
+    """The line of an object with this value, and this deadline if it has one."""
     parts = tuple(map(jsonvalue.dump, (*name, value)))
-    return b'{"bucket":%b,"type":%b,"key":%b,"value":%b}' % parts
+    line = b'{"bucket":%b,"type":%b,"key":%b,"value":%b' % parts
+    return line + (b"}" if expires_at_ms is None else b',"expires_at_ms":%d}' % expires_at_ms)

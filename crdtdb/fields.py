@@ -60,6 +60,8 @@ def read_leaves(
     records between).
     """
     page: list[_Alive] = []
+    if not reading.head(name.prefix).exists:
+        return LeafPage([], None)
     room = LIMITS.body_bytes
     for alive in _alive(reading, name, query):
         if len(page) == query.limit or room < 0:

@@ -6,7 +6,7 @@ the end a follower waits until something is written, by whatever way it comes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from threading import Condition
 from typing import Final, NamedTuple
 
@@ -15,6 +15,7 @@ from crdtdb.answers import LEFT_OUT, Event, Given
 from crdtdb.causal import VersionVector
 from crdtdb.changes import BEGINNING, Change, ChangeCursor, Scope, changes_head, read_changes
 from crdtdb.engine import Engine
+from crdtdb.floors import Floors
 from crdtdb.operations import type_named
 from crdtdb.reading import Reading
 from crdtdb.store.base import Snapshot
@@ -37,11 +38,11 @@ class EventPage(NamedTuple):
     seen: VersionVector
 
 
-def read_since(snapshot: Snapshot, cluster: str, since: str | None) -> ChangeCursor:
+def read_since(snapshot: Snapshot, cluster: str, since: str | None, floors: Floors) -> ChangeCursor:
     """Where a reader begins: at the start (None), at `"now"`, behind a cursor. Raises BadToken."""
     if since is None:
         return BEGINNING
-    return changes_head(snapshot) if since == "now" else ChangeCursor.read(cluster, since)
+    return changes_head(snapshot) if since == "now" else ChangeCursor.read(cluster, since, floors)
 
 
 def read_events(
@@ -52,14 +53,15 @@ def read_events(
     limit: int,
     *,
     include_value: bool,
+    clock: Callable[[], int],
 ) -> EventPage:
     """The next changes after a cursor, as readers see them, each with the cursor behind it.
 
     About `limit` of them: fewer where values are long, more where one erase changed more objects.
     O(places looked at).
     """
-    page = read_changes(snapshot, cursor, scope, limit)
-    reading = Reading(snapshot)
+    reading = Reading(snapshot, clock)
+    page = read_changes(snapshot, cursor, scope, limit, reading.now_ms)
     changes = page.changes
     events: list[Event] = []
     behind = page.cursor._replace(base=cursor.base)
@@ -115,11 +117,17 @@ class Following:
         if scope.type is not None:
             type_named(scope.type)
         with self._engine.store.snapshot() as snapshot:
-            cursor = read_since(snapshot, self._cluster, since)
+            cursor = read_since(snapshot, self._cluster, since, self._engine.floors)
         while not self._closed:
             with self._engine.store.snapshot() as snapshot:
                 page = read_events(
-                    snapshot, self._cluster, cursor, scope, _PAGE, include_value=include_value
+                    snapshot,
+                    self._cluster,
+                    cursor,
+                    scope,
+                    _PAGE,
+                    include_value=include_value,
+                    clock=self._engine.now_ms,
                 )
             cursor = page.cursor
             yield from page.events

@@ -25,6 +25,7 @@ class _Row(msgspec.Struct, array_like=True):
     cut: list[int] | None
     digest: bytes
     expires_at_ms: int | None
+    timed: bool = False
 
 
 _decoder = msgspec.msgpack.Decoder(_Row)
@@ -45,27 +46,46 @@ class Head(msgspec.Struct, frozen=True):
     digest: int = 0
     #: The object's deadline, if it has one.
     expires_at_ms: int | None = None
+    #: Has it deadlines, or cuts that depend on one (`expiry`)?
+    timed: bool = False
 
     @property
     def exists(self) -> bool:
         return self.size > 0
 
+    @property
+    def shown(self) -> int:
+        """The digest of all that users see of the object: its records, and its deadline."""
+        if self.expires_at_ms is None or not self.size:
+            return self.digest
+        return codec.digest_until(self.digest, self.expires_at_ms)
+
+    def hidden(self) -> Head:
+        """What is left to see after the deadline. It matches no tag that was given out before."""
+        return Head(context=self.context, cut=self.cut, timed=self.timed)
+
     def numbered(self, sequence: int) -> Head:
         """The same, changed last at another place."""
-        return Head(self.size, sequence, self.context, self.cut, self.digest, self.expires_at_ms)
+        return Head(
+            self.size,
+            sequence,
+            self.context,
+            self.cut,
+            self.digest,
+            self.expires_at_ms,
+            self.timed,
+        )
 
     def encode(self) -> bytes:
-        return codec.pack_whole(
-            _VERSION,
-            (
-                self.size,
-                self.sequence,
-                self.context.flat(),
-                None if self.cut is None else self.cut.flat(),
-                self.digest.to_bytes(16, "big"),
-                self.expires_at_ms,
-            ),
+        row = (
+            self.size,
+            self.sequence,
+            self.context.flat(),
+            None if self.cut is None else self.cut.flat(),
+            self.digest.to_bytes(16, "big"),
+            self.expires_at_ms,
         )
+        return codec.pack_whole(_VERSION, (*row, True) if self.timed else row)
 
     @classmethod
     def decode(cls, data: bytes) -> Head:
@@ -78,6 +98,7 @@ class Head(msgspec.Struct, frozen=True):
             None if row.cut is None else VersionVector.from_flat(row.cut),
             int.from_bytes(row.digest, "big"),
             row.expires_at_ms,
+            row.timed,
         )
 
 

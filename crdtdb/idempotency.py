@@ -97,7 +97,7 @@ class KeptAnswers:
         row = (
             key.request,
             until_ms,
-            seen.flat(),
+            seen.flat_above(),  # as a session token, which is what becomes of it
             [(one.changed, json.dumps(one.value), one.size) for one in results]
             if key.keeps_results
             else [],

@@ -2,7 +2,8 @@
 
 Lines are carried out in portions, one commit each, and what has been committed stays, whatever
 comes after it. A line that is wrong is reported by its number and the others go on. The operations
-add to what is there: counters count on, sets grow, registers are set anew.
+add to what is there: counters count on, sets grow, registers are set anew. A line may give the
+object a deadline, `"expires_at_ms"`; one whose deadline has passed is a wrong line.
 
 Under a key every line is carried out once at a replica: an import that stopped half-way, or whose
 answer was lost, can then be sent again from the start. Nothing here acts: an `Import` says what to
@@ -31,6 +32,8 @@ _PORTION_LINES: Final = 1_000
 _PORTION_BYTES: Final = LIMITS.body_bytes
 
 _FIELDS: Final = frozenset({*ObjectName._fields, "value"})
+#: May be there besides: the object's deadline.
+_DEADLINE: Final = "expires_at_ms"
 
 
 class Portions:
@@ -191,8 +194,8 @@ def _parsed(text: bytes) -> tuple[ObjectName, tuple[Update, ...]]:
     document = jsonvalue.parse_document(text)
     if not isinstance(document, dict):
         raise BadRequest("a line is an object", Field("", "not an object"))
-    if document.keys() != _FIELDS:
-        field = min(document.keys() ^ _FIELDS)
+    if document.keys() - {_DEADLINE} != _FIELDS:
+        field = min((document.keys() - {_DEADLINE}) ^ _FIELDS)
         state = "unknown" if field in document else "missing"
         raise BadRequest(
             f"a line has bucket, type, key and value; {shortened(field)!r} is {state}",
@@ -210,6 +213,9 @@ def _parsed(text: bytes) -> tuple[ObjectName, tuple[Update, ...]]:
         Update(name, read_operation(name.type, plain), seen)
         for plain, seen in type_named(name.type).restore(document["value"])
     )
+    if _DEADLINE in document:
+        plain = {"op": "expire", "at_ms": document[_DEADLINE]}
+        updates = (*updates, Update(name, read_operation(name.type, plain)))
     if len(updates) > LIMITS.transaction_operations:
         raise too_many(len(updates))
     return name, updates

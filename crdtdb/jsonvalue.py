@@ -42,9 +42,8 @@ import json
 import math
 import re
 import struct
-from collections import Counter
 from collections.abc import Callable
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, cast
 
 import orjson
 
@@ -141,13 +140,25 @@ def _read_object(pairs: list[tuple[str, object]]) -> dict[str, object] | _Refusa
     members = dict(pairs)
     if len(members) == len(pairs):
         return members
-    [(repeated, _)] = Counter(key for key, _ in pairs).most_common(1)
-    return _Refusal(f"duplicate key {_quoted(repeated)}")
+    met: set[str] = set()
+    for key, _ in pairs:
+        if key in met:
+            break
+        met.add(key)
+    return _Refusal(f"duplicate key {_quoted(key)}")
 
 
 #: So many levels of a document may be around a value: a transaction, its list, an update, …
 _AROUND: Final = 8
+#: What the fast reader could not read.
+_UNREAD: Final = object()
+_SIMPLE_KINDS: Final = frozenset({str, int})
+#: More digits than integers in range may have, or close to it.
+_LONG_NUMBER: Final = re.compile(rb"[0-9]{15}")
+_LONG_DIGITS: Final = re.compile(r"[0-9]{15}")
 _DECODER: Final = json.JSONDecoder(parse_int=_read_integer, object_pairs_hook=_read_object)
+#: As quick as it gets, for texts without long numbers.
+_PLAIN_DECODER: Final = json.JSONDecoder(object_pairs_hook=_read_object)
 
 
 def parse(text: bytes | str) -> JsonValue:
@@ -169,15 +180,35 @@ def parse_as_written(text: bytes | str) -> JsonValue:
     For documents in which some numbers are values and others are arguments, such as `by`, that
     must be written as integers.
     """
-    return _checked(_read(text), _finite, _AROUND)
+    value = _read_quickly(text)
+    if type(value) is dict and _is_simple(text, value):
+        return cast(JsonValue, value)
+    return _checked(_read_slowly(text) if value is _UNREAD else value, _finite, _AROUND)
+
+
+def _is_simple(text: bytes | str, members: dict[str, object]) -> bool:
+    """Are the members, which the fast reader read, strings and short integers?
+
+    Then there is nothing in them that `_checked` would refuse or change.
+    """
+    kinds = set(map(type, members.values()))
+    if int in kinds and (isinstance(text, str) or _LONG_NUMBER.search(text)):
+        return False
+    return kinds <= _SIMPLE_KINDS
 
 
 def _read(text: bytes | str) -> object:
-    """What the text says, read strictly.
+    """What the text says, read strictly."""
+    value = _read_quickly(text)
+    return _read_slowly(text) if value is _UNREAD else value
+
+
+def _read_quickly(text: bytes | str) -> object:
+    """What the text says, or `_UNREAD`.
 
     The fast reader keeps the last of duplicate keys and rounds great integers. But when writing
     what it read gives the same text again, byte by byte, nothing was lost; that is so for compact
-    text without unusual escapes, as most clients send it. Everything else is read slowly.
+    text without unusual escapes, as most clients send it. Everything else is to be read slowly.
     """
     try:
         value: object = orjson.loads(text)
@@ -185,14 +216,15 @@ def _read(text: bytes | str) -> object:
             return value
     except (ValueError, TypeError):
         pass
-    return _read_slowly(text)
+    return _UNREAD
 
 
 def _read_slowly(text: bytes | str) -> object:
     try:
         if isinstance(text, bytes):
             text = text.decode()
-        value: object = _DECODER.decode(text)
+        decoder = _DECODER if _LONG_DIGITS.search(text) else _PLAIN_DECODER
+        value: object = decoder.decode(text)
         return value
     except UnicodeDecodeError as error:
         raise _Refusal(f"not UTF-8 at byte {error.start}").problem() from None
@@ -256,9 +288,6 @@ def _walked_object(members: dict[object, object], depth: int, of_float: _Float) 
     for key, item in members.items():
         if type(key) is not str:
             raise _Refusal(f"object keys must be strings, not {type(key).__name__}")
-        if type(item) is str and key.isascii() and item.isascii():  # most are
-            result[key] = item
-            continue
         try:
             result[_unicode(key)] = _walked(item, depth, of_float)
         except _Refusal as refusal:

@@ -34,13 +34,15 @@ class Limits:
     transaction_operations: int = 1_000
     #: Values in one `add` or `remove`.
     operation_values: int = 1_000
-    #: Elements that a list shows, and the bytes of their values: every write rewrites them.
+    #: Elements that a list shows, and the bytes of their values: a write looks at all of them.
     list_elements: int = 100_000
     list_bytes: int = 4 * 1_048_576
     #: What a text shows, as UTF-8, and an operation on it: every commit rewrites a text.
     text_bytes: int = 4 * 1_048_576
     #: Documents behind texts that are kept in memory, those of all databases of a process together.
     document_bytes: int = 256 * 1_048_576
+    #: Lists that are kept in memory, those of all databases of a process together.
+    folded_bytes: int = 128 * 1_048_576
     #: Concurrent values that a write with an old read context may leave standing.
     siblings: int = 100
     #: Body of one request.

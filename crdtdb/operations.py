@@ -26,6 +26,7 @@ from crdtdb.errors import (
     joined,
     shortened,
 )
+from crdtdb.expiry import Expire, Persist
 from crdtdb.limits import LIMITS
 from crdtdb.types import CATALOGUE
 
@@ -63,13 +64,15 @@ def operation_structs(type_name: str) -> Mapping[str, type[Operation]]:
     """The operations of a type by name, as the structs that say what each may hold."""
     kind = CATALOGUE[type_name]
     structs: tuple[type[Operation], ...] = kind.operations
-    if kind.deletable and not any(issubclass(struct, Delete) for struct in structs):
-        structs = (*structs, Delete)
+    if kind.deletable:
+        if not any(issubclass(struct, Delete) for struct in structs):
+            structs = (*structs, Delete)
+        structs = (*structs, Expire, Persist)
     return {str(struct.__struct_config__.tag): struct for struct in structs}
 
 
 def operation_names(type_name: str) -> list[str]:
-    """The operations a type knows; most know `delete`."""
+    """The operations a type knows; most know `delete`, `expire` and `persist`."""
     return list(operation_structs(type_name))
 
 
@@ -107,7 +110,7 @@ def read_operation(type_name: str, value: Any, field: str = "") -> Operation:
     try:
         operation = msgspec.convert(value, type=struct, strict=True)
     except msgspec.ValidationError as error:
-        raise refusal(error, field) from error
+        raise refusal(error, field, _fields(struct)) from error
     try:
         return operation.completed(read_operation)
     except CallerError as error:
@@ -126,8 +129,15 @@ def is_repeatable(type_name: str, value: Any) -> bool:
     return operation.repeatable
 
 
-def refusal(error: msgspec.ValidationError, field: str = "") -> BadRequest:
-    """The problem that a struct's verdict stands for: it names the field, below `field`."""
+def _fields(struct: type[Operation]) -> str:
+    return ", ".join(one.encode_name for one in msgspec.structs.fields(struct)) or "none"
+
+
+def refusal(error: msgspec.ValidationError, field: str = "", known: str = "") -> BadRequest:
+    """The problem that a struct's verdict stands for: it names the field, below `field`.
+
+    `known` are the fields that there are, to be named if one is unknown.
+    """
     found = _AT.match(str(error))
     assert found is not None
     what, path = found["what"], found["path"] or ""
@@ -135,6 +145,8 @@ def refusal(error: msgspec.ValidationError, field: str = "") -> BadRequest:
         name = shortened(named["name"])
         what = what.replace(named["name"], name)
         path = joined(path, name)
+        if known and "unknown" in what:
+            what = f"{what}; known: {known}"
     bound = _BOUND.search(what)
     at = joined(field, path)
     return BadRequest(

@@ -11,7 +11,7 @@ from functools import lru_cache
 from itertools import islice
 from typing import Any, NamedTuple
 
-from crdtdb import address, jsonvalue
+from crdtdb import address, hlc, jsonvalue
 from crdtdb.address import ObjectName
 from crdtdb.answers import LEFT_OUT, Given
 from crdtdb.causal import NOTHING, VersionVector
@@ -28,12 +28,14 @@ from crdtdb.datatype import (
 )
 from crdtdb.digests import Digest, digest_from_scratch
 from crdtdb.errors import BadRequest, Field, InvalidOperation
+from crdtdb.expiry import is_hidden
 from crdtdb.head import FRESH, Head
 from crdtdb.jsonvalue import JsonValue
 from crdtdb.limits import LIMITS
+from crdtdb.materialised import read_materialised
 from crdtdb.operations import type_named
 from crdtdb.record import EMPTY, Live, Record, visible
-from crdtdb.rows import head_of, read_folded, record_of, scan_heads, scan_records
+from crdtdb.rows import head_of, record_of, scan_heads, scan_records
 from crdtdb.state import STATE_KEY, read_state
 from crdtdb.store.base import Snapshot, Store, Table
 from crdtdb.types import CATALOGUE
@@ -85,15 +87,16 @@ def _seen(row: bytes) -> VersionVector:
 class ShortReading:
     """`with` it, a reading of the newest state, which ends with the block."""
 
-    __slots__ = ("_snapshot",)
+    __slots__ = ("_clock", "_snapshot")
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, clock: Callable[[], int]) -> None:
         self._snapshot = store.snapshot()
+        self._clock = clock
 
     def __enter__(self) -> Reading:
         snapshot = self._snapshot.__enter__()
         try:
-            return Reading(snapshot)
+            return Reading(snapshot, self._clock)
         except BaseException:
             self._snapshot.__exit__(None, None, None)
             raise
@@ -102,11 +105,19 @@ class ShortReading:
         self._snapshot.__exit__(*error)
 
 
-class Reading:
-    """One consistent state of a replica."""
+def _no_clock() -> int:
+    """Without a wall clock, the time is that of the state."""
+    return 0
 
-    def __init__(self, snapshot: Snapshot) -> None:
+
+class Reading:
+    """One consistent state of a replica, as it shows at one moment."""
+
+    def __init__(self, snapshot: Snapshot, clock: Callable[[], int] = _no_clock) -> None:
+        """`clock` is the wall clock that objects with a deadline are held against."""
         self._snapshot = snapshot
+        self._clock = clock
+        self._now_ms: int | None = None
         row = snapshot.get(Table.META, STATE_KEY)
         self._state = row
         #: What this state covers.
@@ -120,12 +131,37 @@ class Reading:
     def head(self, prefix: bytes) -> Head:
         """The head of an object, by its prefix. One store get."""
         row = self._snapshot.get(Table.HEADS, prefix)
-        return FRESH if row is None else _head(prefix, row)
+        if row is None:
+            return FRESH
+        head = _head(prefix, row)
+        return head if head.expires_at_ms is None else self._now(head)
+
+    @property
+    def now_ms(self) -> int:
+        """The moment, ms since 1970: the wall clock's, or the state's if that is later."""
+        if self._now_ms is None:
+            time = 0 if self._state is None else read_state(self._state).time
+            self._now_ms = max(hlc.milliseconds(time), self._clock())
+        return self._now_ms
+
+    def _now(self, head: Head) -> Head:
+        """What users see of an object now; that may end with its deadline."""
+        return head.hidden() if is_hidden(head.expires_at_ms, self.now_ms) else head
+
+    def _heads(self, start: bytes, end: bytes | None) -> Iterator[tuple[bytes, Head]]:
+        """The heads of the objects there that exist, in order."""
+        for prefix, head in scan_heads(self._snapshot, start, end):
+            if head.exists and (head.expires_at_ms is None or self._now(head).exists):
+                yield prefix, head
+
+    def deadlines(self, prefix: bytes) -> Live:
+        """The deadlines that an object was given, cut ones too. One store get."""
+        return self._record(prefix + address.EXPIRY).live
 
     def passing_head(self, prefix: bytes) -> Head:
         """As `head`, of one object of very many that are read once: it is not kept decoded."""
         row = self._snapshot.get(Table.HEADS, prefix)
-        return FRESH if row is None else head_of(prefix, row)
+        return FRESH if row is None else self._now(head_of(prefix, row))
 
     def value(self, name: ObjectName, head: Head) -> JsonValue:
         """The value of an object that reads as one value. At most one store get."""
@@ -146,7 +182,13 @@ class Reading:
         """What somebody lacks of a document; see `DocumentType.difference`. O(document)."""
         kind = type_named(name.type)
         assert isinstance(kind, DocumentType)
+        if is_hidden(self._expires_at_ms(name.prefix), self.now_ms):
+            return kind.difference(kind.empty(), since)
         return kind.difference(self._stored(name, kind), since)
+
+    def _expires_at_ms(self, prefix: bytes) -> int | None:
+        row = self._snapshot.get(Table.HEADS, prefix)
+        return None if row is None else _head(prefix, row).expires_at_ms
 
     def _folded(self, name: ObjectName, kind: OperationType, head: Head) -> Any:
         """The materialised value of an op-based object."""
@@ -154,8 +196,7 @@ class Reading:
 
     def _stored(self, name: ObjectName, kind: OperationType) -> Any:
         """The same, also of an object that shows nothing any more."""
-        stored = read_folded(self._snapshot, name.prefix)
-        return kind.empty() if stored is None else kind.load(stored)
+        return read_materialised(self._snapshot, name.prefix, kind).value
 
     def _own(self, name: ObjectName, head: Head) -> Live:
         """What is in force of an object that is one record."""
@@ -286,11 +327,10 @@ class Reading:
         if after is not None:
             first = max(first, address.object_prefix(bucket, type_name, after) + b"\0")
         found: list[str] = []
-        for at, head in scan_heads(self._snapshot, first, address.after(prefix)):
-            if head.exists:
-                if len(found) == limit:
-                    return found, True
-                found.append(address.name_of(at).key)
+        for at, _ in self._heads(first, address.after(prefix)):
+            if len(found) == limit:
+                return found, True
+            found.append(address.name_of(at).key)
         return found, False
 
     def types(self, bucket: str) -> list[str]:
@@ -329,9 +369,8 @@ class Reading:
     def existing(self, prefix: bytes, start: bytes = b"") -> Iterator[ObjectName]:
         """The objects that exist below an address prefix, from an address on."""
         first = max(prefix, start)
-        for at, head in scan_heads(self._snapshot, first, address.after(prefix)):
-            if head.exists:
-                yield address.name_of(at)
+        for at, _ in self._heads(first, address.after(prefix)):
+            yield address.name_of(at)
 
     def _any_exists(self, prefix: bytes) -> bool:
         return next(self.existing(prefix), None) is not None

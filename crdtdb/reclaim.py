@@ -11,7 +11,11 @@ A *walk* goes once over the by-change sequence below one stable VV, in portions.
 What is dead to users but in force (marks of removes, totals that were reset, values that lost) is
 never dropped so: somebody may put something in its place at the same time. It is *idle*, and the
 walk tells where; one replica then takes it out of force by an operation of its own, a *clean-up*,
-which leaves an ordinary tombstone.
+which leaves an ordinary tombstone. Likewise what a deadline has hidden: it goes when the time of
+every member is past that, so that nobody can move it any more.
+
+Of who was evicted nobody knows what it did meanwhile. A running total of it that was reset is kept
+with what it says of the reset: its replica may have gone on counting, and bring a greater total.
 
 All of the rest is local, and none of it changes what users see or what a join gives. A replica that
 has seen a dot and does not hold it live judges it dead wherever it meets it, so a dropped record
@@ -33,7 +37,10 @@ from crdtdb import address
 from crdtdb.causal import NOTHING, Dot, VersionVector
 from crdtdb.cuts import covered, is_object_prefix
 from crdtdb.datatype import OperationType, StateType
-from crdtdb.draft import Draft, is_uncut, type_of
+from crdtdb.draft import Draft
+from crdtdb.expiry import guards, standing
+from crdtdb.kinds import is_uncut, type_of
+from crdtdb.oplog import fold_stable
 from crdtdb.reclaimed import Reclaimed
 from crdtdb.record import Record, visible
 from crdtdb.rows import read_row
@@ -80,13 +87,19 @@ class Walk:
         start: int = 0,
         end: int | None = None,
         *,
-        settle: bool = True,
+        evicted: Collection[int] = (),
+        passed_ms: int = 0,
     ) -> None:
         """Look at the places after `start`, up to `end` (or the head, wherever it is by then).
 
-        With `settle`, what only stable operations could refer to goes from materialised values.
+        Incarnations that were `evicted` may come back with operations that nobody waited for: what
+        those may refer to stays in materialised values, and so do totals that they may have raised.
+        Deadlines up to `passed_ms` have come at every member, and all that they did before is here.
         """
-        self.settle = settle
+        self.passed_ms = passed_ms
+        #: The first deadline that was found and is later.
+        self.next_deadline_ms: int | None = None
+        self.evicted = evicted
         self.stable = stable
         self.place = start
         self.end = end
@@ -104,6 +117,11 @@ class Walk:
         """Something at this place cannot go yet."""
         if self.first_waiting is None or place < self.first_waiting:
             self.first_waiting = place
+
+    def await_deadline(self, deadline_ms: int) -> None:
+        """Something ends for good when this has passed."""
+        if self.next_deadline_ms is None or deadline_ms < self.next_deadline_ms:
+            self.next_deadline_ms = deadline_ms
 
     def extend(self, end: int) -> None:
         """Look further, at places that were given out since."""
@@ -129,7 +147,9 @@ def walk_on(
     if walk.first_waiting is not None and walk.first_waiting <= clean:
         clean = walk.first_waiting - 1
     elif walk.done:
-        end = walk.place if walk.first_waiting is None else walk.first_waiting - 1
+        # Below a cut it meets what waits at places that it has not come to otherwise.
+        waiting = walk.place + 1 if walk.first_waiting is None else walk.first_waiting
+        end = min(walk.place, waiting - 1)
         clean = max(clean, end)
     return Reclaimed(
         before.vector.join(portion.vector),
@@ -194,17 +214,41 @@ class _Portion:
             if is_cut or is_operation or len(self._idle(at, record)) == len(record.live):
                 walk.waiting_records += 1
                 walk.waiting_bytes += len(at) + len(row)
+        elif is_cut and (guarded := [*guards(record.live)]):
+            dots = [dot for dot, payload in record.live.items() if any(guards({dot: payload}))]
+            self._await(address.cut_prefix(at), max(guarded), dots)
         elif is_cut:
             walk.sweep = _Sweep(at, record, walk.place)
         elif not record.live:
             self._drop(at, record, walk.place, len(row))
             self._touched[prefix] = None
+        elif tail == address.EXPIRY:
+            self._visit_deadline(prefix, record)
+        elif is_operation and self._draft.is_guarded(prefix):
+            walk.wait(walk.place)  # what is cut may come back, and so must not be folded away
         elif is_operation and isinstance(type_of(prefix), OperationType):
             self._operations.setdefault(prefix, []).append(at)
             self.records += 1
             self.size_bytes += len(at) + len(row)
         elif idle := self._idle(at, record):
             self._leave_idle(at, idle, walk.place)
+
+    def _visit_deadline(self, prefix: bytes, record: Record) -> None:
+        """An object ends for good when its deadline has passed everywhere; none at all is idle."""
+        head = self._draft.head(prefix)
+        if head.expires_at_ms is not None:
+            self._await(prefix, head.expires_at_ms, record.live)
+        elif not self._draft.is_guarded(prefix):
+            self._leave_idle(prefix + address.EXPIRY, [*record.live], self._walk.place)
+
+    def _await(self, prefix: bytes, deadline_ms: int, dots: Collection[Dot]) -> None:
+        """What depends on a deadline goes by an operation when that has passed everywhere."""
+        walk = self._walk
+        if deadline_ms <= walk.passed_ms:
+            self._leave_idle(prefix + address.EXPIRY, [*dots], walk.place)
+        else:
+            walk.wait(walk.place)
+            walk.await_deadline(deadline_ms)
 
     def _leave_idle(self, at: bytes, idle: Collection[Dot], place: int) -> None:
         """What is idle goes by an operation; so long, this place is looked at again."""
@@ -215,11 +259,17 @@ class _Portion:
         """What of a record could be taken out of force."""
         prefix, tail = address.split_object(at)
         kind = type_of(prefix)
-        own = kind.at(tail) if isinstance(kind, StateType) else None
+        own = None
+        if isinstance(kind, StateType) and tail != address.EXPIRY:
+            own = kind.at(tail)
         # What no cut covers is asked for only if it matters: that costs a look at the head.
-        if own is None or not own.idle(record.live):
+        if own is None or not own.idle(record.live) or self._may_grow(own, record):
             return ()
         return own.idle(self._draft.live(at, prefix))
+
+    def _may_grow(self, kind: StateType, record: Record) -> bool:
+        """Has somebody who was evicted counted here, and may have gone on unheard?"""
+        return kind.totals and any(dot[0] in self._walk.evicted for dot in record.live)
 
     def _drop(self, at: bytes, record: Record, place: int, row_bytes: int) -> None:
         """Something that was deleted goes."""
@@ -231,7 +281,7 @@ class _Portion:
 
     def _fold(self) -> None:
         for prefix, operations in self._operations.items():
-            self._draft.fold_stable(prefix, operations, settle=self._walk.settle)
+            fold_stable(self._draft, prefix, operations, settle=not self._walk.evicted)
         self._operations.clear()
 
     # -- below a cut ----------------------------------------------------------------------------
@@ -239,8 +289,8 @@ class _Portion:
     def _sweep(self, sweep: _Sweep, entries: int) -> int:
         """Go on below a cut, and drop it when nothing is left to cover; the entries left."""
         walk, draft = self._walk, self._draft
-        standing = draft.record(sweep.at)
-        if not walk.stable.includes(standing.context):
+        found = draft.record(sweep.at)
+        if not walk.stable.includes(found.context):
             # Less is stable by now, or there is a later cut, which this walk does not cover.
             walk.sweep = None
             walk.wait(sweep.place)
@@ -262,7 +312,7 @@ class _Portion:
                 entries -= 1
                 self._uncover(sweep, prefix)
             row_bytes = len(self._snapshot.get(Table.RECORDS, sweep.at) or b"")
-            self._drop(sweep.at, standing, sweep.place, row_bytes)
+            self._drop(sweep.at, found, sweep.place, row_bytes)
             if is_object_prefix(sweep.prefix):
                 self._touched[sweep.prefix] = None
             else:
@@ -303,7 +353,8 @@ class _Portion:
         draft = self._draft
         left = draft.wide.without(sweep.prefix).applying(prefix)
         own = address.cut(prefix)
-        if own != sweep.at and (live := draft.record(own).live):
-            left = covered(live).join(left or NOTHING)
+        if own != sweep.at:
+            deadlines = draft.record(prefix + address.EXPIRY).live
+            left = standing(draft.record(own).live, deadlines, left).cut
         draft.uncover(prefix, sweep.vector, left)
         self._touched[prefix] = None

@@ -49,6 +49,8 @@ def join(
     """
     a_live, a_context = a
     b_live, b_context = b
+    if a is EMPTY and a_seen.is_below_each(b_context) and not any(map(a_seen.covers, b_live)):
+        return b  # all of it is news, as most of what is merged
     live = {
         dot: payload
         for dot, payload in a_live.items()
@@ -97,7 +99,7 @@ def after(
     say, for the operation comes after everything its writer saw.
     """
     live = {d: p for d, p in record.live.items() if d not in replaces}
-    context = VersionVector.of([*live, dot])
+    context = VersionVector.of([*live, dot]) if live else VersionVector.up_to(*dot)
     if payload is not _REMOVED:
         live[dot] = payload
     return Record(live, context)

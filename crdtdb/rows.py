@@ -16,23 +16,30 @@ from crdtdb.store.base import Snapshot, Table
 
 __all__ = [
     "WIDE_CUT_ROWS",
+    "Steps",
     "head_of",
     "pack_cut_row",
     "pack_folded",
+    "pack_steps",
+    "place_of",
     "read_cut_row",
     "read_folded",
     "read_head",
     "read_record",
     "read_row",
+    "read_sound",
     "record_of",
     "scan_heads",
     "scan_records",
+    "unpack_folded",
+    "unpack_steps",
 ]
 
 #: META rows that repeat the wide cuts, so that opening a replica need not look for them.
 WIDE_CUT_ROWS: Final = b"cut/"
 
 _FOLDED_VERSION: Final = 1
+_STEPS_VERSION: Final = 1
 _CUT_VERSION: Final = 1
 _folded_decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder()
 _flat_decoder = msgspec.msgpack.Decoder(list[int])
@@ -70,6 +77,30 @@ def read_row(snapshot: Snapshot, at: bytes, sequence: int) -> tuple[Record, byte
     return record, row
 
 
+def read_sound(snapshot: Snapshot, at: bytes, sequence: int) -> bytes:
+    """A record that the sequence names, as it travels, undecoded. Raises StorageFailed."""
+    row = snapshot.get(Table.RECORDS, at)
+    try:
+        if row is not None:
+            data, place = codec.sound_record(at, row)
+            if place == sequence:
+                return data
+    except codec.FormatError:
+        pass
+    return codec.row_record(at, read_row(snapshot, at, sequence)[1])  # which says what is wrong
+
+
+def place_of(snapshot: Snapshot, at: bytes) -> int:
+    """Where the sequence has a record that cannot be read; 0: nowhere. O(sequence) at worst."""
+    row = snapshot.get(Table.RECORDS, at)
+    if row is not None and snapshot.get(Table.SEQUENCE, row[:8].ljust(8, b"\0")) == at:
+        return int.from_bytes(row[:8].ljust(8, b"\0"), "big")
+    for number, named in snapshot.scan(Table.SEQUENCE):
+        if named == at:
+            return int.from_bytes(number, "big")
+    return 0
+
+
 def scan_records(
     snapshot: Snapshot, start: bytes, end: bytes | None, *, reverse: bool = False
 ) -> Iterator[tuple[bytes, Record]]:
@@ -101,10 +132,13 @@ def head_of(prefix: bytes, row: bytes) -> Head:
 
 
 def read_folded(snapshot: Snapshot, prefix: bytes) -> Any:
-    """The materialised value of an op-based object; None if there is none."""
+    """What the row of a materialised value holds; None if there is none. Raises StorageFailed."""
     row = snapshot.get(Table.FOLDED, prefix)
-    if row is None:
-        return None
+    return None if row is None else unpack_folded(prefix, row)
+
+
+def unpack_folded(prefix: bytes, row: bytes) -> Any:
+    """The inverse of `pack_folded`. Raises StorageFailed."""
     try:
         return codec.unpack_whole(_FOLDED_VERSION, row, _folded_decoder)
     except codec.FormatError as error:
@@ -114,6 +148,35 @@ def read_folded(snapshot: Snapshot, prefix: bytes) -> Any:
 def pack_folded(value: Any) -> bytes:
     """The row of a materialised value."""
     return codec.pack_whole(_FOLDED_VERSION, value)
+
+
+class Steps(msgspec.Struct, array_like=True):
+    """A row of operations that were done to a materialised value, see `materialised`."""
+
+    #: Of the row before.
+    fingerprint: int
+    #: Of the value's row, and of the rows of steps before this one.
+    checkpoint_bytes: int
+    steps_bytes: int
+    #: Incarnation, counter and payload of each.
+    steps: list[tuple[int, int, Any]]
+
+
+_steps_decoder = msgspec.msgpack.Decoder(Steps)
+
+
+def pack_steps(steps: Steps) -> bytes:
+    """The row of steps."""
+    return codec.pack_whole(_STEPS_VERSION, steps)
+
+
+def unpack_steps(prefix: bytes, row: bytes) -> Steps:
+    """The inverse of `pack_steps`. Raises StorageFailed."""
+    try:
+        steps: Steps = codec.unpack_whole(_STEPS_VERSION, row, _steps_decoder)
+    except codec.FormatError as error:
+        raise StorageFailed(f"the value of {prefix!r} is damaged on disk ({error})") from error
+    return steps
 
 
 def pack_cut_row(vector: VersionVector) -> bytes:

@@ -22,10 +22,11 @@ from crdtdb import address, codec
 from crdtdb.causal import VersionVector
 from crdtdb.damage import Damage, Kind
 from crdtdb.datatype import OperationType
-from crdtdb.draft import alive, type_of
 from crdtdb.errors import StorageFailed
+from crdtdb.kinds import alive, type_of
+from crdtdb.materialised import reread_materialised
 from crdtdb.record import visible
-from crdtdb.rows import read_folded, read_head
+from crdtdb.rows import read_head
 from crdtdb.store.base import Snapshot, Table
 
 __all__ = ["Scrub"]
@@ -173,9 +174,9 @@ def _head_damage(snapshot: Snapshot, prefix: bytes, at: _Position) -> str | None
     kind = type_of(prefix)
     if isinstance(kind, OperationType):
         try:
-            stored = read_folded(snapshot, prefix)
-            folded = kind.empty() if stored is None else kind.load(stored)
-            size = kind.size(folded)
+            folded = reread_materialised(snapshot, prefix, kind).value
+            rows = snapshot.scan(Table.FOLDED, prefix, address.after(prefix))
+            size = 0 if next(rows, None) is None else kind.size(folded)
             digest = codec.live_digest(prefix, {(0, 0): kind.shown(folded)}) if size else 0
         except (StorageFailed, ValueError, TypeError) as error:
             return f"its value cannot be read: {error}"

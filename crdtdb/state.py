@@ -1,7 +1,8 @@
 """The state of a replica beside its data: who it is, what it has seen, where its clock stands.
 
 One row, written in the same store transaction as the data it describes, so a reader that takes
-it from a snapshot knows exactly what that snapshot covers.
+it from a snapshot knows exactly what that snapshot covers. If what was seen rests on a floor, the
+row has version 2 and the floor at its end, as it was packed when that was laid.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ import msgspec
 from crdtdb import codec
 from crdtdb.causal import VersionVector
 from crdtdb.errors import StorageFailed
+from crdtdb.floors import unpack_floor
 
 __all__ = ["STATE_KEY", "State", "read_state"]
 
 STATE_KEY: Final = b"state"
 _VERSION: Final = 1
+_FLOORED_VERSION: Final = 2
 
 
 class _Row(msgspec.Struct, array_like=True):
@@ -28,6 +31,7 @@ class _Row(msgspec.Struct, array_like=True):
     sequence: int
     served: bool
     location: bytes
+    floor: msgspec.Raw = msgspec.Raw()
 
 
 _decoder = msgspec.msgpack.Decoder(_Row)
@@ -52,27 +56,33 @@ class State(msgspec.Struct, frozen=True):
     location: bytes
 
     def encode(self) -> bytes:
-        return codec.pack_whole(
-            _VERSION,
-            (
-                self.store_id,
-                self.incarnation,
-                self.seen.flat(),
-                self.time,
-                self.sequence,
-                self.served,
-                self.location,
-            ),
+        fields = (
+            self.store_id,
+            self.incarnation,
+            self.seen.flat_above(),
+            self.time,
+            self.sequence,
+            self.served,
+            self.location,
         )
+        floor = self.seen.floor
+        if floor:
+            return codec.pack_whole(_FLOORED_VERSION, (*fields, msgspec.Raw(floor.packed)))
+        return codec.pack_whole(_VERSION, fields)
 
     @classmethod
     def decode(cls, data: bytes) -> State:
         """Raises codec.FormatError or codec.NewerVersion."""
-        row: _Row = codec.unpack_whole(_VERSION, data, _decoder)
+        is_floored = data[:1] == bytes((_FLOORED_VERSION,))
+        version = _FLOORED_VERSION if is_floored else _VERSION
+        row: _Row = codec.unpack_whole(version, data, _decoder)
+        seen = VersionVector.from_flat(row.seen)
+        if is_floored:
+            seen = seen.above(unpack_floor(bytes(row.floor)))
         return cls(
             row.store_id,
             row.incarnation,
-            VersionVector.from_flat(row.seen),
+            seen,
             row.time,
             row.sequence,
             row.served,

@@ -6,6 +6,10 @@ their cluster. Opaque base64url without padding; inside (frozen by `tests/wire/t
 
     version 1 | kind | xxh3-64 of the cluster's name, 8 bytes | msgpack flat vector | xxh32, 4 bytes
 
+Neither grows with the incarnations that have ended (`crdtdb.floors`). A read context rests on a
+floor. Of a session token, what the floor says is left out: whoever has seen the rest has seen the
+record of that floor, which comes after all of it. So clients can join such tokens as they are.
+
 The checksum finds damage, not forgery: whoever makes up a token can only ask for more, and the
 server clamps a read context to what it has seen before that enters any state.
 """
@@ -14,6 +18,7 @@ from __future__ import annotations
 
 from enum import Enum
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
@@ -22,6 +27,7 @@ import xxhash
 from crdtdb import codec
 from crdtdb.causal import VersionVector
 from crdtdb.errors import BadToken, Field
+from crdtdb.floors import Floors, UnknownFloor, read_floored, write_floored
 from crdtdb.limits import LIMITS
 from crdtdb.opaque import from_opaque, to_opaque
 
@@ -30,6 +36,7 @@ __all__ = ["TokenKind", "join_tokens", "read_token", "write_token"]
 _VERSION: Final = 1
 #: Version, kind and cluster: what tokens must share to be joined.
 _HEAD_BYTES: Final = 10
+_NO_FLOORS: Final[Floors] = MappingProxyType({})
 _decode_flat = msgspec.msgpack.Decoder(list[int]).decode
 
 
@@ -46,12 +53,18 @@ def _cluster_mark(cluster: str) -> bytes:
 
 
 def write_token(kind: TokenKind, cluster: str, vector: VersionVector) -> str:
-    """The token for a vector. O(entries)."""
-    return _write(bytes((_VERSION,)) + kind.value + _cluster_mark(cluster), vector)
+    """The token for a vector. O(entries above its floor)."""
+    flat = vector.flat_above() if kind is TokenKind.SESSION else write_floored(vector)
+    return _write(bytes((_VERSION,)) + kind.value + _cluster_mark(cluster), flat)
 
 
-def read_token(kind: TokenKind, cluster: str, text: str) -> VersionVector:
-    """The vector of a token. Raises BadToken, which says what is wrong with it."""
+def read_token(
+    kind: TokenKind, cluster: str, text: str, floors: Floors = _NO_FLOORS
+) -> VersionVector:
+    """The vector of a token: of a session token, as much as has to be compared.
+
+    Raises BadToken, which says what is wrong with it.
+    """
     inner = _open(text)
     if inner[1:2] != kind.value:
         raise BadToken(
@@ -61,7 +74,7 @@ def read_token(kind: TokenKind, cluster: str, text: str) -> VersionVector:
         )
     if inner[2:_HEAD_BYTES] != _cluster_mark(cluster):
         raise BadToken(f"the token is of another cluster than {cluster!r}")
-    return _vector(inner)
+    return _vector(inner, floors)
 
 
 def join_tokens(first: str, second: str) -> str:
@@ -73,11 +86,11 @@ def join_tokens(first: str, second: str) -> str:
     head = one[:_HEAD_BYTES]
     if other[:_HEAD_BYTES] != head:
         raise BadToken("the tokens are of different clusters; ask one cluster in one session")
-    return _write(head, _vector(one).join(_vector(other)))
+    return _write(head, _vector(one).join(_vector(other)).flat())
 
 
-def _write(head: bytes, vector: VersionVector) -> str:
-    inner = head + codec.pack(vector.flat())
+def _write(head: bytes, flat: list[int]) -> str:
+    inner = head + codec.pack(flat)
     return to_opaque(inner + xxhash.xxh32_digest(inner))
 
 
@@ -100,8 +113,10 @@ def _open(text: str) -> bytes:
     return inner
 
 
-def _vector(inner: bytes) -> VersionVector:
+def _vector(inner: bytes, floors: Floors = _NO_FLOORS) -> VersionVector:
     try:
-        return VersionVector.from_flat(_decode_flat(inner[_HEAD_BYTES:]))
+        return read_floored(_decode_flat(inner[_HEAD_BYTES:]), floors)
+    except UnknownFloor as error:
+        raise BadToken("the token is of a state that this replica has yet to see") from error
     except (msgspec.MsgspecError, ValueError) as error:
         raise BadToken("the token is damaged; start without one") from error

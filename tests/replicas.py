@@ -23,12 +23,13 @@ from crdtdb.reading import Digest, PageQuery, Reading
 from crdtdb.reclaim import Walk
 from crdtdb.record import Record
 from crdtdb.replication import early, messages
-from crdtdb.rows import read_folded, read_record
+from crdtdb.rows import read_record
 from crdtdb.store.base import Table
 from crdtdb.store.memory import MemoryStore
 from crdtdb.transaction import Committed, Erase, Push, Result, Transaction, Update
 from crdtdb.types._fugue import ids_from
 from maps import all_leaves, show_map
+from oracle.checks import folded_values
 from oracle.specification import ElementId, Shown
 
 __all__ = ["START_MS", "Replica", "Staged", "acquaint", "exchange", "missing", "update"]
@@ -131,7 +132,7 @@ class Replica:
     def reading(self) -> Iterator[Reading]:
         """One consistent state."""
         with self.store.snapshot() as snapshot:
-            yield Reading(snapshot)
+            yield Reading(snapshot, lambda: self.now_ms)
 
     def value(self, type_name: str, key: str = "k") -> Any:
         """What a read of the object `key` of that type shows."""
@@ -164,7 +165,7 @@ class Replica:
     def elements(self, name: ObjectName) -> frozenset[ElementId]:
         """All elements of a list that are stored, deleted ones among them."""
         with self.store.snapshot() as snapshot:
-            rows = read_folded(snapshot, name.prefix) or []
+            rows = folded_values(snapshot).get(name.prefix, [])
         lengths = ((tuple(first), held) for first, *_, held in rows)
         return frozenset(
             one
@@ -195,7 +196,7 @@ class Replica:
         message = messages.Push(
             push.origin, push.first, push.last, deps.flat(), push.time, list(push.records)
         )
-        if not early.fits(message, self.seen):
+        if not early.fits(message, self.seen, self.engine.floors):
             return False
         seen = deps.with_dot((push.origin, push.last))
         self.merge(push.records, seen, push.time)
@@ -215,9 +216,14 @@ class Replica:
             self.engine.reclaim(walk, entries)
         return self.engine.reclaimed.records - before
 
-    def clean_up(self, stable: VersionVector | None = None) -> int:
+    def clean_up(
+        self,
+        stable: VersionVector | None = None,
+        passed_ms: int = 0,
+        evicted: Collection[int] = (),
+    ) -> int:
         """Take out of force what is stable and idle; by how many operations?"""
-        walk = Walk(self.seen if stable is None else stable)
+        walk = Walk(self.seen if stable is None else stable, evicted=evicted, passed_ms=passed_ms)
         while not walk.done:
             self.engine.reclaim(walk, 1_000)
         if walk.idle:

@@ -154,7 +154,7 @@ MALFORMED: list[bytes] = [
     OBJECT,  # no tail
     OBJECT + b"\x01",
     OBJECT + b"\x02\x00",
-    OBJECT + b"\x03",
+    OBJECT + b"\x01",
     OBJECT + b"\x04\x00",
     OBJECT + b"\x05" + b"\x01" * 15,
     OBJECT + b"\x05" + b"\x01" * 17,
@@ -188,7 +188,7 @@ MALFORMED: list[bytes] = [
     b"\x08\x10shop\x00set\x00\x00",
     b"\x08\x10shop\x00set\x00.\x00",
     b"\x08\x10shop\x00set\x00\xff\x00",
-    b"\x08" + OBJECT + b"\x03",
+    b"\x08" + OBJECT + b"\x01",
     b"\x08" + OBJECT + b"\x05\x01",
     b"\x08" + OBJECT + b"\x06\x30a",
 ]

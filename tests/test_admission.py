@@ -363,11 +363,30 @@ def test_a_base_is_one_value() -> None:
 
 @pytest.mark.parametrize(
     "payload",
-    [*(a for a in _ANYTHING if a != []), ([PEER], None), ([PEER, 1], 5), ([PEER, 0], None)],
+    [*(a for a in _ANYTHING if a != []), ([PEER], None), ([PEER, 1], 0), ([PEER, 0], None)],
     ids=_told,
 )
 def test_a_cut_of_another_shape_is_refused(payload: Any) -> None:
     assert reason(payload_at(address.cut(FLAG.prefix), payload)) == "bad-record"
+
+
+def test_a_cut_of_several_objects_depends_on_no_deadline() -> None:
+    at = address.cut(address.bucket_prefix("shop"))
+    assert reason(payload_at(at, ([PEER, 1], 5))) == "bad-record"
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [*_ANYTHING, (5,), (5, 5, 5), (0, 5), (-1, 5), (1 << 48, 5), (5, -1), (5, None), ("5", 5)],
+    ids=_told,
+)
+def test_a_deadline_of_another_shape_is_refused(payload: Any) -> None:
+    assert reason(payload_at(FLAG.prefix + address.EXPIRY, payload)) == "bad-record"
+
+
+def test_a_bounded_counter_has_no_deadline() -> None:
+    at = ObjectName("shop", "bcounter", "k").prefix + address.EXPIRY
+    assert reason(payload_at(at, (5, 5))) == "bad-record"
 
 
 # What a newer version knows -----------------------------------------------------------------------

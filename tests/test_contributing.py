@@ -27,7 +27,7 @@ def test_the_example_is_a_type_and_its_story_holds() -> None:
     kind: StateType = _executed(file)["TYPE"]
     assert kind.name not in CATALOGUE
     with in_catalogue(kind):
-        assert operation_names(kind.name) == ["fasten", "delete"]
+        assert operation_names(kind.name) == ["fasten", "delete", "expire", "persist"]
         stories: list[Callable[[], None]] = [
             told for name, told in _executed(story).items() if name.startswith("test_")
         ]

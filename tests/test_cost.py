@@ -12,7 +12,7 @@ import pytest
 from crdtdb import Database, address
 from crdtdb.address import ObjectName
 from crdtdb.answers import Order
-from crdtdb.datatype import CollectionType, NestedType, ScoredType
+from crdtdb.datatype import CollectionType, DocumentType, NestedType, ScoredType
 from crdtdb.errors import CallerError
 from crdtdb.fields import at_field, nested, read_leaves
 from crdtdb.query import Query
@@ -25,6 +25,9 @@ from operations import Plain, all_operations, creation
 from replicas import Replica, update
 
 SMALL, LARGE = 3, 300
+#: Numbers take more bytes when there are more of them.
+_LONGER_NUMBERS_BYTES = 32
+DELETE: Plain = {"op": "delete", "index": 0}
 #: What removes each member by itself.
 _BY_NAME = {
     ("rwset", "clear"),
@@ -78,27 +81,30 @@ def _large(type_name: str, size: int) -> Replica:
     if isinstance(CATALOGUE[type_name], CollectionType):
         replica.do(type_name, "add", values=members)
         return replica
-    for _ in range(size):
-        replica.commit(update(name, creation(type_name)))
+    replica.commit(*(update(name, creation(type_name)) for _ in range(size)))
     return replica
 
 
 def _calls(
-    type_name: str, operation: Plain, size: int, monkeypatch: pytest.MonkeyPatch
+    type_name: str, operation: Plain, size: int, monkeypatch: pytest.MonkeyPatch, times: int = 1
 ) -> Counter[str]:
+    """What an operation on an object of so many members looks up and writes."""
     replica = _large(type_name, size)
     calls: Counter[str] = Counter()
     snapshot, commit = MemoryStore.snapshot, MemoryStore.commit
 
     def committed(store: MemoryStore, batch: Batch) -> Any:
         calls["puts"] += sum(map(len, batch.values()))
+        for rows in batch.values():
+            calls["bytes"] += sum(len(key) + len(row or b"") for key, row in rows.items())
         return commit(store, batch)
 
     with monkeypatch.context() as patch:
         patch.setattr(MemoryStore, "snapshot", lambda store: _Counted(snapshot(store), calls))
         patch.setattr(MemoryStore, "commit", committed)
-        with suppress(CallerError):  # what is refused costs no more
-            replica.commit(update(ObjectName("shop", type_name, "k"), operation))
+        for _ in range(times):
+            with suppress(CallerError):  # what is refused costs no more
+                replica.commit(update(ObjectName("shop", type_name, "k"), operation))
     return calls
 
 
@@ -114,8 +120,22 @@ def test_an_operation_makes_as_many_store_calls_on_a_large_object_as_on_a_small_
         if (type_name, operation["op"]) in _BY_NAME:
             continue
         small = _calls(type_name, operation, SMALL, monkeypatch)
+        large = _calls(type_name, operation, LARGE, monkeypatch)
+        small_bytes, large_bytes = small.pop("bytes", 0), large.pop("bytes", 0)
         assert small["gets"]
-        assert _calls(type_name, operation, LARGE, monkeypatch) == small, operation
+        assert large == small, operation
+        if not isinstance(CATALOGUE[type_name], DocumentType):  # these are written whole
+            assert large_bytes <= small_bytes + _LONGER_NUMBERS_BYTES, operation
+
+
+@pytest.mark.parametrize("op", [{"op": "insert", "value": "a", "index": 1}, DELETE])
+def test_what_commits_write_to_a_list_does_not_grow_with_it(
+    op: Plain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On average, that is: now and then one writes the list whole."""
+    counted = [_calls("list", op, size, monkeypatch, LARGE) for size in (LARGE, 10 * LARGE)]
+    small, large = counted
+    assert all(large[kind] <= 1.2 * small[kind] for kind in large)
 
 
 def test_a_clear_of_a_remove_wins_set_costs_what_removing_its_members_does(

@@ -18,7 +18,9 @@ def push(number: int, size: int = 10) -> Push:
 def held(pushes: EarlyPushes) -> list[int]:
     """The numbers of the held pushes, found by delivering each in turn."""
     found = [
-        number for number in range(1, 1_000) if pushes.next_fitting(VersionVector({1: number - 1}))
+        number
+        for number in range(1, 1_000)
+        if pushes.next_fitting(VersionVector({1: number - 1}), {})
     ]
     assert len(pushes) == 0
     return found

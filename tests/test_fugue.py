@@ -228,7 +228,7 @@ def test_what_an_evicted_replica_put_in_beside_what_was_deleted_stays_in_its_pla
     evicted.do("list", "insert", index=2, value="behind b")
     a.do("list", "delete", index=1)
     c.pull(a)
-    walk = Walk(a.seen, settle=settle)
+    walk = Walk(a.seen, evicted=() if settle else (evicted.engine.state.incarnation,))
     while not walk.done:
         a.engine.reclaim(walk, 100)
     a.pull(evicted)

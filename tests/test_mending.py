@@ -12,7 +12,8 @@ import pytest
 
 from crdtdb import address
 from crdtdb.address import ObjectName
-from crdtdb.damage import Kind
+from crdtdb.causal import NOTHING
+from crdtdb.damage import MARKER_ROWS, Kind, Marker
 from crdtdb.errors import PeerError, StorageFailed
 from crdtdb.replication import Replication, Send
 from crdtdb.replication.donor import read_page
@@ -35,6 +36,8 @@ def fill(a: Replica) -> None:
     a.do("set", "remove", value="eggs", key="cart")
     a.do("counter", "increment", key="views", by=5)
     a.do("opcounter", "increment", key="log")
+    a.do("opcounter", "increment", key="gone")
+    a.do("opcounter", "delete", key="gone")
     a.do("list", "insert", key="todo", index=0, values=["a", "b"])
     a.do("register", "set", key="title", value="Shop")
     a.do("gset", "add", value=1)
@@ -179,32 +182,98 @@ def test_a_sequence_that_is_wrong_is_put_right() -> None:
         assert_sound(a, b)
 
 
-def test_nothing_is_claimed_while_a_record_is_damaged() -> None:
+def test_nothing_is_claimed_to_whom_may_lack_what_is_damaged() -> None:
     a, b = pair()
+    before = NOTHING.with_dot((a.engine.state.incarnation, 1))
+    pull = Pull(1, 0, 0, [], [])
+    assert isinstance(read_page(a.engine, pull, before), Page)
     flip(a, Table.RECORDS, MILK)
     scrub(a)
-    pull = Pull(1, 0, a.engine.state.sequence, [], [])  # from behind the damaged place
     with pytest.raises(StorageFailed):
-        read_page(a.engine, pull, b.seen)
+        read_page(a.engine, pull, before)
     with pytest.raises(StorageFailed):
         a.value("set", "cart")
     a.reopen()  # what is known of it is durable
     assert list(a.engine.damaged) == [MILK]
     with pytest.raises(StorageFailed):
-        read_page(a.engine, pull, b.seen)
+        read_page(a.engine, pull, before)
     mend(a, b)
-    assert isinstance(read_page(a.engine, pull, b.seen), Page)
+    assert isinstance(read_page(a.engine, pull, before), Page)
+
+
+def test_what_is_sound_is_given_to_whom_knows_what_is_damaged() -> None:
+    """Because it had seen all of it, or because it has read beyond its place."""
+    a, b = pair()
+    place, before = a.engine.state.sequence, b.seen
+    a.do("set", "add", value="tea", key="cart")  # so what the object holds is too much for b
+    row = bytearray(a.rows()[Table.RECORDS][MILK])
+    row[:8] = bytes(8)  # where it stands has to be looked for
+    a.store.commit({Table.RECORDS: {MILK: bytes(row)}})
+    scrub(a)
+    tea = address.member(CART, "tea")
+    read = Pull(1, a.engine.epochs.latest, place, [], [])
+    page = read_page(a.engine, read, before)
+    assert isinstance(page, Page)
+    assert [at for at, _ in page.records] == [tea]
+    assert page.claim is not None
+    # What it read of another epoch says nothing, nor does what it drops when it pulls whole.
+    for pull in (Pull(1, 1, place, [], []), Pull(1, 0, 0, [], a.seen.flat())):
+        with pytest.raises(StorageFailed):
+            read_page(a.engine, pull, before)
+    page = read_page(a.engine, Pull(1, 0, 0, [], []), a.seen)
+    assert isinstance(page, Page)
+    assert page.records == []
+
+
+def test_a_damaged_marker_waits_for_who_has_seen_everything() -> None:
+    a, b = pair()
+    flip(a, Table.RECORDS, MILK)
+    scrub(a)
+    a.do("set", "add", value="tea", key="other")
+    (key,) = (key for key in a.rows()[Table.META] if key.startswith(MARKER_ROWS))
+    flip(a, Table.META, key)
+    a.reopen()
+    assert a.engine.damaged == {MILK: Marker(a.seen, 0)}
+    with pytest.raises(PeerError, match="too little"):
+        mend(a, b)
 
 
 def test_a_peer_that_has_not_seen_all_of_it_cannot_mend() -> None:
     a, b = pair()
     a.do("set", "add", value="tea", key="cart")
-    flip(a, Table.RECORDS, address.member(CART, "tea"))
+    flip(a, Table.RECORDS, MILK)
     scrub(a)
     rows = a.rows()
     with pytest.raises(PeerError, match="too little"):
         mend(a, b)
     assert a.rows() == rows
+
+
+def test_who_lacks_something_else_can_mend() -> None:
+    """What the other records of the object come to says how much the damaged one held at most."""
+    a, b = pair()
+    a.do("counter", "increment", key="views")
+    flip(a, Table.RECORDS, MILK)
+    scrub(a)
+    mend(a, b)
+    b.pull(a)
+    assert_sound(a, b)
+
+
+def test_a_text_comes_back_in_the_order_of_its_edits() -> None:
+    """Which is not that of its records: who continues has the lesser incarnation."""
+    a, b = pair()
+    b.do("text", "insert", key="note", index=0, text="milk")
+    a.pull(b)
+    a.do("text", "insert", key="note", index=4, text=" and bread")
+    b.pull(a)
+    name = ObjectName("shop", "text", "note")
+    for number in range(2):  # without the first the second means nothing
+        flip(a, Table.RECORDS, [at for at in records(a) if at.startswith(name.prefix)][number])
+        scrub(a)
+        mend(a, b)
+        assert a.value("text", "note") == "milk and bread"
+        assert_sound(a, b)
 
 
 def test_what_the_peer_changed_since_comes_with_it() -> None:
@@ -325,6 +394,23 @@ def test_a_cluster_mends_itself() -> None:
     assert mending.found
     pair.run(40 * ASK_MS)
     assert (mending.found, mending.mended, mending.walks) == (30, 30, 1)
+    assert_sound(a, b)
+
+
+def test_what_only_the_damaged_one_has_gets_away() -> None:
+    """Its push was lost. Before the other has seen that, it cannot mend; so it must get it."""
+    pair = Pair()
+    pair.run(2_000)
+    for number in range(20):
+        pair.write("a", "set", "add", key="cart", value=number)
+    pair.run(2_000)
+    a, b = pair.replicas["a"], pair.replicas["b"]
+    flip(a, Table.RECORDS, address.member(CART, 7))
+    a.do("set", "add", key="cart", value=20)  # the machine is not told, so nobody hears of it
+    scrub(a)
+    assert a.engine.damaged
+    pair.run(10 * ASK_MS)
+    assert b.value("set", "cart") == list(range(21))
     assert_sound(a, b)
 
 

@@ -11,8 +11,8 @@ from crdtdb import address, reclaim
 from crdtdb.address import ObjectName
 from crdtdb.causal import NOTHING, VersionVector
 from crdtdb.changes import BEGINNING, ChangeCursor, ChangePage, Scope, changes_head, read_changes
-from crdtdb.draft import type_of
 from crdtdb.errors import CursorExpired
+from crdtdb.kinds import type_of
 from crdtdb.limits import LIMITS
 from crdtdb.reclaim import Walk
 from crdtdb.reclaimed import RECLAIMED_KEY
@@ -105,6 +105,57 @@ def test_totals_stay() -> None:
     a.do("counter", "increment", by=2)
     exchange(a, b)
     assert b.value("counter") == 2
+
+
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize(
+    ("type_name", "step", "take_out", "left"),
+    [
+        ("counter", {"op": "increment"}, {"op": "reset"}, 4),
+        ("gcounter", {"op": "increment"}, {"op": "delete"}, 4),
+        (
+            "zset",
+            {"op": "increment", "member": "x"},
+            {"op": "remove", "member": "x"},
+            [{"member": "x", "score": 4}],
+        ),
+        (
+            "map",
+            {"op": "update", "path": ["n"], "do": {"type": "counter", "op": "increment"}},
+            {"op": "remove", "path": ["n"]},
+            {"n": 4},
+        ),
+    ],
+)
+def test_what_was_reset_does_not_come_back_with_who_was_evicted(
+    type_name: str, step: dict[str, Any], take_out: dict[str, Any], left: object, known: bool
+) -> None:
+    """It counts on, cut off, when it is evicted and its total is reset; then it rejoins.
+
+    Its total holds what the reset saw and what it did not, so only the baseline tells them apart.
+    That must not go as soon as those who are left have seen it: nobody has heard of the rest.
+    """
+
+    def count(replica: Replica, by: int) -> None:
+        if type_name == "map":
+            replica.do(type_name, **step | {"do": {**step["do"], "by": by}})
+        else:
+            replica.do(type_name, **step, by=by)
+
+    a, evicted, c = Replica(1), Replica(2), Replica(3)
+    count(evicted, 10)
+    exchange(a, evicted, c)
+    count(evicted, 4)
+    a.do(type_name, **take_out)
+    c.pull(a)
+    a.clean_up(evicted=(evicted.engine.state.incarnation,) if known else ())
+    a.reclaim()
+    exchange(a, evicted, c)
+    for replica in (a, evicted, c):
+        assert (replica.value(type_name) == left) is known
+    if known:
+        assert not a.clean_up(evicted=(evicted.engine.state.incarnation,))
+        check_books(a.store)
 
 
 def test_a_cut_stays_while_something_below_is_of_an_unknown_type(
@@ -407,3 +458,25 @@ def test_narrowing_a_walk_keeps_what_both_cover() -> None:
     walk = Walk(VersionVector({1: 5, 2: 3}))
     walk.narrow(VersionVector({1: 2, 3: 9}))
     assert walk.stable == VersionVector({1: 2})
+
+
+def test_what_waits_behind_the_end_of_a_walk_makes_nothing_before_it_clean() -> None:
+    """Below a cut a walk meets records of later places, which it has not come to otherwise."""
+    a, b = Replica(1), Replica(2)
+    a.do("set", "add", value="x")
+    a.do("set", "clear")
+    b.do("set", "add", value="x")
+    b.do("set", "remove", value="x")
+    stable, end = a.seen, a.engine.state.sequence
+    a.do("opcounter", "increment")
+    a.pull(b)
+    walk = Walk(stable, 0, end)
+    while not walk.done:
+        a.engine.reclaim(walk, 1_000)
+    assert a.engine.reclaimed.clean <= end
+    walk = Walk(a.seen, a.engine.reclaimed.clean)
+    while not walk.done:
+        a.engine.reclaim(walk, 1_000)
+    operation = address.OPERATION
+    places = a.rows()[Table.SEQUENCE].values()
+    assert not [at for at in places if address.split_object(at)[1].startswith(operation)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from random import Random
 
 import pytest
@@ -120,6 +121,7 @@ class Pair:
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(donor, "PAGE_RECORDS", PAGE)
     monkeypatch.setattr(staging, "PART_RECORDS", 16)
+    monkeypatch.setattr(staging, "RUN_RECORDS", 2 * PAGE)
     monkeypatch.setattr("crdtdb.replication.repair.PART_RECORDS", 16)
 
 
@@ -150,6 +152,34 @@ def test_a_record_that_changes_between_two_pages_counts_once() -> None:
     pair.restart()
     pair.run_until_equal()
     assert 0 not in pair.puller.value("set", "k0")
+
+
+def test_a_page_is_put_among_few_rows() -> None:
+    """One order of everything would spread a page over all that is staged."""
+    pair = Pair()
+    pair.write()
+    pair.pages_left = 9
+    pair.start()
+    runs = Counter(at[:4] for at in pair.puller.rows()[Table.STAGED])
+    assert len(runs) > 3
+    assert max(runs.values()) == 2 * PAGE
+    pair.restart()
+    pair.run_until_equal()
+
+
+def test_what_is_damaged_at_the_donor_is_not_sent_to_a_newcomer() -> None:
+    """None of its records is decoded for one, but all are checked."""
+    pair = Pair()
+    pair.write()
+    at, row = next((at, row) for at, row in pair.donor.rows()[Table.RECORDS].items() if b"k3" in at)
+    flipped = row[:-1] + bytes((row[-1] ^ 1,))
+    pair.donor.store.commit({Table.RECORDS: {at: flipped}})
+    pair.start()
+    pair.run(1_000)
+    assert pair.machine.phase is Phase.BOOTSTRAPPING
+    assert not len(pair.puller.seen)
+    pair.donor.store.commit({Table.RECORDS: {at: row}})
+    pair.run_until_equal()
 
 
 def test_a_first_state_is_joined_in_parts_and_shows_nothing_before() -> None:

@@ -26,7 +26,15 @@ from crdtdb.record import Record
 from crdtdb.replication import messages
 from crdtdb.replication.cursors import Cursor, Cursors
 from crdtdb.replication.messages import Message, Sender, read_frame, write_frame
-from crdtdb.rows import pack_cut_row, pack_folded, read_cut_row, read_folded
+from crdtdb.rows import (
+    Steps,
+    pack_cut_row,
+    pack_folded,
+    pack_steps,
+    read_cut_row,
+    read_folded,
+    unpack_steps,
+)
 from crdtdb.state import State
 from crdtdb.store.base import Table
 from crdtdb.store.memory import MemoryStore
@@ -84,6 +92,9 @@ def test_what_operations_leave(vector: Vector) -> None:
                 writer.pull(other)
             case "fold":
                 writer.reclaim()
+            case {"wait_ms": waited_ms}:
+                writer.now_ms += waited_ms
+                reader.now_ms = writer.now_ms
             case {"other": operation}:
                 other.commit(update(name, operation))
             case _:
@@ -106,6 +117,12 @@ KEY: Final = IdempotencyKey("once", 2**64 - 1)
 ANSWER: Final = b"idempotency/answer/once"
 
 
+def steps(vector: Vector) -> Steps:
+    *numbers, done = plain(vector["steps"])
+    fingerprint, checkpoint_bytes, steps_bytes = numbers
+    return Steps(fingerprint, checkpoint_bytes, steps_bytes, [tuple(one) for one in done])
+
+
 def write_row(vector: Vector) -> bytes:
     match vector["row"]:
         case "record":
@@ -117,6 +134,8 @@ def write_row(vector: Vector) -> bytes:
             return state(vector["state"]).encode()
         case "folded":
             return pack_folded(vector["folded"])
+        case "steps":
+            return pack_steps(steps(vector))
         case "cut":
             return pack_cut_row(VersionVector.from_flat(vector["vector"]))
         case "epochs":
@@ -193,6 +212,8 @@ def test_a_row(vector: Vector) -> None:
         case "folded":
             with stored(Table.FOLDED, b"k", row).snapshot() as snapshot:
                 assert read_folded(snapshot, b"k") == vector["folded"]
+        case "steps":
+            assert unpack_steps(b"k", row) == steps(vector)
         case "cut":
             assert read_cut_row(row).flat() == vector["vector"]
         case "epochs":

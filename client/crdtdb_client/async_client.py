@@ -304,6 +304,13 @@ class AsyncClient(Asking, AsyncHandles):
         """What is wrong with the next rows of the replica's store, and where to go on."""
         return await self._run(calls.verify(after))
 
+    def backup(self) -> AsyncIterator[bytes]:
+        """A backup of the nearest replica, in parts, as `crdtdb.backup.save` takes them.
+
+        What breaks on the way is not repeated: a backup is begun anew.
+        """
+        return self._transport.stream(self._session.stream("/v1/backup"), self._session.refuse)
+
     async def cluster(self) -> dict[str, Any]:
         """The members as this replica sees them, and what is stable."""
         return await self._run(calls.document(path("cluster")))

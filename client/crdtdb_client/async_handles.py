@@ -1,6 +1,6 @@
 """The handles of `AsyncClient`: the methods of `crdtdb.handles`, to be awaited.
 
-What can be written is defined once, in `crdtdb.handles`; here those operations are bound to a door
+What can be written is defined once, in `crdtdb.writes`; here those operations are bound to a door
 that answers later. `in` and `len` cannot wait, so there are only `contains()` and `size()`.
 """
 
@@ -11,7 +11,10 @@ from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from crdtdb.address import ObjectName
 from crdtdb.answers import LEFT_OUT, FieldRead, Given, Order, Plain, Read, Rights, Standing, Written
-from crdtdb.handles import (
+from crdtdb.handles import score_in
+from crdtdb.jsonvalue import JsonValue
+from crdtdb.limits import LIMITS
+from crdtdb.writes import (
     BoundedCounterWrites,
     CounterWrites,
     FlagWrites,
@@ -26,10 +29,7 @@ from crdtdb.handles import (
     SortedSetWrites,
     TextWrites,
     Writes,
-    score_in,
 )
-from crdtdb.jsonvalue import JsonValue
-from crdtdb.limits import LIMITS
 
 __all__ = [
     "AsyncBoundedCounter",

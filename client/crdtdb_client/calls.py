@@ -27,13 +27,13 @@ from crdtdb.answers import (
 from crdtdb.comparing import Answer as Ranges
 from crdtdb.comparing import Entry, Part, Question
 from crdtdb.exporting import line_of
-from crdtdb.handles import Updates
 from crdtdb.jsonvalue import JsonValue
 from crdtdb.limits import LIMITS
 from crdtdb.operations import is_repeatable
 from crdtdb.query import check_is_document, check_order
 from crdtdb.reading import Digest
 from crdtdb.token import TokenKind, read_token
+from crdtdb.writes import Updates
 from crdtdb_client.exchange import Answer, Request
 from crdtdb_client.targets import path, path_to
 
@@ -220,6 +220,7 @@ def _read(shown: dict[str, Any], replica: str) -> Read[Any]:
         size=shown.get("size"),
         next=shown.get("next"),
         also=tuple(shown.get("also", ())),
+        expires_at_ms=shown.get("expires_at_ms"),
     )
 
 
@@ -334,7 +335,12 @@ def export_page(bucket: str | None, prefix: str, after: str | None) -> Call[Page
 
     def lines(answer: Answer) -> Page[bytes]:
         found = [
-            line_of(ObjectName(one["bucket"], one["type"], one["key"]), one["value"]) + b"\n"
+            line_of(
+                ObjectName(one["bucket"], one["type"], one["key"]),
+                one["value"],
+                one.get("expires_at_ms"),
+            )
+            + b"\n"
             for one in answer.document["lines"]
         ]
         return Page(found, answer.document.get("next"))

@@ -303,6 +303,13 @@ class Client(Asking, Handles):
         """What is wrong with the next rows of the replica's store, and where to go on."""
         return self._run(calls.verify(after))
 
+    def backup(self) -> Iterator[bytes]:
+        """A backup of the nearest replica, in parts, for `crdtdb.backup.save`.
+
+        What breaks on the way is not repeated: a backup is begun anew.
+        """
+        return self._transport.stream(self._session.stream("/v1/backup"), self._session.refuse)
+
     def cluster(self) -> dict[str, Any]:
         """The members as this replica sees them, and what is stable."""
         return self._run(calls.document(path("cluster")))

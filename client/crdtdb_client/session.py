@@ -23,7 +23,7 @@ import random
 import secrets
 import time
 from collections.abc import Callable, Generator, Sequence
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple, NoReturn, TypeAlias
 
 from crdtdb.errors import Behind, Forbidden, Internal, Problem, Unauthorized
 from crdtdb.token import join_tokens
@@ -152,6 +152,21 @@ class Session:
             if pause is None:
                 raise refusals[0].problem if refusals else Unreachable(attempts)
             yield pause
+
+    def stream(self, target: str) -> Send:
+        """How to ask the nearest replica, and no other, for what comes part by part."""
+        request = Request("GET", target)
+        headers = self._headers(request, NO_TERMS, None, self.token)
+        return Send("GET", self.urls[0] + target, headers, None, self._timeout_s)
+
+    def refuse(self, url: str, received: Received) -> NoReturn:
+        """Raise what an answer that is no success means."""
+        match self._open(url, received, self.token):
+            case _Refused(problem):
+                raise problem
+            case Failed(reason):
+                raise Unreachable([(url, reason)])
+        raise UnexpectedAnswer(url, received.status, received.content.decode(errors="replace"))
 
     def _settle(
         self, url: str, request: Request, terms: Terms, key: str, patience: _Patience

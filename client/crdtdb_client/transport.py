@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from os import PathLike
-from typing import Final
+from typing import Final, NoReturn
 
 import httpx2
 
+from crdtdb_client.errors import Unreachable
 from crdtdb_client.exchange import Answer, Failed, Pause, Plan, Received, Reply, Send
 
 __all__ = ["AsyncTransport", "Transport", "failed", "trust"]
@@ -65,6 +66,22 @@ class Transport:
             else:
                 reply = self._send(step)
 
+    def stream(self, send: Send, refuse: Callable[[str, Received], NoReturn]) -> Iterator[bytes]:
+        """What one replica answers, part by part, as it comes. Raises Unreachable.
+
+        An answer that is no 200 is handed to `refuse`, which raises what it means.
+        """
+        url = send.url
+        timeout = _timeout(send)
+        try:
+            with self._http.stream("GET", url, headers=send.headers, timeout=timeout) as response:
+                if response.status_code != 200:
+                    response.read()
+                    refuse(url, Received(response.status_code, response.headers, response.content))
+                yield from response.iter_raw()
+        except httpx2.RequestError as error:
+            raise Unreachable([(url, failed(error).reason)]) from error
+
     def _send(self, send: Send) -> Received | Failed:
         try:
             response = self._http.request(
@@ -106,6 +123,25 @@ class AsyncTransport:
                 reply = None
             else:
                 reply = await self._send(step)
+
+    async def stream(
+        self, send: Send, refuse: Callable[[str, Received], NoReturn]
+    ) -> AsyncIterator[bytes]:
+        """What one replica answers, part by part, as it comes. Raises Unreachable.
+
+        An answer that is no 200 is handed to `refuse`, which raises what it means.
+        """
+        url = send.url
+        asked = self._http.stream("GET", url, headers=send.headers, timeout=_timeout(send))
+        try:
+            async with asked as response:
+                if response.status_code != 200:
+                    await response.aread()
+                    refuse(url, Received(response.status_code, response.headers, response.content))
+                async for part in response.aiter_raw():
+                    yield part
+        except httpx2.RequestError as error:
+            raise Unreachable([(url, failed(error).reason)]) from error
 
     async def _send(self, send: Send) -> Received | Failed:
         try:

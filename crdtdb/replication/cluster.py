@@ -16,6 +16,8 @@ from crdtdb import codec, hlc
 from crdtdb.causal import NOTHING, VersionVector
 from crdtdb.engine import Engine
 from crdtdb.errors import PeerError
+from crdtdb.floors import write_floored
+from crdtdb.limits import LIMITS
 from crdtdb.reading import Reading
 from crdtdb.replication import messages
 from crdtdb.replication.cursors import Cursor, Cursors
@@ -27,6 +29,7 @@ from crdtdb.replication.evictions import (
     read_told,
     told_rows,
 )
+from crdtdb.replication.laid import Laid, read_floors
 from crdtdb.replication.members import (
     Member,
     adding,
@@ -34,7 +37,7 @@ from crdtdb.replication.members import (
     read_members,
     touches_members,
 )
-from crdtdb.replication.messages import Message, Sender, write_frame
+from crdtdb.replication.messages import Message, Sender, read_vector, write_frame
 from crdtdb.replication.peers import Contact, Peer
 from crdtdb.replication.stability import Reports
 from crdtdb.replication.staging import Staging
@@ -69,6 +72,8 @@ class Cluster:
         self.peers: dict[int, Peer] = {}
         self.members: dict[int, Member] = {}
         self.evictions: dict[int, Eviction] = {}
+        #: The floors that the cluster has agreed on, by mark.
+        self.laid: dict[int, Laid] = {}
         self.reports = Reports()
         #: When each member last reported to have seen more than before.
         self.reported_ms: dict[int, int] = {}
@@ -175,7 +180,12 @@ class Cluster:
         would pull it along: it gets a digest instead, with the next tick.
         """
         message = messages.Push(
-            push.origin, push.first, push.last, push.deps.flat(), push.time, list(push.records)
+            push.origin,
+            push.first,
+            push.last,
+            write_floored(push.deps),
+            push.time,
+            list(push.records),
         )
         if touches_members(push.records):
             self.refresh_members()
@@ -236,6 +246,8 @@ class Cluster:
         with self.engine.store.snapshot() as snapshot:
             reading = Reading(snapshot)
             members, self.evictions = read_members(reading), read_evictions(reading)
+            self.laid = read_floors(reading, self.laid)
+        self.engine.floors.update((mark, laid.floor) for mark, laid in self.laid.items())
         self.members = {i: member for i, member in members.items() if i not in self.evictions}
         for incarnation in self.evictions.keys() & self.peers.keys():
             del self.peers[incarnation]
@@ -304,6 +316,22 @@ class Cluster:
         """Endpoints where nobody is expected any more."""
         members = {member.endpoint for member in self.members.values()}
         return {eviction.endpoint for eviction in self.evictions.values()} - members
+
+    # -- vectors on the wire --------------------------------------------------------------------
+
+    def read_vector(self, flat: list[int]) -> VersionVector:
+        """A version vector from a peer. Raises PeerError."""
+        return read_vector(flat, self.engine.floors)
+
+    def can_read(self, flat: list[int]) -> bool:
+        """Is the floor of this vector known? Who rests on one that is not has seen more.
+
+        Raises PeerError for what is no vector on any floor.
+        """
+        if not len(flat) % 2 or flat[0] in self.engine.floors:
+            return True
+        read_vector(flat[1:])
+        return False
 
     # -- others ---------------------------------------------------------------------------------
 
@@ -394,15 +422,36 @@ class Cluster:
         """A peer says what time it has."""
         peer.clock_offset_ms = hlc.milliseconds(time) - self.engine.now_ms()
 
+    def note_level(self, peer: Peer, time: int) -> None:
+        """A peer had this time, and had seen exactly what was seen here."""
+        peer.level_time_ms = max(peer.level_time_ms, hlc.milliseconds(time))
+
+    def passed_ms(self) -> int:
+        """Deadlines up to here have come at every member, and all they did before is here.
+
+        Less what a clock may go back by: a member that starts again does not know what it told.
+        A member that does not talk to this replica itself keeps it at 0.
+        """
+        if self.unmet():
+            return 0
+        times = [hlc.milliseconds(self.engine.time_now())]
+        for member in self.members:
+            if member != self.incarnation:
+                peer = self.peers.get(member)
+                times.append(0 if peer is None else peer.level_time_ms)
+        return max(0, min(times) - LIMITS.max_drift_ms)
+
     # -- together -------------------------------------------------------------------------------
 
     def report_table(self) -> dict[int, list[int]]:
         """What each member last reported to have seen, for peers."""
-        return self.reports.table(self.members, self.incarnation, self.seen)
+        table = self.reports.table(self.members, self.incarnation, self.seen)
+        return {member: write_floored(reported) for member, reported in table.items()}
 
     def reports_mark(self) -> int:
-        """A few bytes that stand for that table."""
-        return codec.fingerprint(self.report_table())
+        """A few bytes that stand for that table, whatever floors it rests on."""
+        table = self.reports.table(self.members, self.incarnation, self.seen)
+        return codec.fingerprint({member: reported.flat() for member, reported in table.items()})
 
     def unmet(self) -> list[str]:
         """Configured peers that are no members yet, as far as is known here."""

@@ -1,5 +1,7 @@
 """Giving: the pages of a pull, read from the by-change sequence.
 
+A puller that has seen nothing lacks every record, so none is decoded for it.
+
 Every record is in the sequence once, at its latest change. A page reads on from where the puller
 stands, skips what the puller has seen, and at the head of the sequence claims: "you now have
 everything up to this VV". Pages and claim are of one snapshot each; a record that changes between
@@ -7,6 +9,10 @@ two pages moves to a later place and comes again.
 
 A tombstone that is reclaimed is in no page. Every member has seen it, but for one whose disk was
 put back since, and a newcomer: they pull whole.
+
+A record that is damaged here is in no page either. That is no loss to a puller who knows all that
+it held, by what it had seen or because it has read beyond its place; others get nothing until it is
+mended. So what only this replica has still gets away, and whoever has that can mend this one.
 """
 
 from __future__ import annotations
@@ -17,8 +23,9 @@ from crdtdb import codec
 from crdtdb.causal import NOTHING, VersionVector
 from crdtdb.engine import Engine
 from crdtdb.errors import StorageFailed
+from crdtdb.floors import write_floored
 from crdtdb.replication.messages import Claim, Gone, Page, Pull, read_vector
-from crdtdb.rows import read_row
+from crdtdb.rows import read_row, read_sound
 from crdtdb.state import STATE_KEY, read_state
 from crdtdb.store.base import Table
 
@@ -35,20 +42,24 @@ def read_page(engine: Engine, pull: Pull, seen: VersionVector) -> Page | Gone:
     """The next page for a puller who had seen `seen` when its session began.
 
     With each page it is asked anew what is reclaimed: that may have gone on since the last one.
+    The claim rests on the floor that `seen` rests on, which the puller knows.
 
-    Raises StorageFailed at a damaged record: what is damaged is not absent, so nothing may be
-    claimed over it.
+    Raises StorageFailed at a damaged record that the puller may not know: what is damaged is not
+    absent, so nothing may be claimed over it.
     """
-    if engine.damaged:
-        raise StorageFailed("a record is damaged here")
+    floor = seen.floor
     whole = read_vector(pull.whole)
     reclaimed = engine.reclaimed.vector
     if not seen.join(whole).includes(reclaimed):
         return Gone(pull.session, reclaimed.flat())
     if len(whole):
         seen = NOTHING
+    has_nothing = not len(seen)
     epoch = engine.epochs.latest
     since = engine.epochs.resume(pull.epoch, pull.since, engine.state.sequence)
+    damaged = engine.damaged
+    if not all(marker.is_known_to(seen, since) for marker in damaged.values()):
+        raise StorageFailed("a record is damaged here")
     records: list[tuple[bytes, bytes]] = []
     size = entries = 0
     with engine.store.snapshot() as snapshot:
@@ -58,16 +69,24 @@ def read_page(engine: Engine, pull: Pull, seen: VersionVector) -> Page | Gone:
                 break
             entries += 1
             since = int.from_bytes(number, "big")
-            record, row = read_row(snapshot, at, since)
-            if not seen.includes(record.context):
+            if at in damaged:
+                continue
+            if has_nothing:
+                data = read_sound(snapshot, at, since)
+            else:
+                record, row = read_row(snapshot, at, since)
+                if seen.includes(record.context):
+                    continue
                 data = codec.row_record(at, row)
-                records.append((at, data))
-                size += len(at) + len(data)
+            records.append((at, data))
+            size += len(at) + len(data)
         else:
             state_row = snapshot.get(Table.META, STATE_KEY)
             assert state_row is not None, "a replica that serves has a state"
             state = read_state(state_row)
-            claim = Claim(state.seen.flat(), state.time)
+            claimed = state.seen.resting_on(floor)
+            flat = write_floored(claimed) if claimed.floor is floor else claimed.flat()
+            claim = Claim(flat, state.time)
             head = state.sequence
             return Page(pull.session, pull.since, epoch, head, records, claim, head)
     return Page(pull.session, pull.since, epoch, since, records, None, engine.state.sequence)

@@ -9,6 +9,7 @@ from collections import OrderedDict
 from typing import Final
 
 from crdtdb.causal import VersionVector
+from crdtdb.floors import Floors
 from crdtdb.limits import LIMITS
 from crdtdb.replication.messages import Push, read_vector
 
@@ -19,9 +20,9 @@ _MOST: Final = 256
 EARLY_PATIENCE_MS: Final = 50
 
 
-def fits(push: Push, seen: VersionVector) -> bool:
+def fits(push: Push, seen: VersionVector, floors: Floors) -> bool:
     """Does a push continue exactly where this replica stands, with all its writer had seen?"""
-    return seen.get(push.origin) == push.first - 1 and seen.includes(read_vector(push.deps))
+    return seen.get(push.origin) == push.first - 1 and seen.includes(read_vector(push.deps, floors))
 
 
 class EarlyPushes:
@@ -49,12 +50,12 @@ class EarlyPushes:
         """The latest operation of an origin that is held; 0 if none."""
         return max((p.last for p, _, _ in self._held.values() if p.origin == origin), default=0)
 
-    def next_fitting(self, seen: VersionVector) -> Push | None:
+    def next_fitting(self, seen: VersionVector, floors: Floors) -> Push | None:
         """Take out a push that has become deliverable; forget those that came otherwise."""
         for key, (push, _, _) in list(self._held.items()):
             if push.last <= seen.get(push.origin):
                 self._take(key)
-            elif fits(push, seen):
+            elif fits(push, seen, floors):
                 self._take(key)
                 return push
         return None

@@ -11,18 +11,19 @@ is relayed, because it is in this replica's own sequence.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from enum import Enum
 from random import Random
 
 from crdtdb import address
 from crdtdb.causal import VersionVector
 from crdtdb.engine import Engine
-from crdtdb.errors import PeerError
+from crdtdb.errors import NoSpace, PeerError, StorageFailed
 from crdtdb.replication import messages
 from crdtdb.replication.cluster import Cluster, Send
 from crdtdb.replication.early import EarlyPushes, fits
 from crdtdb.replication.evictions import Eviction, Stake
+from crdtdb.replication.flooring import Flooring
 from crdtdb.replication.greeting import Greeting
 from crdtdb.replication.members import Member
 from crdtdb.replication.mending import Mending
@@ -44,7 +45,6 @@ from crdtdb.replication.messages import (
     Talk,
     Welcome,
     read_frame,
-    read_vector,
     write_frame,
 )
 from crdtdb.replication.peers import Peer
@@ -93,6 +93,7 @@ class Replication:
         self._reclaiming = Reclaiming(self._cluster)
         self._mending = Mending(self._cluster)
         self._sharing = Sharing(self._cluster)
+        self._flooring = Flooring(self._cluster)
 
     # -- looking --------------------------------------------------------------------------------
 
@@ -239,16 +240,17 @@ class Replication:
             return []
         sends = self._greeting.knock()
         if not self._cluster.served:
-            return sends + self._begin()
+            return sends + self._unless_refused(self._begin)
         sends += [Send(whom, self._repair.digest()) for whom in self._early.overdue(now_ms)]
-        sends += self._repair.tick()
+        sends += self._unless_refused(self._repair.tick)
         if not self._cluster.settled:
             self._cluster.settle_if_confirmed()
-        sends += self._cluster.correct_membership()
+        sends += self._unless_refused(self._cluster.correct_membership)
         if self._cluster.is_partial:
             return sends
-        sends += self._mending.tick()
-        return sends + self._reclaiming.tick() + self._sharing.tick()
+        for step in (self._mending, self._reclaiming, self._sharing, self._flooring):
+            sends += self._unless_refused(step.tick)
+        return sends
 
     def knock(self, endpoint: str) -> list[Send]:
         """Make the acquaintance of a replica that shall become a member, until it answers.
@@ -329,6 +331,14 @@ class Replication:
             raise
 
     # -- inside ---------------------------------------------------------------------------------
+
+    def _unless_refused(self, step: Callable[[], list[Send]]) -> list[Send]:
+        """A disk that is full or damaged must not keep this replica from talking to others."""
+        try:
+            return step()
+        except (NoSpace, StorageFailed):
+            self._cluster.refusals["tick-failed"] += 1
+            return []
 
     def _begin(self) -> list[Send]:
         """A fresh replica: copy from somebody who has a state, else serve the empty one."""
@@ -413,7 +423,9 @@ class Replication:
             raise PeerError("forged-base", "what is folded is no operation, and is never pushed")
         sends: list[Send] = []
         if message.last > self._cluster.seen.get(message.origin) and not self._cluster.is_partial:
-            if fits(message, self._cluster.seen):
+            if not self._cluster.can_read(message.deps):
+                sends += self._cluster.answer(peer, self._repair.question())
+            elif fits(message, self._cluster.seen, self._engine.floors):
                 sends += self._apply(message)
             else:
                 self._early.hold(message, peer.where, self._cluster.now_ms)
@@ -422,7 +434,7 @@ class Replication:
         return sends + self._cluster.answer(peer, Received(message.origin, counter))
 
     def _apply(self, push: messages.Push) -> list[Send]:
-        seen = read_vector(push.deps).with_dot((push.origin, push.last))
+        seen = self._cluster.read_vector(push.deps).with_dot((push.origin, push.last))
         return self._cluster.merge(push.records, seen, push.time)
 
     def _on_received(self, peer: Peer, message: Received) -> list[Send]:
@@ -437,7 +449,7 @@ class Replication:
         sends: list[Send] = []
         if self._cluster.is_partial:
             return sends
-        while push := self._early.next_fitting(self._cluster.seen):
+        while push := self._early.next_fitting(self._cluster.seen, self._engine.floors):
             try:
                 sends += self._apply(push)
             except PeerError as error:

@@ -4,11 +4,12 @@ A walk over the whole store (`crdtdb.scrub`) takes its time: some hundred rows w
 while others write, and a rest when it is through. Its position is kept now and then, so a restart
 does not begin anew.
 
-While a record is damaged, this replica claims nothing. It asks one peer after another for what it
-holds in those places, together with everything else that is missing here, for the damage keeps
-this replica from taking in whatever touches it; all of it takes effect in one commit. Only a peer
-that has seen what this replica had when it found the damage can help, and one that is not damaged
-itself.
+While a record is damaged, this replica asks one peer after another for what it holds in those
+places, together with everything else that is missing here, for the damage keeps this replica from
+taking in whatever touches it; all of it takes effect in one commit. Only a peer that has seen what
+the records of the damaged object come to can help. If that is too much, because it lacks something,
+it can get that by a pull, for this replica still gives what is sound to whom knows all that the
+damaged records held (`donor`).
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from __future__ import annotations
 from typing import Final
 
 from crdtdb.causal import NOTHING
-from crdtdb.draft import object_of
 from crdtdb.engine import Engine
 from crdtdb.errors import NoSpace, StorageFailed
+from crdtdb.kinds import object_of
 from crdtdb.replication.cluster import Cluster, Send
 from crdtdb.replication.donor import read_page
 from crdtdb.replication.messages import Mend, Mended, Page, Pull, Refused, read_vector
@@ -130,7 +131,7 @@ class Mending:
         addresses = [at for at in self._asked[2] if at in cluster.engine.damaged]
         self._asked = None
         seen = read_vector(message.claim.seen)
-        if not all(seen.includes(cluster.engine.damaged[at]) for at in addresses):
+        if not all(seen.includes(cluster.engine.damaged[at].seen) for at in addresses):
             return []  # it has yet to catch up
         try:
             refused = cluster.engine.replace_damaged(

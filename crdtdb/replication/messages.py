@@ -2,11 +2,13 @@
 
 A frame is version 1 | xxh3-64 of the body | msgpack of one tagged message. Records inside are the
 very bytes that are stored. `tests/wire/messages.jsonl` freezes all of it. Who sends a frame is not
-in it: the transport says so once per exchange (`Sender`), which keeps an idle digest small.
+in it: the transport says so once per exchange (`Sender`), which keeps an idle digest small. Version
+vectors in pushes, summaries, pulls and claims may rest on floors (`crdtdb.floors`).
 """
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Annotated, Final, TypeAlias
 
 import msgspec
@@ -14,6 +16,7 @@ import msgspec
 from crdtdb import codec
 from crdtdb.causal import VersionVector, format_incarnation
 from crdtdb.errors import PeerError
+from crdtdb.floors import Floors, UnknownFloor, read_floored
 
 __all__ = [
     "Claim",
@@ -42,6 +45,7 @@ __all__ = [
 ]
 
 _VERSION: Final = 1
+_NO_FLOORS: Final[Floors] = MappingProxyType({})
 
 _Incarnation: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
 #: Of operations or of places in a sequence.
@@ -251,10 +255,12 @@ def read_frame(frame: bytes) -> Message:
     return message
 
 
-def read_vector(flat: list[int]) -> VersionVector:
-    """A version vector from a peer. Raises PeerError."""
+def read_vector(flat: list[int], floors: Floors = _NO_FLOORS) -> VersionVector:
+    """A version vector from a peer, which may rest on one of these floors. Raises PeerError."""
     try:
-        return VersionVector.from_flat(flat)
+        return read_floored(flat, floors)
+    except UnknownFloor as error:
+        raise PeerError("unknown-floor", str(error)) from error
     except ValueError as error:
         raise PeerError("bad-vector", str(error)) from error
 

@@ -36,6 +36,8 @@ class Peer:
     last_contact_ms: int = 0
     #: When this replica last had everything the peer had; None: never since it has been heard.
     level_ms: int | None = None
+    #: What time it had when it had seen exactly what was seen here, the latest, ms since 1970.
+    level_time_ms: int = 0
     #: Its clock less this replica's, as last seen.
     clock_offset_ms: int = 0
     #: Does it confirm that it knows no more of this replica's dots?

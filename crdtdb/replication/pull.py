@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 
 from crdtdb.causal import NOTHING, VersionVector
 from crdtdb.errors import PeerError
+from crdtdb.floors import write_floored
 from crdtdb.replication.cursors import Cursor
 from crdtdb.replication.messages import Page, Pull, Sender
 
@@ -67,7 +68,7 @@ class PullSession:
 
     def request(self) -> Pull:
         """The request for the next page."""
-        return Pull(self.number, *self.cursor, self.seen.flat(), self.whole.flat())
+        return Pull(self.number, *self.cursor, write_floored(self.seen), self.whole.flat())
 
     def asked(self, session: int) -> bool:
         """Is this the number of the session?"""

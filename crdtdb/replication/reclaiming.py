@@ -70,17 +70,18 @@ class Reclaiming:
     def _go_on(self, end: int) -> list[Send]:
         stable = self._cluster.stable()
         walk = self._walk
-        if walk is None or (walk.done and walk.stable != stable):
-            # An evicted replica may come back with operations that nobody waited for.
-            settle = not self._cluster.evictions
+        passed_ms = self._cluster.passed_ms()
+        due_ms = None if walk is None else walk.next_deadline_ms
+        has_ended = due_ms is not None and due_ms <= passed_ms
+        if walk is None or (walk.done and (walk.stable != stable or has_ended)):
             clean = self._cluster.engine.reclaimed.clean
-            walk = self._walk = Walk(stable, clean, end, settle=settle)
+            walk = self._walk = Walk(stable, clean, end, passed_ms=passed_ms)
         elif walk.done:
             if walk.place >= end:
                 return []
             walk.extend(end)
         walk.narrow(stable)
-        walk.settle &= not self._cluster.evictions
+        walk.evicted = self._cluster.evictions.keys()
         self._cluster.engine.reclaim(walk, RECLAIM_ENTRIES)
         if walk.done:
             self.waiting = (walk.waiting_records, walk.waiting_bytes)

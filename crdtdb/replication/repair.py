@@ -13,9 +13,12 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Final
 
+from msgspec import structs
+
 from crdtdb import codec
 from crdtdb.causal import NOTHING
 from crdtdb.errors import CrdtdbError, NoSpace, PeerError, StorageFailed
+from crdtdb.floors import write_floored
 from crdtdb.replication.cluster import Cluster, Send
 from crdtdb.replication.cursors import START, Cursor
 from crdtdb.replication.donor import read_page
@@ -113,9 +116,13 @@ class Repair:
 
     def digest(self) -> bytes:
         """The frame that asks: have we seen the same?"""
+        return write_frame(self.question())
+
+    def question(self) -> Digest:
+        """The message that asks it."""
         cluster = self._cluster
         seen = codec.fingerprint(cluster.seen.flat())
-        return write_frame(Digest(seen, cluster.reports_mark(), cluster.engine.time_now()))
+        return Digest(seen, cluster.reports_mark(), cluster.engine.time_now())
 
     def _digests(self) -> list[Send]:
         """Ask some peers, whichever."""
@@ -140,6 +147,7 @@ class Repair:
         if message.seen != mark or cluster.is_partial:
             return cluster.answer(peer, self._summary(peer, answer=True))
         cluster.note_seen(peer, cluster.seen)
+        cluster.note_level(peer, message.time)
         if message.reports != cluster.reports_mark():
             return cluster.answer(peer, self._summary(peer, answer=True, only_reports_differ=True))
         engine = cluster.engine
@@ -154,6 +162,7 @@ class Repair:
             cursor = Cursor(message.epoch, message.sequence)
             cluster.cursors.now[peer.sender.incarnation] = cursor
             cluster.note_seen(peer, cluster.seen)
+            cluster.note_level(peer, message.time)
         return []
 
     def _summary(self, peer: Peer, *, answer: bool, only_reports_differ: bool = False) -> Summary:
@@ -164,12 +173,18 @@ class Repair:
         if only_reports_differ or last_ms is None or now_ms - last_ms >= REPORTS_INTERVAL_MS:
             peer.reported_ms = now_ms
             reports = cluster.report_table()
-        return Summary(cluster.seen.flat(), cluster.engine.time_now(), reports, answer)
+        return Summary(write_floored(cluster.seen), cluster.engine.time_now(), reports, answer)
 
     def on_summary(self, peer: Peer, message: Summary) -> list[Send]:
         cluster = self._cluster
-        theirs = read_vector(message.seen)
-        reports = {member: read_vector(flat) for member, flat in message.reports.items()}
+        if not cluster.can_read(message.seen):
+            return self._want(peer)
+        theirs = cluster.read_vector(message.seen)
+        reports = {
+            member: cluster.read_vector(flat)
+            for member, flat in message.reports.items()
+            if cluster.can_read(flat)
+        }
         cluster.note_time(peer, message.time)
         for member, reported in reports.items():
             if member == cluster.incarnation or member not in cluster.members:
@@ -248,6 +263,8 @@ class Repair:
         try:
             if not pull.expects(message):
                 return []
+            if message.claim is not None:
+                message = self._without_floor(message, message.claim)
             if message.claim is None or staging.donor is not None:
                 staging.add(pull, message)
             pull.advance(message, cluster.now_ms)
@@ -260,6 +277,11 @@ class Repair:
         except CrdtdbError as error:
             self._give_up(peer, error)
             raise
+
+    def _without_floor(self, page: Page, claim: Claim) -> Page:
+        """A page whose claim rests on nothing, so that it can be kept. Raises PeerError."""
+        seen = self._cluster.read_vector(claim.seen).flat()
+        return structs.replace(page, claim=structs.replace(claim, seen=seen))
 
     def carry_on(self) -> list[Send]:
         """Do what was begun: join the next part of a pull, let go what is not needed any more."""
@@ -371,7 +393,9 @@ class Repair:
     def on_pull(self, peer: Peer, message: Pull) -> list[Send]:
         """Serve a page. A stranger becomes a member first, so that reclaiming waits for it."""
         cluster = self._cluster
-        theirs = read_vector(message.seen)
+        if not cluster.can_read(message.seen):
+            return self._want(peer) + cluster.answer(peer, Refused("behind"))
+        theirs = cluster.read_vector(message.seen)
         sends: list[Send] = []
         if peer.sender.incarnation not in cluster.members:
             sends = cluster.commit(adding(peer.sender))

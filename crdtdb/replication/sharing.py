@@ -12,9 +12,9 @@ from typing import Final
 
 from crdtdb import address
 from crdtdb.datatype import ScalarType
-from crdtdb.draft import type_of
 from crdtdb.errors import NoSpace, StorageFailed
 from crdtdb.head import FRESH
+from crdtdb.kinds import type_of
 from crdtdb.record import visible
 from crdtdb.replication.cluster import Cluster, Send
 from crdtdb.rows import read_head, read_record

@@ -43,11 +43,12 @@ class Reports:
         """The counted report of a member; empty if it was never heard."""
         return self._counted.get(member, NOTHING)
 
-    def table(self, members: Iterable[int], own: int, seen: VersionVector) -> dict[int, list[int]]:
-        """The counted reports of all members, this replica's own included, for peers."""
+    def table(
+        self, members: Iterable[int], own: int, seen: VersionVector
+    ) -> dict[int, VersionVector]:
+        """The counted reports of all members, this replica's own included."""
         return {
-            member: (seen if member == own else self.counted(member)).flat()
-            for member in sorted(members)
+            member: seen if member == own else self.counted(member) for member in sorted(members)
         }
 
     def stable(self, members: Iterable[int], own: int, seen: VersionVector) -> VersionVector:

@@ -4,30 +4,39 @@ Each page is durable before the next is asked for, with a row in META that says 
 has come. So a replica that is killed goes on with the page after the last one, and however much
 there is to fetch, no more than a page of it is in memory.
 
+What has come is kept in *runs*, each in the order of addresses: a page is put where few rows are,
+all of them close together, while one order of everything would spread it over the whole table. Who
+reads merges the runs; of a record that came twice the later one counts. The longer the pull, the
+longer a run may get, so there are never more than some hundred.
+
 When the donor has claimed, the records are joined: in one commit together with the claim, or in
 parts if there are too many. A part is a range of addresses, joined in one commit that also says so
-in the row; the claim follows the last part. A kill in between goes on with the part after it.
+in the row, and lets go what was staged of it; the claim follows the last part. A kill in between
+goes on with the part after it.
 
 What nobody is going to join, or has been joined, is let go some rows at a time.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from heapq import merge
 from itertools import islice
 from typing import Final
 
 import msgspec
 
-from crdtdb import codec
+from crdtdb import address, codec
 from crdtdb.admission import inspect
 from crdtdb.causal import VersionVector
-from crdtdb.draft import Span, log_of
+from crdtdb.draft import Span
 from crdtdb.engine import Engine, Part
 from crdtdb.errors import PeerError, StorageFailed
+from crdtdb.kinds import log_of
 from crdtdb.replication.cursors import Cursor
 from crdtdb.replication.messages import Claim, Page, Sender, read_vector
 from crdtdb.replication.pull import Progress, PullSession
-from crdtdb.store.base import Table
+from crdtdb.store.base import KEY_BYTES, Snapshot, Table
 
 __all__ = ["ONE_COMMIT_RECORDS", "PART_BYTES", "PART_RECORDS", "STAGED_BYTES", "Staging"]
 
@@ -42,8 +51,13 @@ PART_BYTES: Final = 1_048_576
 #: Rows let go with one call.
 _SWEEP_ROWS: Final = 2_000
 
+#: A run ends when it has so many records and this part of all that have come.
+RUN_RECORDS: Final = 4_096
+_RUN_PART: Final = 64
+
 _ROW: Final = b"pull"
-_VERSION: Final = 1
+_VERSION: Final = 2
+_RUN_BYTES: Final = 4
 _PLACE_BYTES: Final = 8
 
 
@@ -58,9 +72,10 @@ class _Row(msgspec.Struct, frozen=True, array_like=True):
     whole: list[int]
     #: The last place of the donor's sequence.
     head: int
-    #: Records that came, again or not: the order in which they did.
-    arrived: int = 0
-    #: Records that are staged, and the bytes of their addresses and of themselves.
+    #: The run that is being filled, and how many records had come when it was begun.
+    run: int = 0
+    run_from: int = 0
+    #: Records that came, again or not, and the bytes of their addresses and of themselves.
     records: int = 0
     size_bytes: int = 0
     #: What a donor must have seen who sends these records.
@@ -121,7 +136,7 @@ class Staging:
 
     @property
     def records(self) -> int:
-        """How many records there are."""
+        """How many records have come, again or not."""
         return 0 if self._row is None else self._row.records
 
     @property
@@ -159,7 +174,7 @@ class Staging:
     # -- bringing in ----------------------------------------------------------------------------
 
     def add(self, session: PullSession, page: Page) -> None:
-        """Keep a page of a session; durable on return. O(records of the page) store lookups.
+        """Keep a page of a session; durable on return. O(records of the page).
 
         Raises PeerError, NoSpace or StorageFailed with nothing changed.
         """
@@ -174,26 +189,22 @@ class Staging:
                 page.head,
             )
         needs, size_bytes = VersionVector.from_flat(row.needs), row.size_bytes
+        run, run_from = row.run, row.run_from
+        if row.records - run_from >= max(RUN_RECORDS, row.records // _RUN_PART):
+            run, run_from = run + 1, row.records
+        stem = run.to_bytes(_RUN_BYTES, "big")
         staged: dict[bytes, bytes | None] = {}
-        for arrived, (at, data) in enumerate(page.records, row.arrived):
+        for place, (at, data) in enumerate(page.records, row.records):
+            if len(at) > KEY_BYTES - _RUN_BYTES:
+                raise PeerError("bad-record", "an address is too long")
             _, needed = inspect(at, data)
             if not needs.includes(needed):
                 needs = needs.join(needed)
-            staged[at] = arrived.to_bytes(_PLACE_BYTES, "big") + data
+            staged[stem + at] = place.to_bytes(_PLACE_BYTES, "big") + data
+            size_bytes += len(at) + len(data)
         claim = page.claim
         if claim is not None and not read_vector(claim.seen).includes(needs):
             raise PeerError("beyond-claim", "the donor claims less than it has sent")
-        again = 0
-        with self._engine.store.snapshot() as snapshot:
-            for at, new in staged.items():
-                former = snapshot.get(Table.STAGED, at)
-                assert new is not None
-                size_bytes += len(new) - _PLACE_BYTES
-                if former is None:
-                    size_bytes += len(at)
-                else:
-                    size_bytes -= len(former) - _PLACE_BYTES
-                    again += 1
         if size_bytes > STAGED_BYTES:
             raise PeerError("endless-pull", f"a pull brings more than {STAGED_BYTES} bytes")
         row = msgspec.structs.replace(
@@ -202,8 +213,9 @@ class Staging:
             epoch=page.epoch,
             place=page.next,
             head=page.head,
-            arrived=row.arrived + len(page.records),
-            records=row.records + len(staged) - again,
+            run=run,
+            run_from=run_from,
+            records=row.records + len(page.records),
             size_bytes=size_bytes,
             needs=needs.flat(),
             claim=claim,
@@ -244,20 +256,31 @@ class Staging:
 
     def _part(self, start: bytes, records: int, size_bytes: int) -> Part:
         found: list[tuple[bytes, bytes, bytes]] = []
-        log, end = b"", None
+        staged: list[bytes] = []
+        last, log, end = b"", b"", None
         with self._engine.store.snapshot() as snapshot:
-            for at, row in snapshot.scan(Table.STAGED, start):
-                if len(found) >= records or size_bytes <= 0:
-                    log = log or log_of(found[-1][1])
+            for at, row, key in self._merged(snapshot, start):
+                if at == last:  # the later one
+                    found.pop()
+                elif len(found) >= records or size_bytes <= 0:
+                    log = log or log_of(last)
                     if not (log and at.startswith(log)):
                         end = at
                         break
                 if len(row) < _PLACE_BYTES:
                     raise StorageFailed("what was pulled is damaged on disk")
+                last = at
+                staged.append(key)
                 found.append((row[:_PLACE_BYTES], at, row[_PLACE_BYTES:]))
                 size_bytes -= len(row)
         found.sort()
-        return Part([(at, data) for _, at, data in found], Span(start, end))
+        return Part([(at, data) for _, at, data in found], Span(start, end), staged)
+
+    def _merged(self, snapshot: Snapshot, start: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
+        """What is staged from an address on, by address, and then in the order in which it came."""
+        assert self._row is not None
+        stems = (run.to_bytes(_RUN_BYTES, "big") for run in range(self._row.run + 1))
+        return merge(*(_run(snapshot, stem, start) for stem in stems))
 
     # -- letting go -----------------------------------------------------------------------------
 
@@ -284,3 +307,9 @@ class Staging:
             rows = [at for at, _ in islice(snapshot.scan(Table.STAGED), _SWEEP_ROWS + 1)]
         self._engine.stage(dict.fromkeys(rows[:_SWEEP_ROWS]), {_ROW: None})
         self.is_clear = len(rows) <= _SWEEP_ROWS
+
+
+def _run(snapshot: Snapshot, stem: bytes, start: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
+    """Of one run: addresses, rows, and the keys of the rows."""
+    for key, row in snapshot.scan(Table.STAGED, stem + start, address.after(stem)):
+        yield key[_RUN_BYTES:], row, key

@@ -115,6 +115,13 @@ class Store(Protocol):
         """
         ...
 
+    def commit_in_order(self, batch: Batch) -> None:
+        """As `commit`, one of many whose keys are neighbours while nobody else writes.
+
+        Nothing is won by gathering such batches in memory before they are put in place.
+        """
+        ...
+
     @property
     def is_congested(self) -> bool:
         """Will the next commits wait for work of the store's own? An event loop must not, then."""

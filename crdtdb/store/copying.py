@@ -8,15 +8,14 @@ changed since, all in one snapshot: then all portions, in order, give the state 
 (Database dumps that need no lock work so: a fuzzy copy, and the log of what came in between.)
 
 Why nothing is missed. A commit is noted before it can be seen and again when it has been. What a
-portion takes off the notes was seen by its snapshot, which began later, or will be noted again; what
-is noted once its snapshot has begun is copied with it too, and stays noted.
+portion takes off the notes was seen by its snapshot, which began later, or will be noted again.
+What is noted once its snapshot has begun is copied with it too, and stays noted.
 
 It holds in memory the keys that wait to be copied again, at most `_NOTED_KEYS`, and a portion.
 """
 
 from __future__ import annotations
 
-from itertools import chain
 from threading import Lock
 from typing import Final
 
@@ -35,8 +34,8 @@ _ORDER: Final = (
 _RANK: Final = {table: rank for rank, table in enumerate(_ORDER)}
 _END: Final = len(_ORDER)
 _NOTED_KEYS: Final = 2**20
-#: The last portion grows, up to this, until what changes meanwhile fits into it.
-_LAST_BYTES: Final = 2**26
+#: Portions grow, up to this, until what changes meanwhile fits into one.
+_MOST_BYTES: Final = 2**26
 
 
 class Copy:
@@ -74,22 +73,29 @@ class Copy:
                 raise self._too_slow()
             self._reading = True
             taken, self._noted = self._noted, {table: set() for table in Table}
+        stage, key = self._stage, self._key
+        portion: Batch = {}
         with self._store.snapshot() as snapshot:
             with self._lock:
                 later = {table: set(keys) for table, keys in self._noted.items()}
-            portion: Batch = {}
+            if stage < _END:
+                # What lies ahead is copied when its turn comes.
+                later[_ORDER[stage]] = {one for one in later[_ORDER[stage]] if one <= key}
             room = self._copy_again(snapshot, taken, later, portion)
-            left_over = room < 0
-            if not left_over and self._stage < _END:
-                self._copy_on(snapshot, room, portion)
+            if room is not None and stage < _END:
+                stage, key = self._copy_on(snapshot, room, portion)
         with self._lock:
             self._reading = False
+            self._stage, self._key = stage, key
             for table, keys in taken.items():
                 self._noted[table] |= keys
-            if self._stage < _END:
-                current = _ORDER[self._stage]
-                self._noted[current] = {key for key in self._noted[current] if key <= self._key}
-        self._conclude(left_over=left_over, portion=portion)
+            if stage < _END:
+                current = _ORDER[stage]
+                self._noted[current] = {one for one in self._noted[current] if one <= key}
+        if room is None:
+            self._enlarge()
+        elif stage == _END:
+            self.done = True
         return portion
 
     def _copy_again(
@@ -98,55 +104,40 @@ class Copy:
         taken: dict[Table, set[bytes]],
         later: dict[Table, set[bytes]],
         portion: Batch,
-    ) -> int:
-        """Copy what has changed behind the copy; leaves in `taken` what there is no room for.
+    ) -> int | None:
+        """Copy what has changed behind the copy, and take it out of `taken`.
 
-        Gives the room that is left; less than none: not everything was copied.
+        Gives the room that is left; None: there was none for everything.
         """
         room = self._portion_bytes
-        for table in _ORDER[: self._stage + 1]:
-            behind = later[table]
-            if _RANK[table] == self._stage:
-                behind = {key for key in behind if key <= self._key}
-            for key in sorted(chain(taken[table], behind - taken[table])):
-                if room < 0:
-                    return room
+        for table, keys in taken.items():
+            for key in sorted(keys | later[table]):
+                if room <= 0:
+                    return None
                 value = snapshot.get(table, key)
                 portion.setdefault(table, {})[key] = value
+                keys.discard(key)
                 room -= len(key) + len(value or b"")
-                taken[table].discard(key)
-        return room
+        return max(room, 0)
 
-    def _copy_on(self, snapshot: Snapshot, room: int, portion: Batch) -> None:
-        """Copy the next rows of the table."""
-        table, key = _ORDER[self._stage], self._key
+    def _copy_on(self, snapshot: Snapshot, room: int, portion: Batch) -> tuple[int, bytes]:
+        """Copy the next rows of the table, one at least; up to where that has come."""
+        table, last = _ORDER[self._stage], self._key
         rows = portion.setdefault(table, {})
-        for key, value in snapshot.scan(table, key + b"\0" if key else b""):
+        for key, value in snapshot.scan(table, last + b"\0" if last else b""):
             rows[key] = value
             room -= len(key) + len(value)
-            if room < 0:
-                break
-        with self._lock:
-            self._key = key
-            if room >= 0:
-                self._stage, self._key = self._stage + 1, b""
-                # All of this table lies behind the copy now, and it may be noted as such.
+            if room <= 0:
+                return self._stage, key
+        return self._stage + 1, b""
 
-    def _conclude(self, *, left_over: bool, portion: Batch) -> None:
-        """Was this the last portion? One that could not take everything is followed by a larger."""
-        if self._stage < _END:
-            return
-        if left_over:
-            if self._portion_bytes >= _LAST_BYTES:
-                raise self._too_slow()
-            self._portion_bytes *= 2
-        elif not self._is_first_at_end():
-            self.done = True
-
-    def _is_first_at_end(self) -> bool:
-        raise NotImplementedError
+    def _enlarge(self) -> None:
+        """Changes came faster than portions of this size: the next is larger, or there is none."""
+        if self._portion_bytes >= _MOST_BYTES:
+            raise self._too_slow()
+        self._portion_bytes *= 2
 
     def _too_slow(self) -> Overloaded:
         return Overloaded(
-            "more changes than is copied meanwhile; take the backup faster, or when less is written"
+            "more changes meanwhile than is copied; take the backup faster, or when less is written"
         )

@@ -10,12 +10,12 @@ in order when somebody scans, and then only those that came or went since the la
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import Enum
 from heapq import merge
-from itertools import groupby, islice
+from itertools import groupby, islice, repeat
 from threading import Lock
-from typing import Final
+from typing import Final, cast
 
 from sortedcontainers import SortedList
 
@@ -118,15 +118,16 @@ class Layer:
                 values, moved = column.values, column.moved
                 for view in self._views:
                     view.keep(table, changes)
+                olds = list(map(values.get, changes, repeat(ABSENT)))
+                if not (ABSENT in olds or None in olds or None in changes.values()):
+                    new_bytes = sum(map(len, cast(Iterable[bytes], changes.values())))
+                    self.size_bytes += new_bytes - sum(map(len, cast(list[bytes], olds)))
+                    values.update(changes)
+                    continue
                 forgets = not self._marks_deletions
                 written_once = table in WRITTEN_ONCE
                 count = size = 0
-                for key, value in changes.items():
-                    old = values.get(key, ABSENT)
-                    if value is not None and isinstance(old, bytes):  # most are
-                        size += len(value) - len(old)
-                        values[key] = value
-                        continue
+                for (key, value), old in zip(changes.items(), olds, strict=True):
                     if old is ABSENT:
                         if value is None and forgets:
                             continue

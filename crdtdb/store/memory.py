@@ -31,6 +31,9 @@ class MemoryStore:
         check_keys(batch)
         self._layer.apply(batch)
 
+    def commit_in_order(self, batch: Batch) -> None:
+        self.commit(batch)
+
     @property
     def is_congested(self) -> bool:
         return False

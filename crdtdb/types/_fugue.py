@@ -25,7 +25,7 @@ is copying a list of references; looking for an id begins where the last change 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Annotated, Any, Final, NamedTuple, TypeAlias
 
@@ -230,7 +230,7 @@ class Elements:
         #: The elements that users see, and the bytes of their values.
         self.size = size
         self.size_bytes = size_bytes
-        #: The run that changed last.
+        #: The run that was named last, as it stood then: where to look first, right or wrong.
         self._hint = hint
 
     # -- stored ---------------------------------------------------------------------------------
@@ -357,6 +357,7 @@ class Elements:
     def place(self, index: int) -> Place:
         """Where an element goes that shall stand at the position `index` (0 … size). O(runs)."""
         left, right = self._around(index)
+        self._hint = 0 if left is None else left[0]
         parent = None if left is None else self._id(left)
         following = self._following(left)
         first = None if following is None else self._up(following, LEFT)
@@ -391,14 +392,8 @@ class Elements:
         return self._runs[at[0]].id_at(at[1])
 
     def _find(self, one: ElementId) -> tuple[int, int] | None:
-        runs, hint = self._runs, min(self._hint, len(self._runs))
-        for i in range(hint, len(runs)):
-            if (k := runs[i].place_of(one)) >= 0:
-                return i, k
-        for i in range(hint - 1, -1, -1):
-            if (k := runs[i].place_of(one)) >= 0:
-                return i, k
-        return None
+        """The run of an element and its place in that. O(runs from the hint to there)."""
+        return self._find_near(one, min(self._hint, len(self._runs) - 1))
 
     def _up(self, at: tuple[int, int], side: bool) -> _Child:
         """From an element up while it is a child on that side: the last."""
@@ -411,10 +406,12 @@ class Elements:
                 k = 0
             if run.side != side or run.parent is None:
                 return run.child
-            i, k = self._find_near(run.parent, i)
+            above = self._find_near(run.parent, i)
+            assert above is not None, "every element hangs below one that is there"
+            i, k = above
 
-    def _find_near(self, one: ElementId, i: int) -> tuple[int, int]:
-        """The same as `_find`, of an element that is there, most likely next to run `i`."""
+    def _find_near(self, one: ElementId, i: int) -> tuple[int, int] | None:
+        """The same as `_find`, of an element that is most likely next to run `i`."""
         runs = self._runs
         low, high = i, i + 1
         while low >= 0 or high < len(runs):
@@ -426,7 +423,7 @@ class Elements:
                 if (k := runs[low].place_of(one)) >= 0:
                     return low, k
                 low -= 1
-        raise AssertionError("every element hangs below one that is there")
+        return None
 
     def _end(self, at: tuple[int, int]) -> int:
         """The run behind the last element that hangs below one.
@@ -456,6 +453,25 @@ class Elements:
             i -= 1
             inside.add(self._runs[i])
         return i
+
+    def aim(self, run: int) -> None:
+        """Look for the next element at this run first."""
+        self._hint = run
+
+    @property
+    def aimed_at(self) -> int:
+        """The run that was named last."""
+        return self._hint
+
+    def index(self) -> Callable[[ElementId], int | None]:
+        """Tells in which run an element is now. O(runs log runs), then O(log runs) each."""
+        index = _Index(self._runs)
+
+        def run_of(one: ElementId) -> int | None:
+            found = index.find(one)
+            return None if found is None else found[0]
+
+        return run_of
 
     # -- changing -------------------------------------------------------------------------------
 

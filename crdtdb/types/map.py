@@ -48,6 +48,7 @@ from crdtdb.datatype import (
     View,
 )
 from crdtdb.errors import BadRequest, Field, InvalidOperation, TooLarge, shortened
+from crdtdb.expiry import Expire, Persist
 from crdtdb.jsonvalue import JsonValue
 from crdtdb.limits import LIMITS
 from crdtdb.record import Live
@@ -89,6 +90,11 @@ class Update(Operation, tag="update", frozen=True):
         operation = read(type_name, rest, "do")
         if not _can_be_leaf(_types().get(type_name)):
             raise _no_leaf(type_name)
+        if isinstance(operation, Expire | Persist):
+            raise InvalidOperation(
+                "a field has no deadline of its own; give the whole map one",
+                Field("do.op", "not for a field"),
+            )
         return structs.replace(self, do=_Inner(type_name, operation))
 
     @property

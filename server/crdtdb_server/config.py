@@ -174,6 +174,7 @@ class Settings:
 def _keys(arguments: ArgumentCollection) -> dict[str, str]:
     """What the settings are called in a file → in the environment."""
     flags = {name for argument in arguments for name in argument.names if name.startswith("--")}
+    flags.discard("--json")  # how `config show` prints
     keys = sorted(flag.removeprefix("--").replace("-", "_") for flag in flags)
     return {key: _PREFIX + key.upper() for key in keys}
 

@@ -135,6 +135,8 @@ def object_document(
         document["next"] = read.next
     if read.also:
         document["also"] = read.also
+    if read.expires_at_ms is not None:
+        document["expires_at_ms"] = read.expires_at_ms
     return document
 
 
@@ -181,7 +183,6 @@ def _field_document(
 def post_object(service: Service, request: Request) -> Awaitable[Answer]:
     """Carry out one operation, or a list of them that take effect together."""
     name = ObjectName(*request.names)
-    check_name(name)
     plain = read_json(request)
     database = service.database
     if not isinstance(plain, list):

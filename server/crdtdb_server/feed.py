@@ -101,7 +101,7 @@ def _cursor(service: Service, since: str | None, field: str) -> ChangeCursor:
     database = service.database
     try:
         with database.engine.store.snapshot() as snapshot:
-            return read_since(snapshot, database.cluster, since)
+            return read_since(snapshot, database.cluster, since, database.engine.floors)
     except BadToken as error:
         raise error.below(field) from error
 
@@ -112,7 +112,13 @@ def _read(service: Service, cursor: ChangeCursor, wanted: _Wanted) -> EventPage:
     database = service.database
     with database.engine.store.snapshot() as snapshot:
         return read_events(
-            snapshot, database.cluster, cursor, scope, limit, include_value=with_value
+            snapshot,
+            database.cluster,
+            cursor,
+            scope,
+            limit,
+            include_value=with_value,
+            clock=database.clock,
         )
 
 

@@ -22,6 +22,7 @@ from crdtdb.reclaimed import read_reclaimed
 from crdtdb.replication.mending import Mending
 from crdtdb.replication.pull import Progress
 from crdtdb.store.base import Store
+from crdtdb_server.tls import Certificate
 
 __all__ = ["Metrics"]
 
@@ -76,6 +77,10 @@ class Metrics:
         """Tell of something else, too."""
         self.registry.register(collector)
 
+    def watch_certificate(self, certificate: Certificate | None) -> None:
+        """Tell when the certificate that is shown ends; no number if there is none."""
+        self.registry.register(_CertificateCollector(certificate))
+
     def text(self) -> bytes:
         """Everything, in the Prometheus text format."""
         return generate_latest(self.registry)
@@ -126,23 +131,41 @@ class _Operations(Collector):
 
 
 class _PullCollector(Collector):
-    """How far the pull under way has come; nothing while there is none."""
+    """How far the pull under way has come; no numbers while there is none."""
 
     def __init__(self, progress: Callable[[], Progress | None]) -> None:
         self._progress = progress
 
     def collect(self) -> Iterator[Metric]:
         progress = self._progress()
-        if progress is None:
-            return
-        for name, number, meaning in (
-            ("records", progress.records, "Records that the pull under way has brought"),
-            ("bytes", progress.size_bytes, "Bytes of their addresses and of themselves"),
-            ("joined_records", progress.joined, "How many of them have been joined"),
-            ("place", progress.place, "The place of the donor's sequence that was read last"),
-            ("head", progress.head, "The last place of the donor's sequence"),
+        for name, field, meaning in (
+            ("records", "records", "Records that the pull under way has brought"),
+            ("bytes", "size_bytes", "Bytes of their addresses and of themselves"),
+            ("joined_records", "joined", "How many of them have been joined"),
+            ("place", "place", "The place of the donor's sequence that was read last"),
+            ("head", "head", "The last place of the donor's sequence"),
         ):
-            yield GaugeMetricFamily(f"crdtdb_pull_{name}", meaning, value=number)
+            family = GaugeMetricFamily(f"crdtdb_pull_{name}", meaning, labels=())
+            if progress is not None:
+                family.add_metric((), getattr(progress, field))
+            yield family
+
+
+class _CertificateCollector(Collector):
+    """When the certificate that is shown ends: another one may have been read meanwhile."""
+
+    def __init__(self, certificate: Certificate | None) -> None:
+        self._certificate = certificate
+
+    def collect(self) -> Iterator[Metric]:
+        family = GaugeMetricFamily(
+            "crdtdb_certificate_expiry_timestamp_seconds",
+            "When the certificate of this server ends, in seconds since 1970",
+            labels=(),
+        )
+        if self._certificate is not None:
+            family.add_metric((), self._certificate.expiry_s)
+        yield family
 
 
 class _DamageCollector(Collector):

@@ -169,14 +169,17 @@ def _operation(route: Route) -> dict[str, Any]:
 
 
 def _security(route: Route) -> list[dict[str, list[str]]]:
-    """What proves who asks. The empty alternative: a server can be started without credentials."""
+    """What proves who asks, and the scope that this takes; each includes those before it.
+
+    The empty alternative: a server can be started without credentials.
+    """
     match route.access:
         case Access.OPEN:
             return []
         case Access.PEER:
             return [{"cluster": []}, {}]
         case _:
-            return [{"token": []}, {}]
+            return [{"token": [route.access.value]}, {}]
 
 
 def _content(content: Content) -> dict[str, Any]:

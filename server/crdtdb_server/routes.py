@@ -18,6 +18,7 @@ from crdtdb.errors import (
 from crdtdb.limits import LIMITS
 from crdtdb_server import (
     about,
+    backing_up,
     conflicts,
     data,
     exporting,
@@ -272,6 +273,15 @@ ROUTES: Final = (
         "Look for damage",
         (content_of(verifying.VerifyDocument),),
         query=verifying.VERIFY_PARAMETERS,
+    ),
+    Route(
+        "GET",
+        "/v1/backup",
+        backing_up.get_backup,
+        Access.ADMIN,
+        "Copy everything this replica stores",
+        (backing_up.BACKUP,),
+        problems=(Overloaded,),
     ),
     Route(
         "GET",

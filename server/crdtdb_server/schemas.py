@@ -77,6 +77,7 @@ class ObjectDocument(TypedDict):
     size: NotRequired[Annotated[int, Meta(description="Members in all", ge=0)]]
     next: NotRequired[Annotated[str, Meta(description="`after` of the next page")]]
     also: NotRequired[Annotated[list[str], Meta(description="Other types that have the key")]]
+    expires_at_ms: NotRequired[Annotated[int, Meta(description="Its deadline, ms since 1970")]]
     explain: NotRequired[dict[str, Any]]
 
 

@@ -8,8 +8,8 @@ import signal
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from random import SystemRandom
-from ssl import SSLContext
 from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
@@ -30,9 +30,10 @@ from crdtdb_server.peers.routes import fault_routes, peer_routes
 from crdtdb_server.peers.secret import ClusterSecret
 from crdtdb_server.peers.staleness import Staleness
 from crdtdb_server.peers.status import state_of
+from crdtdb_server.rereading import Reread
 from crdtdb_server.routes import ROUTES
 from crdtdb_server.service import Options, Service
-from crdtdb_server.tls import calling_context, listening_context
+from crdtdb_server.tls import Certificate, calling_context
 from crdtdb_server.writer import Writer
 
 if TYPE_CHECKING:
@@ -103,12 +104,18 @@ async def live(database: Database, settings: Settings) -> AsyncIterator[LiveRepl
     except ValueError as error:
         raise StartError(str(error)) from error
     random = SystemRandom()
-    keyring = None if settings.token_file is None else Keyring.read(settings.token_file)
+    keyring, rereads = None, []
+    if settings.token_file is not None:
+        keyring = Keyring.read(settings.token_file)
+        reread_tokens = partial(keyring.reread, settings.token_file)
+        rereads.append(Reread("tokens", [settings.token_file], reread_tokens))
     secret_file = settings.cluster_secret_file
     secret = None if secret_file is None else ClusterSecret.read(secret_file)
-    listening = _listening_tls(settings)
+    certificate = _certificate(settings)
+    if certificate is not None:
+        rereads.append(Reread("certificate", certificate.files, certificate.reread))
     calling = None if settings.tls_ca is None else calling_context(settings.tls_ca)
-    scheme = "http" if listening is None else "https"
+    scheme = "http" if certificate is None else "https"
     host, port = settings.host, settings.port or _free_port(settings.host)
     everywhere = host in ("0.0.0.0", "::")  # noqa: S104 - no address that others can use
     endpoint = settings.advertise or (
@@ -134,7 +141,7 @@ async def live(database: Database, settings: Settings) -> AsyncIterator[LiveRepl
         settings.allow_hosts,
         settings.insecure,
         keyring,
-        listening,
+        None if certificate is None else certificate.context,
     )
     service = Service(database, options, make_writer=tracing.writer if tracing else Writer)
     network = Network(replication, service.writer, random, secret, calling)
@@ -144,6 +151,7 @@ async def live(database: Database, settings: Settings) -> AsyncIterator[LiveRepl
     service.newer_peers = lambda: network.newer.names(monotonic_ms())
     service.metrics.watch_damage(replication.mending, lambda: len(replication.damaged))
     service.metrics.watch(ReplicationCollector(service, network))
+    service.metrics.watch_certificate(certificate)
     service.witnesses = network
     service.staleness = Staleness(replication).text
     service.writer.on_commit = network.committed
@@ -154,9 +162,14 @@ async def live(database: Database, settings: Settings) -> AsyncIterator[LiveRepl
     try:
         async with serving(service, routes, dispatcher) as url:
             await network.start()
+            watching = [asyncio.create_task(reread.keep_looking()) for reread in rereads]
+            if certificate is not None:
+                watching.append(asyncio.create_task(certificate.keep_warning()))
             try:
                 yield LiveReplica(url, service, network)
             finally:
+                for task in watching:
+                    task.cancel()
                 await network.close()
     finally:
         if tracing is not None:
@@ -173,10 +186,10 @@ def _tracing(database: Database) -> Tracing:
         raise StartError("--tracing needs OpenTelemetry: pip install 'crdtdb[otel]'") from error
 
 
-def _listening_tls(settings: Settings) -> SSLContext | None:
+def _certificate(settings: Settings) -> Certificate | None:
     if settings.tls_cert is None or settings.tls_key is None:
         return None
-    return listening_context(settings.tls_cert, settings.tls_key)
+    return Certificate(settings.tls_cert, settings.tls_key)
 
 
 def _free_port(host: str) -> int:

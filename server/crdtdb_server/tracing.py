@@ -94,7 +94,7 @@ class Tracing:
         resource = Resource.create(
             {SERVICE_INSTANCE_ID: database.replica, "crdtdb.region": database.region or ""}
         )
-        if resource.attributes.get(SERVICE_NAME, "").startswith("unknown_service"):
+        if str(resource.attributes.get(SERVICE_NAME)).startswith("unknown_service"):
             resource = resource.merge(Resource({SERVICE_NAME: "crdtdb"}))
         self._ids = _Ids()
         self._provider = TracerProvider(

@@ -19,9 +19,10 @@ import crdtdb_client.asking
 import crdtdb_client.async_client
 import crdtdb_client.client
 from crdtdb import Database, handles
-from crdtdb.handles import Members, Updates, Value
+from crdtdb.handles import Members, Value
 from crdtdb.operations import operation_names
 from crdtdb.types import CATALOGUE
+from crdtdb.writes import Updates
 from crdtdb_client import AsyncClient, Client, async_handles
 from liveserver import live_server
 

@@ -111,12 +111,24 @@ def test_gaps(arena: Arena) -> None:
     arena.recover()
 
 
-@pytest.mark.parametrize("deps", [[ATTACKER], [5, 1, 3, 1], [5, 0], [-1, 1], [1, 1 << 63]])
+@pytest.mark.parametrize("deps", [[9, 5, 0], [5, 1, 3, 1], [5, 0], [-1, 1], [1, 1 << 63]])
 def test_a_vector_that_is_none(arena: Arena, deps: list[int]) -> None:
     assert arena.attack(arena.push(deps=deps)) == "bad-vector"
     assert arena.attack(Summary(deps, 0, {}, True)) == "bad-vector"
     assert arena.attack(Pull(1, 0, 0, deps, [])) == "bad-vector"
     assert arena.attack(Summary([], 0, {arena.b.incarnation: deps}, True)) == "bad-vector"
+    arena.recover()
+
+
+def test_a_floor_that_nobody_has_laid(arena: Arena) -> None:
+    """Who writes so has seen what the replica has not: it is asked, and that is all."""
+    seen = arena.a.seen
+    for flat in ([ATTACKER], [ATTACKER, 1, 1 << 62]):
+        assert arena.attack(arena.push(deps=flat)) is None
+        assert arena.attack(Summary(flat, 0, {}, True)) is None
+        assert arena.attack(Pull(1, 0, 0, flat, [])) is None
+        assert arena.attack(Summary([], 0, {arena.b.incarnation: flat}, True)) is None
+    assert arena.a.seen == seen
     arena.recover()
 
 

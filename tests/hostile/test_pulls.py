@@ -86,9 +86,22 @@ def test_endless_pages(arena: Arena, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_one_record_on_endless_pages(arena: Arena, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is staged once; a donor that then falls silent is left for another."""
+    """Each time it counts anew."""
     monkeypatch.setattr(staging, "STAGED_BYTES", 10_000)
-    left = 1_000
+    requests = _answer_all(
+        arena,
+        lambda r: Page(r.session, r.since, EPOCH, r.since + 1, [member("x")], None),
+    )
+    assert 10 < len(requests) < 1_000
+    assert arena.a.refused("endless-pull") == 1
+    assert arena.a.machine.phase is Phase.SERVING
+    arena.recover()
+    assert "x" not in arena.a.replica.value("set")
+
+
+def test_a_donor_that_falls_silent(arena: Arena) -> None:
+    """It is left for another, and what it has sent is not shown."""
+    left = 100
 
     def answer(message: Message) -> list[Message]:
         nonlocal left

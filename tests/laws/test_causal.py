@@ -7,7 +7,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from crdtdb.causal import NOTHING, Dot, VersionVector, format_dot
-from laws.vectors import dots, vectors
+from crdtdb.floors import UnknownFloor, floor_of, read_floored, write_floored
+from laws.vectors import dots
+from laws.vectors import floored as vectors
 
 
 @given(vectors, vectors, vectors)
@@ -59,6 +61,33 @@ def test_missing_counts_the_operations_in_between(a: VersionVector, b: VersionVe
     assert a.missing(b) == a.missing(joined)
     assert (a.missing(b) == 0) == a.includes(b)
     assert a.missing(b) == sum(joined.get(i) - a.get(i) for i, _ in joined.items())
+
+
+@given(vectors, vectors)
+def test_a_floor_changes_nothing_that_a_vector_says(a: VersionVector, b: VersionVector) -> None:
+    floor = floor_of(a)
+    raised = a.join(b).resting_on(floor)
+    assert raised == a.join(b)
+    assert raised.floor is floor
+    assert read_floored(write_floored(raised), {floor.mark: floor}) == raised
+    assert len(raised.flat_above()) <= len(raised.flat())
+    assert b.resting_on(floor) == b, "also where it does not include the floor"
+
+
+def test_the_vector_of_what_rests_on_a_floor_is_as_long_as_what_is_above() -> None:
+    floor = floor_of(VersionVector(dict.fromkeys(range(100, 300), 7)))
+    vector = VersionVector({1: 5, 2: 6}).above(floor).with_dot((1, 6))
+    assert vector.flat_above() == [1, 6, 2, 6]
+    assert vector.covers((299, 7))
+    assert not vector.covers((299, 8))
+    assert vector.with_dot((299, 8)).flat_above() == [1, 6, 2, 6, 299, 8]
+    assert vector.meet(vector.with_dot((2, 9))).floor is vector.join(vector).floor is floor
+
+
+def test_a_vector_on_an_unknown_floor_is_refused() -> None:
+    vector = VersionVector({1: 5}).above(floor_of(VersionVector({2: 6})))
+    with pytest.raises(UnknownFloor):
+        read_floored(write_floored(vector), {})
 
 
 @given(st.lists(dots))

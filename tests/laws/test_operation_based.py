@@ -14,8 +14,8 @@ from crdtdb.address import ObjectName
 from crdtdb.causal import NOTHING, Dot, VersionVector
 from crdtdb.datatype import Cut, Delete, DocumentType, Operation, OperationType
 from crdtdb.errors import InvalidOperation
+from crdtdb.materialised import reread_materialised
 from crdtdb.operations import read_operation
-from crdtdb.rows import read_folded
 from crdtdb.types import CATALOGUE
 from laws.states import OPERATION_BASED, reached
 from operations import all_operations
@@ -36,8 +36,7 @@ def _folded(replica: Replica, type_name: str) -> Any:
     """The materialised value of the object."""
     kind = _kind(type_name)
     with replica.store.snapshot() as snapshot:
-        stored = read_folded(snapshot, ObjectName("shop", type_name, "k").prefix)
-    return kind.empty() if stored is None else kind.load(stored)
+        return reread_materialised(snapshot, ObjectName("shop", type_name, "k").prefix, kind).value
 
 
 @every_type

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crdtdb import codec
-from crdtdb.causal import VersionVector
+from crdtdb.causal import NOTHING, VersionVector
 from crdtdb.codec import FormatError
-from crdtdb.record import Record
+from crdtdb.record import EMPTY, Record, join
 from crdtdb.types import CATALOGUE
 from laws.states import reached
 from laws.vectors import dots, vectors
@@ -51,6 +51,15 @@ def test_equal_records_give_equal_bytes(record: Record, random: Any) -> None:
     random.shuffle(context)
     same = Record(dict(live), VersionVector(dict(context)))
     assert codec.encode_record(AT, same) == codec.encode_record(AT, record)
+
+
+@given(records(), vectors, vectors)
+def test_where_nothing_is_a_record_is_joined_as_anywhere(
+    record: Record, seen: VersionVector, senders: VersionVector
+) -> None:
+    """What the replica has seen and does not hold was removed there."""
+    by_the_rule = join(Record({}, NOTHING), record, seen, senders)
+    assert join(EMPTY, record, seen, senders) == by_the_rule
 
 
 @given(records(), records())

@@ -17,14 +17,15 @@ from crdtdb.causal import VersionVector
 from crdtdb.cuts import check_cut
 from crdtdb.datatype import DocumentType, OperationType, StateType
 from crdtdb.head import FRESH, Head
+from crdtdb.kinds import type_of
+from crdtdb.materialised import reread_materialised
 from crdtdb.record import Live, Record, visible
-from crdtdb.rows import read_folded
 from crdtdb.state import STATE_KEY, State
 from crdtdb.store.base import Snapshot, Table
 from crdtdb.store.memory import MemoryStore
 from crdtdb.types import CATALOGUE
 
-__all__ = ["Violation", "check_books"]
+__all__ = ["Violation", "check_books", "folded_values"]
 
 
 class _Row(NamedTuple):
@@ -62,8 +63,22 @@ def _read(snapshot: Snapshot, state: State) -> _Books:
         {at: _Row(*codec.decode_row(at, row)) for at, row in snapshot.scan(Table.RECORDS)},
         {int.from_bytes(key, "big"): at for key, at in snapshot.scan(Table.SEQUENCE)},
         {prefix: Head.decode(row) for prefix, row in snapshot.scan(Table.HEADS)},
-        {prefix: read_folded(snapshot, prefix) for prefix, _ in snapshot.scan(Table.FOLDED)},
+        folded_values(snapshot),
     )
+
+
+def folded_values(snapshot: Snapshot) -> dict[bytes, Any]:
+    """The materialised values that are stored, as plain values, by the prefixes of objects."""
+    values: dict[bytes, Any] = {}
+    prefix: bytes | None = None
+    for key, _ in snapshot.scan(Table.FOLDED):
+        if prefix is not None and key.startswith(prefix):
+            continue  # steps of the same value
+        kind = type_of(prefix := key)
+        assert isinstance(kind, OperationType)
+        found = reread_materialised(snapshot, prefix, kind)
+        values[prefix] = _as_stored(kind.dump(found.value))
+    return values
 
 
 def _check_sequence(books: _Books) -> None:
@@ -135,7 +150,7 @@ def _is_local(at: bytes) -> bool:
 def _cut(books: _Books, prefix: bytes) -> VersionVector | None:
     """The join of all cuts in force above or at an object."""
     vectors = [
-        check_cut(payload)
+        check_cut(payload, is_object=True)
         for at, (record, _) in books.records.items()
         if address.is_cut(at) and prefix.startswith(address.cut_prefix(at))
         for payload in record.live.values()

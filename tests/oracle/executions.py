@@ -263,13 +263,15 @@ class Execution:
         return visible
 
     def _check_times(self, replica: Replica, outcome: Outcome) -> None:
-        """Time never goes back, whatever the clock shows and however often a replica restarts."""
-        for result in outcome.results:
-            if result.stamp is not None:
-                last = self._times.get(replica.number, -1)
-                if result.stamp.time <= last:
-                    raise Violation("clock", f"{replica.number} writes at {result.stamp} <= {last}")
-                self._times[replica.number] = result.stamp.time
+        """Time never goes back, whatever the clock shows and however often a replica restarts.
+
+        The operations of a transaction have one time.
+        """
+        times = {result.stamp.time for result in outcome.results if result.stamp is not None}
+        last = self._times.get(replica.number, -1)
+        if len(times) > 1 or min(times, default=last + 1) <= last:
+            raise Violation("clock", f"{replica.number} writes at {sorted(times)}, after {last}")
+        self._times[replica.number] = max(times, default=last)
 
     def _check_erased(self, scope: Scope, result: Result, before: frozenset[EventId]) -> None:
         erased = [

@@ -20,6 +20,7 @@ def test_a_story_comes_out_as_it_says(name: str) -> None:
     play(FOLDER / f"{name}.txt")
 
 
+@pytest.mark.planted
 @pytest.mark.parametrize(
     ("name", "mistake"),
     [

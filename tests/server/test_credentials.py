@@ -17,6 +17,7 @@ from crdtdb_server.app import serving
 from crdtdb_server.config import Settings
 from crdtdb_server.credentials import Keyring
 from crdtdb_server.docs import described
+from crdtdb_server.openapi import openapi_document
 from crdtdb_server.peers.membership import membership_routes
 from crdtdb_server.peers.routes import fault_routes, peer_routes
 from crdtdb_server.routes import ROUTES
@@ -120,6 +121,78 @@ async def test_each_route_for_each_caller(guarded: LiveWire, route: Route) -> No
         assert reply.status != 401
     reply = await _ask(guarded, route, "other")
     assert (reply.status == 403) == (route.access.is_of_data and not route.by_bucket)
+
+
+_DESCRIBED: Final = [
+    pytest.param(method.upper(), path, operation, id=f"{method.upper()} {path}")
+    for path, methods in openapi_document(_TABLE)["paths"].items()
+    for method, operation in methods.items()
+]
+#: What each scope may ask for, in the words of the OpenAPI document.
+_INCLUDED: Final = {
+    "reader": {"status", "read"},
+    "writer": {"status", "read", "write"},
+    "chief": {"status", "read", "write", "admin"},
+}
+
+
+@pytest.mark.parametrize(("method", "path", "operation"), _DESCRIBED)
+async def test_what_is_described_holds_for_each_caller(
+    guarded: LiveWire, method: str, path: str, operation: dict[str, Any]
+) -> None:
+    """Generated from the document: a route that it has no way around `authorise`."""
+    hidden = "/v1/buckets/hidden/register/k"
+    written = await guarded.request("PUT", hidden, body=b'"marker"', headers=_bearer("admin"))
+    assert written.status == 200
+    names = _VALUES | {"{bucket}": "hidden"}
+    bare = "/".join(names.get(part, part) for part in path.split("/"))
+    targets = [bare]
+    if any((one["in"], one["name"]) == ("query", "bucket") for one in operation["parameters"]):
+        targets.append(f"{bare}?bucket=hidden")
+    body = b"[]" if "requestBody" in operation else b""
+
+    async def ask(target: str, token: str | None) -> Any:
+        headers = [] if token is None else _bearer(token)
+        return await guarded.request(method, target, body=body, headers=headers)
+
+    (needed,) = [one["token"][0] for one in operation["security"] if "token" in one] or [None]
+    for target in targets:
+        # Callers of other buckets first, who must neither see nor change this one.
+        reply = await ask(target, "other")
+        if needed in ("read", "write", "admin") and "hidden" in target:
+            assert reply.status == 403
+        assert b"marker" not in reply.body
+        for token in (None, "unknown"):
+            assert ((await ask(target, token)).status == 401) == (needed is not None)
+        shown = await guarded.request("GET", hidden, headers=_bearer("admin"))
+        assert shown.document["value"] == "marker"
+        for token, name in (("read", "reader"), ("write", "writer"), ("admin", "chief")):
+            reply = await ask(target, token)
+            refused = needed is not None and needed not in _INCLUDED[name]
+            assert (reply.status == 403) == refused, token
+
+
+async def test_each_way_to_read_is_closed_to_other_buckets(guarded: LiveWire) -> None:
+    """All parameters that change what a read does, and none that changes who may read."""
+    register, cart = "/v1/buckets/hidden/register/k", "/v1/buckets/hidden/set/cart"
+    await guarded.request("PUT", register, body=b'"marker"', headers=_bearer("admin"))
+    await guarded.request("POST", cart, {"op": "add", "value": "marker"}, headers=_bearer("admin"))
+    targets = [
+        f"{register}?explain=true",
+        f"{cart}?from=%22a%22&limit=5",
+        f"{cart}?member=%22marker%22",
+        "/v1/buckets/hidden/register?values=true",
+        "/v1/buckets/hidden",
+        *(f"/v1/changes?include=value{part}" for part in ("", "&bucket=hidden")),
+        "/v1/changes?bucket=hidden&feed=sse",
+        *(f"/v1/conflicts{part}" for part in ("", "?bucket=hidden")),
+        *(f"/v1/export{part}" for part in ("", "?bucket=hidden", "?bucket=hidden&paged=true")),
+        "/v1/backup",
+        "/v1/verify",
+    ]
+    for target in targets:
+        reply = await guarded.request("GET", target, headers=_bearer("other"))
+        assert (reply.status, b"marker" in reply.body) == (403, False), target
 
 
 @pytest.mark.parametrize("target", ["/v1/changes", "/v1/conflicts", "/v1/export", "/v1/digest"])

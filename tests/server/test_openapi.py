@@ -52,7 +52,8 @@ def test_it_says_who_may_ask(document: dict[str, Any]) -> None:
     kinds: dict[Access, list[Any]] = {Access.OPEN: [], Access.PEER: [{"cluster": []}, {}]}
     for route in _TABLE:
         operation = document["paths"][route.path][route.method.lower()]
-        assert operation["security"] == kinds.get(route.access, [{"token": []}, {}])
+        needs = [{"token": [route.access.value]}, {}]
+        assert operation["security"] == kinds.get(route.access, needs)
         assert ("401" in operation["responses"]) == (route.access not in kinds)
 
 

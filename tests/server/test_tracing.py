@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
@@ -13,6 +14,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from crdtdb import Database
 from crdtdb.causal import format_incarnation
+from crdtdb.errors import StartError
+from crdtdb_server import serve
 from crdtdb_server.tracing import Tracing
 from livecluster import LiveWire, eventually, live_cluster
 
@@ -36,10 +39,10 @@ class _Spans:
 
 
 @pytest.fixture
-def spans(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Spans]:
+def spans(monkeypatch: pytest.MonkeyPatch) -> _Spans:
     kept = _Spans()
     monkeypatch.setattr(Tracing, "from_environment", kept.tracing)
-    yield kept
+    return kept
 
 
 def _linked(span: ReadableSpan) -> set[tuple[int, int]]:
@@ -124,6 +127,43 @@ async def test_a_write_in_vain_has_no_commit(spans: _Spans) -> None:
         first, again = spans.of("eu-1", _POST)
         assert first.links
         assert not again.links
+
+
+async def test_spans_go_where_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    received: list[tuple[str, bytes]] = []
+
+    class Collector(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            received.append((self.path, body))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Collector) as collector:
+        thread = Thread(target=collector.serve_forever)
+        thread.start()
+        try:
+            url = f"http://127.0.0.1:{collector.server_address[1]}"
+            monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)
+            monkeypatch.setenv("OTEL_EXPORTER_OTLP_COMPRESSION", "none")
+            async with live_cluster("eu-1", tracing=True) as (eu,):
+                await _increment(eu)
+        finally:
+            collector.shutdown()
+            thread.join()
+    assert {path for path, _ in received} == {"/v1/traces"}
+    everything = b"".join(body for _, body in received)
+    for word in (b"crdtdb commit", _POST.encode(), b"eu-1"):
+        assert word in everything
+
+
+def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "crdtdb_server.tracing", None)
+    with Database.in_memory() as database, pytest.raises(StartError, match=r"crdtdb\[otel\]"):
+        serve._tracing(database)
 
 
 def test_off_it_is_not_even_imported() -> None:

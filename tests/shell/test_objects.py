@@ -201,7 +201,7 @@ def test_a_refusal_is_one_readable_line_with_its_hints(crdtdb: Run) -> None:
     ran = crdtdb("put", "shop/counter/views", "5")
     assert ran.err == (
         "invalid-operation: a counter has no operation 'set'; "
-        "it has increment, decrement, reset, delete\n  op: unknown operation\n"
+        "it has increment, decrement, reset, delete, expire, persist\n  op: unknown operation\n"
     )
     ran = crdtdb("get", f"shop/counter/{'k' * 1_025}")
     assert ran.err.endswith("  key: too many bytes of UTF-8 (limit: 1024)\n")

@@ -7,7 +7,7 @@ design), planted while the context lasts. The docstring tells what goes wrong th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 from unittest.mock import patch
@@ -21,9 +21,10 @@ from crdtdb.cuts import covered
 from crdtdb.draft import Draft, Span
 from crdtdb.engine import Drafted, Engine
 from crdtdb.errors import NoSpace, PeerError
+from crdtdb.floors import Floors
 from crdtdb.reclaim import _Portion
 from crdtdb.record import Record
-from crdtdb.replication import early, machine, repair
+from crdtdb.replication import cluster, donor, early, machine, pull, repair
 from crdtdb.replication.cluster import Cluster, Send
 from crdtdb.replication.donor import read_page
 from crdtdb.replication.messages import Claim, Gone, Page, Pull, Push, Sender, Talk
@@ -103,7 +104,7 @@ def push_over_a_gap() -> Iterator[None]:
     The version vector then covers the missing one, so nobody ever sends it again.
     """
 
-    def fits(push: Push, seen: VersionVector) -> bool:
+    def fits(push: Push, seen: VersionVector, floors: Floors) -> bool:
         return seen.get(push.origin) < push.last
 
     with patch.object(machine, "fits", fits), patch.object(early, "fits", fits):
@@ -356,6 +357,17 @@ def flipped_records_pass() -> Iterator[None]:
 
 
 @contextmanager
+def damage_counts_for_nothing() -> Iterator[None]:
+    """A damaged record is taken for one that held nothing.
+
+    Its replica then claims over it to whom lacks what it held, and takes over the record of a peer
+    that has yet to see some of it.
+    """
+    with patch.object(Engine, "_bound", lambda *_: NOTHING):
+        yield
+
+
+@contextmanager
 def full_disk_unnoticed() -> Iterator[None]:
     """A commit that found no room is taken for done."""
     persist = Engine.persist
@@ -365,6 +377,19 @@ def full_disk_unnoticed() -> Iterator[None]:
             persist(self, drafted)
 
     with patch.object(Engine, "persist", hopeful):
+        yield
+
+
+@contextmanager
+def floor_left_out() -> Iterator[None]:
+    """Vectors are written without what is below their floor, and without its name.
+
+    The entries of incarnations that have ended are then gone for whoever reads them: a replica
+    seems to have seen less than the records it sends, and what it removed seems to be new to it.
+    """
+    with ExitStack() as planted:
+        for module in (cluster, donor, pull, repair):
+            planted.enter_context(patch.object(module, "write_floored", VersionVector.flat_above))
         yield
 
 
@@ -405,7 +430,15 @@ BROKEN: Final[dict[str, Broken]] = {
         Broken(
             flipped_records_pass, _WRONG_READ | _WRONG_BOOKS | {"refusal"}, _with("record_flipped")
         ),
-        Broken(full_disk_unnoticed, _WRONG_READ | _WRONG_BOOKS, _with("disk_full")),
+        Broken(damage_counts_for_nothing, _WRONG_READ | _WRONG_BOOKS, _with("record_flipped")),
+        Broken(
+            full_disk_unnoticed, _WRONG_READ | _WRONG_BOOKS | {"WriteCORead"}, _with("disk_full")
+        ),
         Broken(evicted_unfenced, frozenset({"fencing"}), _EVICTIONS),
+        Broken(
+            floor_left_out,
+            _WRONG_READ | {"refusal", "convergence"},
+            _with("disk_lost", "directory_copied", "cut"),
+        ),
     )
 }

@@ -7,7 +7,7 @@ one moment that there is; what only the inside of a replica can be held to is he
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 from checkers.bounds import Sample, bounds
@@ -18,7 +18,7 @@ from crdtdb import address
 from crdtdb.address import ObjectName
 from crdtdb.causal import VersionVector, format_dot
 from crdtdb.datatype import NestedType, StateType
-from crdtdb.draft import type_of
+from crdtdb.kinds import type_of
 from crdtdb.operations import type_named
 from crdtdb.reading import Digest, PageQuery, Reading
 from crdtdb.record import Record
@@ -132,24 +132,29 @@ def check_folded(store: Store, blocking: Mapping[int, int]) -> None:
         raise Violation("folding", f"{len(left)} operations are left; members lack {blocking}")
 
 
-def check_reclaimed(store: Store) -> None:
-    """When everything is stable, what was deleted has left nothing behind."""
+def check_reclaimed(store: Store, evicted: Collection[int] = ()) -> None:
+    """When everything is stable, what was deleted has left nothing behind.
+
+    But totals of who was evicted, who may have counted on.
+    """
     with store.snapshot() as snapshot:
         records = dict(scan_records(snapshot, b"", None))
         heads = [prefix for prefix, _ in snapshot.scan(Table.HEADS)]
     cuts = [at for at in records if address.is_cut(at)]
-    dead = [at for at, record in records.items() if _is_dead(at, record)]
+    dead = [at for at, record in records.items() if _is_dead(at, record, evicted)]
     objects = {address.split_object(at)[0] for at in records.keys() - cuts}
     if cuts or dead or objects != set(heads):
         bare = set(heads) ^ objects
         raise Violation("reclaiming", f"left are cuts {cuts}, records {dead}, heads {bare}")
 
 
-def _is_dead(at: bytes, record: Record) -> bool:
+def _is_dead(at: bytes, record: Record, evicted: Collection[int]) -> bool:
     """Is nothing in force, or something that says nothing any more?"""
     if address.is_cut(at) or not record.live:
         return not record.live
     prefix, tail = address.split_object(at)
     kind = type_of(prefix)
     own = kind.at(tail) if isinstance(kind, StateType) else None
-    return own is not None and bool(own.idle(record.live))
+    if own is None or (own.totals and any(dot[0] in evicted for dot in record.live)):
+        return False
+    return bool(own.idle(record.live))

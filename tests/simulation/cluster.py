@@ -50,6 +50,12 @@ _SETTLE_MS: Final = 500
 _START_AGAIN_MS: Final = 300
 #: How long what failed for want of room rests; a run has no minute to wait for it.
 _DISK_PAUSE_MS: Final = 1_000
+#: A disk is looked over at leisure, in many portions; a run has no hour to wait for the next time.
+_SCRUB_ROWS: Final = 20
+_SCRUB_REST_MS: Final = 500
+_ASK_TO_MEND_MS: Final = 200
+#: What comes with one mending, in pages of whatever size.
+_MENDED_RECORDS: Final = 16_000
 #: The bound that `crdtdb.replication.early` promises.
 _HELD_PUSHES: Final = 256
 #: How often a donor dies just when it has sent a page that is not the last.
@@ -82,6 +88,12 @@ def run(seed: int, out: TextIO | None = None, plan: Plan | None = None) -> Repor
             patch.object(replication.reclaiming, "FEED_MS", plan.feed_ms),
             patch.object(replication.reclaiming, "FAILED_PAUSE_MS", _DISK_PAUSE_MS),
             patch.object(replication.sharing, "_FAILED_PAUSE_MS", _DISK_PAUSE_MS),
+            patch.object(replication.mending, "SCRUB_ROWS", _SCRUB_ROWS),
+            patch.object(replication.mending, "FIRST_MS", _SCRUB_REST_MS),
+            patch.object(replication.mending, "REST_MS", _SCRUB_REST_MS),
+            patch.object(replication.mending, "BUSY_MS", 0),
+            patch.object(replication.mending, "ASK_MS", _ASK_TO_MEND_MS),
+            patch.object(replication.mending, "MOST_PAGES", _MENDED_RECORDS // plan.page_records),
         ):
             return Cluster(seed, plan, Trace(out)).play()
     except Violation as violation:
@@ -214,7 +226,7 @@ class Cluster:
         while not holds():
             if self._scheduler.now_ms - begin_ms >= within_ms:
                 check()
-                raise Violation("convergence", "somebody still does not serve")
+                raise Violation("convergence", "somebody does not serve, or is damaged, still")
             self._scheduler.run_until(self._scheduler.now_ms + _LOOK_EVERY_MS)
         return self._scheduler.now_ms - begin_ms
 
@@ -262,7 +274,8 @@ class Cluster:
             return
         transactions = [as_transaction(r) for r in self._requests.group(self._reads)]
         self._note(machine.name, f"commits {len(transactions)}", lambda: told_commit(transactions))
-        machine.write(transactions)
+        if machine.write(transactions) is None:
+            self.tally["commits refused by a disk"] += 1
         self._bury(machine)
 
     def _read(self) -> None:
@@ -336,12 +349,12 @@ class Cluster:
             self._check_equal()
         except Violation:
             return False
-        return all(machine.serves for machine in self._machines.values())
+        return all(m.serves and not m.disk.flipped for m in self._machines.values())
 
     def _check_folded(self) -> None:
         for machine in self._machines.values():
             check_folded(machine.disk, machine.replication.blocking())
-            check_reclaimed(machine.disk)
+            check_reclaimed(machine.disk, machine.replication.evictions)
 
     def _is_folded(self) -> bool:
         try:

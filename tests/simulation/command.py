@@ -45,20 +45,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=1, help="seeds that are played at a time")
     parser.add_argument("--trace", action="store_true", help="print every event of --seed")
     given = parser.parse_args(arguments)
+    began = perf_counter()
     if given.seed is not None:
         played: Iterable[_Played] = [_play(given.seed, trace=given.trace)]
     elif given.for_s is not None:
         played = _in_parallel(_until(given.start, given.for_s), given.jobs)
     else:
         played = _in_parallel(given.seeds, given.jobs)
-    return _tell(played, trace=given.seed is not None)
+    return _tell(played, began, trace=given.seed is not None)
 
 
-def _tell(played: Iterable[_Played], *, trace: bool) -> int:
+def _tell(played: Iterable[_Played], began: float, *, trace: bool) -> int:
     tally: Counter[str] = Counter()
     red: Counter[str] = Counter()
     seeds = slowest_ms = 0
-    began = perf_counter()
     for one in played:
         seeds += 1
         if one.report is None:

@@ -11,7 +11,8 @@ from __future__ import annotations
 from enum import Enum
 from random import Random
 
-from crdtdb import address
+from crdtdb import address, codec
+from crdtdb.causal import VersionVector
 from crdtdb.errors import NoSpace
 from crdtdb.store.base import Batch, StoreStats, Table
 from crdtdb.store.memory import MemorySnapshot, MemoryStore
@@ -42,8 +43,8 @@ class Disk:
         self.rolled_back = False
         #: Is there no room for anything?
         self.is_full = False
-        #: Addresses of records of which a bit has flipped.
-        self.flipped: set[bytes] = set()
+        #: Records of which a bit has flipped: what became of the row, and what it had held.
+        self._flips: dict[bytes, tuple[bytes, VersionVector]] = {}
         #: The last batch that was committed.
         self.latest: Batch = {}
 
@@ -78,7 +79,7 @@ class Disk:
         """Put the copy in the place of what is on the disk. Only while nothing runs."""
         self._surface = self.mounted = self._backup.copy()
         self.rolled_back = True
-        self.flipped.clear()
+        self._flips.clear()
 
     def wipe(self) -> None:
         """Put an empty disk in the place of this one. Only while nothing runs."""
@@ -88,6 +89,18 @@ class Disk:
     def copy(self, location: bytes, *, backup: bool) -> MemoryStore:
         """What is on it now, or in its back-up, in another place."""
         return (self._backup if backup else self._surface).copy(location)
+
+    @property
+    def flipped(self) -> dict[bytes, VersionVector]:
+        """The addresses of records that still have a flipped bit, and what those had held."""
+        if self._flips:
+            with self._surface.snapshot() as snapshot:
+                self._flips = {
+                    at: (row, held)
+                    for at, (row, held) in self._flips.items()
+                    if snapshot.get(Table.RECORDS, at) == row
+                }
+        return {at: held for at, (_, held) in self._flips.items()}
 
     def flip(self, random: Random, within: bytes = b"") -> bool:
         """Flip a bit of some record whose address begins so; False if there is none."""
@@ -100,11 +113,14 @@ class Disk:
         bits = bytearray(row)
         bits[random.randrange(len(row))] ^= 1 << random.randrange(8)
         self._surface.commit({Table.RECORDS: {at: bytes(bits)}})
-        self.flipped.add(at)
+        self._flips[at] = bytes(bits), codec.decode_row(at, row)[0].context
         return True
 
     def snapshot(self) -> MemorySnapshot:
         return self.mounted.snapshot()
+
+    def commit_in_order(self, batch: Batch) -> None:
+        self.commit(batch)
 
     def commit(self, batch: Batch) -> None:
         if self.is_full:

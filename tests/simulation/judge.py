@@ -8,7 +8,7 @@ the notes that were taken meanwhile go to the checkers (`conclude`).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from random import Random
 from typing import Final
 
@@ -112,6 +112,13 @@ class Judge:
             else:
                 names.add(address.name_of(address.split_object(at)[0]))
         self._look(machine, names)
+
+    def mended(
+        self, machine: Machine, damaged: Collection[bytes], addresses: Sequence[bytes]
+    ) -> None:
+        """A machine took in what a peer held in the place of damaged records (Watcher)."""
+        self._tally["records mended"] += len(damaged)
+        self.merged(machine, [*damaged, *addresses])
 
     def reclaimed(
         self, machine: Machine, stable: VersionVector, count: int, *, deletes: bool

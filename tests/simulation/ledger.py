@@ -96,10 +96,12 @@ class Ledger:
         Raises Violation if a dot of it was issued before, or if its replica's time went back.
         """
         self._take(issued)
-        for _, dot, time in issued.operations:
-            if time <= self._times.get(issued.origin, -1):
-                raise Violation("clock", f"{format_dot(dot)} is not later than what came before")
-            self._times[issued.origin] = time
+        times = {time for _, _, time in issued.operations}
+        last = self._times.get(issued.origin, -1)
+        if len(times) > 1 or min(times, default=last + 1) <= last:
+            dot = issued.origin, issued.first
+            raise Violation("clock", f"{format_dot(dot)} is not later than what came before")
+        self._times[issued.origin] = max(times, default=last)
 
     def _take(self, issued: Issued) -> None:
         for dot in issued.dots():

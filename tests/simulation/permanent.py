@@ -9,10 +9,19 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["PERMANENT"]
+__all__ = ["OPEN", "PERMANENT"]
 
 #: Seed → its story in one line, and the test that tells it.
 PERMANENT: Final[dict[int, str]] = {
+    41: "of two concurrent transactions each won in part, for each operation had a time of its own "
+    "(test_engine.test_of_two_concurrent_transactions_one_wins_whole)",
+    63: "the same, between other machines",
+    481: "the same, seen by users that hop between machines",
     634: "two replicas waited for each other's earlier incarnations "
     "(test_stories.test_replicas_that_wait_for_each_others_earlier_incarnations)",
+}
+
+#: Seeds that are red and not yet understood: nothing may be added here to get a change through.
+OPEN: Final[dict[int, str]] = {
+    249: "a counter that was reset shows 3 instead of 2 after a pull, on a disk that was put back",
 }

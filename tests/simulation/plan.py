@@ -22,7 +22,7 @@ _SOMETIMES: Final = {
     "evict": 0.4,
     "flapping": 0.3,
     "put_back": 0.4,
-    "record_flipped": 0.35,
+    "record_flipped": 0.45,
     "replace": 0.25,
 }
 
@@ -88,22 +88,22 @@ def draw_plan(seed: int) -> Plan:
             flips=random.choice((0, 0, 0.01)),
         ),
         objects=random.randint(3, 20),
-        busy_ms=random.randint(3_000, 5_000) if is_large else random.randint(6_000, 12_000),
+        busy_ms=random.randint(3_000, 5_000) if is_large else random.randint(5_000, 9_000),
         commit_ms=random.randint(40, 90) * (2 if is_large else 1),
-        fault_ms=random.randint(500, 1_500),
+        fault_ms=random.randint(400, 1_200),
         page_records=random.choice((4, 10, 40, 1_000)),
         reclaim_entries=random.choice((20, 2_000) if is_large else (3, 20, 2_000)),
         feed_ms=random.choice((0, 0, 500)),
-        tick_ms=200 if is_large else 50,
+        tick_ms=200 if is_large else 70,
     )
 
 
 def _count(random: Random) -> int:
     """How many machines: most clusters are small, for what a run costs grows with the square."""
     size = random.random()
-    if size < 0.82:
+    if size < 0.88:
         return random.choice((2, 3, 3, 3, 4, 4, 5))
-    if size < 0.95:
+    if size < 0.97:
         return random.randint(6, 8)
     return random.randint(9, 16) if size < 0.995 else random.randint(17, 50)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from random import Random
 from types import MappingProxyType
 from typing import Protocol
@@ -38,6 +38,11 @@ class Watcher(Protocol):
 
     def merged(self, machine: Machine, addresses: Sequence[bytes]) -> None:
         """It took in records of these addresses."""
+
+    def mended(
+        self, machine: Machine, damaged: Collection[bytes], addresses: Sequence[bytes]
+    ) -> None:
+        """It took in such records, and those that were damaged are mended."""
 
     def reclaimed(
         self, machine: Machine, stable: VersionVector, count: int, *, deletes: bool
@@ -77,6 +82,19 @@ class WatchedEngine(Engine):
         records = list(records)
         refused = super().merge(records, seen, time, served=served, rows=rows, whole=whole)
         self._watcher.merged(self._machine, [at for at, _ in records])
+        return refused
+
+    def replace_damaged(
+        self,
+        damaged: Collection[bytes],
+        held: Iterable[tuple[bytes, bytes]],
+        records: Iterable[tuple[bytes, bytes]],
+        seen: VersionVector,
+        time: int,
+    ) -> bool:
+        held, records = list(held), list(records)
+        refused = super().replace_damaged(damaged, held, records, seen, time)
+        self._watcher.mended(self._machine, damaged, [at for at, _ in (*held, *records)])
         return refused
 
     def reclaim(self, walk: Walk, entries: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from oracle.checks import Violation
@@ -13,13 +15,17 @@ from simulation.plan import Plan, draw_plan
 SEEDS = 25
 
 
+@pytest.mark.planted
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_planted_mistake_is_found(name: str) -> None:
+def test_a_planted_mistake_is_found(
+    name: str, record_property: Callable[[str, object], None]
+) -> None:
     broken = BROKEN[name]
     plans = {seed: draw_plan(seed)._replace(**broken.given) for seed in range(SEEDS)}
     with broken.plant(), pytest.raises(Violation) as found:
         _play(plans)
     assert found.value.check in broken.checks, f"found by {found.value}"
+    record_property("noticed_by", f"the simulation’s check of {found.value.check!r}")
 
 
 def _play(plans: dict[int, Plan]) -> None:

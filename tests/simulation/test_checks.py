@@ -58,10 +58,8 @@ def does(op: str, seen: VersionVector | None = None) -> Update:
 def issued(
     origin: int, first: int, past: VersionVector, *updates: Update | Erase, time: int = 0
 ) -> Issued:
-    """A transaction in which each operation minted one dot."""
-    operations = [
-        (update, (origin, first + n), time + first + n) for n, update in enumerate(updates)
-    ]
+    """A transaction in which each operation minted one dot, all at one time."""
+    operations = [(update, (origin, first + n), time + first) for n, update in enumerate(updates)]
     return Issued(origin, first, first + len(updates) - 1, past, operations)
 
 

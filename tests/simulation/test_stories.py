@@ -31,6 +31,7 @@ from simulation.broken import (
 )
 from simulation.checks import shown
 from simulation.clock import Clock
+from simulation.disk import Disk
 from simulation.judge import Judge
 from simulation.network import Letter, kind_of
 from simulation.replica import Machine
@@ -353,3 +354,26 @@ def test_who_rejoins_takes_before_it_gives(broken: bool, monkeypatch: pytest.Mon
         for name in everybody:
             assert _shows(stage, name) == ["only there", "stays", "there, too"]
             assert len(stage.machines[name].replication.members) == 3
+
+
+def test_who_cannot_say_what_it_is_called_now_still_talks() -> None:
+    """Its disk is full just when a new identity has to be written down."""
+    stage = Stage("a", "b")
+    a, b = stage.machines["a"], stage.machines["b"]
+    a.power_off()
+    a.disk = Disk(b"elsewhere", a.disk.copy(b"elsewhere", backup=False))
+    stage.restart("a")
+    a.disk.is_full = True
+    for _ in range(30):
+        stage.pass_time("a")
+        asked = [x for x in stage.letters if x.origin == "a" and x.kind == "Digest"]
+        stage.deliver("a", "b")
+        if asked and a.replication.refusals["tick-failed"]:
+            break
+    else:
+        raise AssertionError("it has fallen silent")
+    a.disk.is_full = False
+    for _ in range(30):
+        stage.pass_time("a", "b")
+        stage.deliver("a", "b")
+    assert a.replication.incarnation in b.replication.members

@@ -80,8 +80,12 @@ def told_frame(frame: bytes) -> str:
             return str(message)
 
 
-def _vector(flat: list[int]) -> VersionVector:
-    return VersionVector.from_flat(flat)
+def _vector(flat: list[int]) -> VersionVector | list[int]:
+    """As it is, if it rests on a floor: only who takes it in knows that."""
+    try:
+        return VersionVector.from_flat(flat)
+    except ValueError:
+        return flat
 
 
 def _addresses(records: Iterable[tuple[bytes, bytes]]) -> str:

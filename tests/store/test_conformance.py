@@ -232,9 +232,9 @@ class Snapshots(RuleBasedStateMachine):
         self.open: list[tuple[ExitStack, Snapshot, Model]] = []
         self.scans: list[tuple[Iterator[tuple[bytes, bytes]], list[tuple[bytes, bytes]]]] = []
 
-    @rule(batch=batches)
-    def commit(self, batch: Batch) -> None:
-        self.store.commit(batch)
+    @rule(batch=batches, in_order=st.booleans())
+    def commit(self, batch: Batch, in_order: bool) -> None:
+        (self.store.commit_in_order if in_order else self.store.commit)(batch)
         apply(self.model, batch)
 
     @rule()

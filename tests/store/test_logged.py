@@ -73,7 +73,7 @@ def test_a_crash_at_any_time_loses_nothing(tmp_path: Path, opened: Opened, pace:
             }
             for table in (Table.RECORDS, Table.HEADS)
         }
-        store.commit(batch)
+        random.choice([store.commit, store.commit_in_order])(batch)
         for table, changes in batch.items():
             for key, value in changes.items():
                 model.pop((table, key), None)
@@ -147,6 +147,22 @@ def test_a_batch_that_would_fill_the_log_goes_past_it(tmp_path: Path, opened: Op
     assert contents(store) == {(Table.RECORDS, key): value for key, value in expected.items()}
     store.close()
     assert len(contents(opened(tmp_path / "data"))) == 2
+
+
+def test_a_batch_in_order_goes_past_the_log(tmp_path: Path, opened: Opened) -> None:
+    store = opened(tmp_path / "data")
+    store.commit(put(1, 2))
+    store.commit_in_order({Table.RECORDS: {b"000001": b"later", b"000002": None}})
+    assert contents(store) == {(Table.RECORDS, b"000001"): b"later"}
+    assert in_tables(store) == 1
+    written = store._log.last
+    for number in range(3, 200):
+        store.commit_in_order(put(number))
+        assert len(store._current) == 0, "it is kept in memory"
+    assert store._log.last == written
+    assert in_tables(store) == len(contents(store)) == 198
+    store.commit(put(1))
+    assert contents(store)[Table.RECORDS, b"000001"] == b"value 1"
 
 
 class _FullDisk:

@@ -206,6 +206,7 @@ def test_no_acknowledged_commit_is_lost(
     assert list(violations(breakable_disk, tmp_path, kind, seed=life, broken=broken)) == []
 
 
+@pytest.mark.planted
 @pytest.mark.parametrize(
     ("kind", "flaw"), [(kind, flaw) for kind in STORES for flaw in FLAWS[kind]]
 )

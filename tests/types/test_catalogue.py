@@ -27,7 +27,8 @@ def test_a_type_is_named_like_its_file_and_has_stories(name: str) -> None:
 
 @pytest.mark.parametrize("name", CATALOGUE)
 def test_the_suites_try_every_operation_of_a_type(name: str) -> None:
-    assert {op for op, _ in OPERATIONS[name]} == set(operation_names(name))
+    # Deadlines have suites of their own (test_expiry.py), with clocks that move.
+    assert {op for op, _ in OPERATIONS[name]} == {*operation_names(name)} - {"expire", "persist"}
     assert all(issubclass(struct, Operation) for struct in CATALOGUE[name].operations)
     assert all(struct.__doc__ for struct in CATALOGUE[name].operations)
 

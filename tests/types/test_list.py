@@ -15,10 +15,9 @@ from crdtdb.jsonvalue import encode
 from crdtdb.limits import LIMITS, Limits
 from crdtdb.reading import PageQuery
 from crdtdb.record import Record
-from crdtdb.rows import read_folded
 from crdtdb.types import list as list_module
 from operations import Plain
-from oracle.checks import check_books
+from oracle.checks import check_books, folded_values
 from replicas import Replica, exchange, missing, update
 from traces import read_trace, replay
 
@@ -146,7 +145,7 @@ def test_a_list_that_is_emptied_is_not_there() -> None:
 
 def _folded(replica: Replica) -> Any:
     with replica.store.snapshot() as snapshot:
-        return read_folded(snapshot, LIST.prefix)
+        return folded_values(snapshot).get(LIST.prefix)
 
 
 def _nodes(replica: Replica) -> int:

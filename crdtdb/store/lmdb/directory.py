@@ -25,9 +25,11 @@ from crdtdb.store.disk import sync_names
 from crdtdb.store.lmdb.environment import DATA_FILE, FIRST_TABLE_NAMES, LOCK_FILE
 from crdtdb.store.lmdb.pages import DamagedPages, check_data_file
 
-__all__ = ["ADVICE", "DataDirectory"]
+__all__ = ["ADVICE", "LOCK", "DataDirectory", "move_store"]
 
-_FORMAT, _UNFINISHED, _LOCK = "FORMAT", "FORMAT.new", "LOCK"
+#: Holds the process that has the directory open.
+LOCK = "LOCK"
+_FORMAT, _UNFINISHED = "FORMAT", "FORMAT.new"
 _VERSION = 1
 _FORMAT_TEXT = re.compile(rb"crdtdb ([1-9][0-9]{0,8})\n")
 _LOCATION = Struct(">QQ")
@@ -105,7 +107,7 @@ def _make(path: Path) -> None:
 def _lock(path: Path, flags: int) -> int | None:
     """The locked file, or `None` if it is not there."""
     try:
-        file = os.open(path / _LOCK, flags, 0o600)
+        file = os.open(path / LOCK, flags, 0o600)
     except FileNotFoundError:
         return None
     try:
@@ -124,7 +126,7 @@ def _look_at(path: Path) -> bool:
     """Whether a store has to be made here. Raises if there is something else than a store."""
     names = set(os.listdir(path))
     if _FORMAT not in names:
-        if _UNFINISHED in names or names <= {_LOCK}:
+        if _UNFINISHED in names or names <= {LOCK}:
             return True
         raise DamagedStore(
             f"{path} has files but is no crdtdb store ({_FORMAT} is missing); "
@@ -144,6 +146,20 @@ def _look_at(path: Path) -> bool:
     except DamagedPages as reason:
         raise DamagedStore(f"{path} is damaged: {reason}; {ADVICE}") from None
     return False
+
+
+def move_store(source: Path, target: Path) -> None:
+    """Move a store that nobody has open to an empty directory, and remove its former one.
+
+    Until the last step `target` is no store, and no replica starts there. Raises OSError.
+    """
+    for name in (DATA_FILE, _FORMAT):
+        (source / name).rename(target / name)
+        sync_names(target)
+    for path in source.iterdir():
+        path.unlink()
+    source.rmdir()
+    sync_names(target)
 
 
 #: What to do about a damaged directory.

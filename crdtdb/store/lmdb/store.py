@@ -32,10 +32,10 @@ from crdtdb.store.lmdb.directory import DataDirectory
 from crdtdb.store.lmdb.environment import Environment
 from crdtdb.store.lmdb.gate import Gate
 
-__all__ = ["LmdbSnapshot", "LmdbStore"]
+__all__ = ["MAX_MAP_BYTES", "LmdbSnapshot", "LmdbStore"]
 
 _MAP_BYTES = 2**30
-_MAX_MAP_BYTES = 2**40
+MAX_MAP_BYTES = 2**40
 _LOAN_BYTES = 2**24
 #: Snapshots are short, so one older than this is held by a thread that waits for us.
 _PATIENCE_S = 5.0
@@ -76,7 +76,7 @@ class LmdbStore:
         path: str | os.PathLike[str],
         *,
         map_bytes: int = _MAP_BYTES,
-        max_map_bytes: int = _MAX_MAP_BYTES,
+        max_map_bytes: int = MAX_MAP_BYTES,
     ) -> Self:
         """Open the store at `path`, or make one if there is nothing.
 
@@ -116,6 +116,9 @@ class LmdbStore:
         except (lmdb.Error, OSError) as error:
             self._revive()
             raise self._problem(error, batch) from error
+
+    def commit_in_order(self, batch: Batch) -> None:
+        self.commit(batch)
 
     @property
     def is_congested(self) -> bool:
@@ -320,9 +323,10 @@ class LmdbSnapshot:
 def _footprint(batch: Batch, page_bytes: int) -> int:
     """Bytes of fresh pages that a batch may take: at worst each entry changes a page of its own."""
     return sum(
-        page_bytes + len(key) + len(value or b"")
+        page_bytes * len(changes)
+        + sum(map(len, changes))
+        + sum(map(len, filter(None, changes.values())))
         for changes in batch.values()
-        for key, value in changes.items()
     )
 
 

@@ -156,6 +156,15 @@ class LoggedStore:
             self._current.apply(batch)
             self._start_folding()
 
+    def commit_in_order(self, batch: Batch) -> None:
+        check_keys(batch)
+        with self._commits:
+            self._check_open()
+            try:
+                self._commit_directly(batch)
+            except OSError as error:
+                raise write_problem(error.errno, error, is_full=False) from error
+
     @property
     def is_congested(self) -> bool:
         return self._folding is not None and self._fill >= _CROWDED
@@ -266,12 +275,13 @@ class LoggedStore:
 
     def _commit_directly(self, batch: Batch) -> None:
         """Commit to the tables, after everything that came before."""
-        self._start_folding()
-        with self._changed:
-            self._await_folding()
-            self._turn()
-            self._await_folding()
-            self._moves += 1
+        if self._folding is not None or len(self._current):
+            self._start_folding()
+            with self._changed:
+                self._await_folding()
+                self._turn()
+                self._await_folding()
+                self._moves += 1
         self._tables.commit(batch)
 
     # -- folding ----------------------------------------------------------------------------------

@@ -51,7 +51,9 @@ class ReplicationCollector(Collector):
             "crdtdb_members", "Members of the cluster, this one included", len(replication.members)
         )
         yield GaugeMetricFamily(
-            "crdtdb_unmet_peers", "Configured peers that are no members yet", len(replication.unmet())
+            "crdtdb_unmet_peers",
+            "Configured peers that are no members yet",
+            len(replication.unmet()),
         )
         yield from self._peers()
         yield CounterMetricFamily(

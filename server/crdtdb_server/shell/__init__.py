@@ -16,24 +16,28 @@ from cyclopts import App, CycloptsError
 from crdtdb import __version__
 from crdtdb.errors import CrdtdbError
 from crdtdb_server.config import SOURCES
+from crdtdb_server.shell.backup import backup, restore
 from crdtdb_server.shell.cluster import add, evict, rejoin
 from crdtdb_server.shell.compact import compact
+from crdtdb_server.shell.config import make_config
 from crdtdb_server.shell.conflicts import conflicts
 from crdtdb_server.shell.demo import demo
+from crdtdb_server.shell.doctor import doctor
 from crdtdb_server.shell.explain import explain
 from crdtdb_server.shell.failures import report, report_usage
 from crdtdb_server.shell.objects import delete, get, ls, put, update
 from crdtdb_server.shell.serve import serve
 from crdtdb_server.shell.status import status
+from crdtdb_server.shell.token import create, list_, revoke
 from crdtdb_server.shell.transfer import export, import_
 from crdtdb_server.shell.verify import verify
 from crdtdb_server.shell.watch import watch
 
-__all__ = ["main"]
+__all__ = ["application", "main"]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Carry out one command; gives the exit code."""
+def application() -> App:
+    """The commands."""
     app = App(
         name="crdtdb",
         help="An always-writable multi-region database.",
@@ -60,12 +64,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     app.command(cluster)
     app.command(compact, sort_key=15)
     app.command(verify, sort_key=16)
+    app.command(backup, sort_key=17)
+    app.command(restore, sort_key=18)
+    token = App(name="token", help="Say who may ask a server.", sort_key=19)
+    token.command(create)
+    token.command(list_, name="list")
+    token.command(revoke)
+    app.command(token)
+    app.command(make_config(sort_key=20))
+    app.command(doctor, sort_key=21)
     app.register_install_completion_command(
         add_to_startup=False, help="Set up completion for the shell you are in."
     )
+    return app
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Carry out one command; gives the exit code."""
     words = sys.argv[1:] if arguments is None else arguments
     try:
-        code: int = app(
+        code: int = application()(
             words,
             print_error=False,
             exit_on_error=False,

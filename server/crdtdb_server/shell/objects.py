@@ -173,7 +173,13 @@ def ls(
 def _document(name: ObjectName, read: Read[Any]) -> dict[str, Any]:
     """A read as the HTTP interface shows it."""
     document = {**name._asdict(), "value": read.value, "exists": read.exists}
-    parts = {"seen": read.seen, "size": read.size, "next": read.next, "also": read.also or None}
+    parts = {
+        "seen": read.seen,
+        "size": read.size,
+        "next": read.next,
+        "also": read.also or None,
+        "expires_at_ms": read.expires_at_ms,
+    }
     return document | {part: value for part, value in parts.items() if value is not None}
 
 
@@ -182,6 +188,8 @@ def _explain(read: Read[Any]) -> None:
     if not read.exists:
         other = f"; the key exists as {', '.join(read.also)}" if read.also else ""
         note(f"(does not exist{other})")
+    if read.expires_at_ms is not None:
+        note(f"(expires at {read.expires_at_ms}, ms since 1970)")
     if read.next is not None:
         note(f"({len(read.value)} of {read.size} members; go on with --after {read.next})")
 

@@ -10,16 +10,17 @@ from cyclopts import Parameter
 
 from crdtdb_server.config import Settings
 
-__all__ = ["serve"]
+__all__ = ["check_together", "serve"]
 
 
-def _together(_kind: object, settings: Settings) -> None:
+def check_together(_kind: object, settings: Settings) -> None:
+    """For cyclopts: settings that do not go together are wrong usage."""
     settings.check()
 
 
 def serve(
     *,
-    settings: Annotated[Settings, Parameter(name="*", validator=_together)],
+    settings: Annotated[Settings, Parameter(name="*", validator=check_together)],
     config: Annotated[
         Path | None, Parameter(help='TOML file with these settings, such as data_dir = "/data".')
     ] = None,

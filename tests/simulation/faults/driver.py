@@ -110,9 +110,6 @@ class Faults:
             machine.disk.is_full = False
             if machine.name in world.in_repair:
                 continue
-            if machine.disk.flipped:
-                machine.power_off()
-                machine.disk.wipe()
             if not machine.is_up:
                 # Not at once: whoever started it may be in the middle of something.
                 world.scheduler.after(0, partial(world.start, machine))

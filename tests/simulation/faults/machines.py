@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
+from crdtdb.causal import NOTHING
+from crdtdb.kinds import object_of
+from crdtdb.reading import Reading
 from simulation.disk import Moment
 from simulation.faults.world import OUTLIVED_MS, World
+from simulation.replica import Machine
 
 __all__ = [
     "clock_jump",
@@ -19,8 +23,9 @@ __all__ = [
 
 #: A crash that waits for a commit strikes after so long in any case.
 _PATIENCE_MS: Final = 1_000
-#: Until somebody notices that a record is damaged.
-_NOTICED_MS: Final = (200, 2_500)
+#: How often an operator looks after a machine with a damaged record, and how long it is hoped for.
+_LOOK_AFTER_MS: Final = 1_000
+_HOPED_FOR_MS: Final = 12_000
 _JUMPS_MS: Final = (-3_600_000, -3_000, -200, 40, 900, 4_500, 60_000, 86_400_000)
 
 
@@ -74,7 +79,7 @@ def directory_copied(world: World) -> None:
     Both run. What is in the copy says that it is the other one.
     """
     machine = world.some_up()
-    if machine is None or len(world.machines) >= world.most:
+    if machine is None or machine.disk.flipped or len(world.machines) >= world.most:
         return
     name = next(
         name for n in range(2, 99) if (name := f"{machine.name[0]}{n}") not in world.machines
@@ -104,21 +109,46 @@ def disk_full(world: World) -> None:
 
 
 def record_flipped(world: World) -> None:
-    """A bit of a stored record flips; the machine runs on until somebody gives it a new disk."""
+    """A bit of a stored record flips. The machine finds out, and has it mended by another.
+
+    If no other disk holds all that the record held, or those that do are out of reach or damaged
+    for long, an operator gives it a new disk.
+    """
     machine = world.some_up() if world.can_spare_one() else None
     if machine is None or machine.disk.flipped or not machine.disk.flip(world.random):
         return
     world.tally["records flipped"] += 1
     world.note(machine.name, "has a flipped bit")
 
-    def notice() -> None:
-        if machine.is_up and machine.disk.flipped:
-            world.note(machine.name, "gets a new disk")
-            world.repair(machine, (0, 500), machine.disk.wipe)
-        elif machine.name in world.machines and machine.disk.flipped:
-            world.scheduler.after(_PATIENCE_MS, notice)
+    until_ms = world.scheduler.now_ms + _HOPED_FOR_MS
 
-    world.later(_NOTICED_MS, notice)
+    def look_after() -> None:
+        if machine.name not in world.machines or not machine.disk.flipped:
+            return
+        is_hopeless = world.scheduler.now_ms >= until_ms
+        # One whose members' records are damaged does not even start.
+        is_there = machine.is_up or (is_hopeless and machine.name not in world.in_repair)
+        if is_there and (is_hopeless or not _is_elsewhere(world, machine)):
+            why = "nobody mended" if is_hopeless else "nobody else had"
+            world.tally[f"records that {why}"] += 1
+            world.note(machine.name, f"gets a new disk: it has a record that {why}")
+            world.repair(machine, (0, 500), machine.disk.wipe)
+        else:
+            world.scheduler.after(_LOOK_AFTER_MS, look_after)
+
+    look_after()
+
+
+def _is_elsewhere(world: World, machine: Machine) -> bool:
+    """Do the other disks hold all that this one's damaged records held?"""
+    flipped = machine.disk.flipped
+    objects = set(map(object_of, flipped))
+    seen = NOTHING
+    for other in world.machines.values():
+        if other is not machine and objects.isdisjoint(map(object_of, other.disk.flipped)):
+            with other.disk.snapshot() as snapshot:
+                seen = seen.join(Reading(snapshot).seen)
+    return all(seen.includes(held) for held in flipped.values())
 
 
 def clock_jump(world: World) -> None:

@@ -1,0 +1,162 @@
+"""Op-based objects: their operations folded into a materialised value, and into a base.
+
+The operations of such an object are records of their own. Their effect is in the materialised value
+with the commit that takes them in. Those that every member has seen go into the object's base, and
+their records go. A base of a peer is taken over whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from crdtdb import address
+from crdtdb.causal import VersionVector
+from crdtdb.datatype import OperationType
+from crdtdb.errors import PeerError
+from crdtdb.head import Head
+from crdtdb.kinds import log_of, type_of
+from crdtdb.pending import Pending
+from crdtdb.record import EMPTY, Live, Record, visible
+
+__all__ = ["adopt_base", "fold_in", "fold_stable", "refold", "replace_log"]
+
+
+def fold_in(
+    pending: Pending,
+    prefix: bytes,
+    kind: OperationType,
+    head: Head,
+    context: VersionVector,
+    live: Live,
+) -> None:
+    """Take the effect of an operation into the materialised value. O(it)."""
+    folded = pending.folded(prefix, kind)
+    for dot, payload in live.items():
+        folded = kind.apply(folded, dot, payload)
+    head = msgspec.structs.replace(head, context=context)
+    pending.add_steps(prefix, kind, head, folded, live)
+
+
+def refold(pending: Pending, prefix: bytes, head: Head, kind: OperationType) -> None:
+    """Fold the base and every operation left again, in causal order. O(operations)."""
+    base_at = prefix + address.BASE
+    base = visible(pending.record(base_at).live, head.cut)
+    folded = _base_value(kind, base)
+    order = pending.order()
+    rest = [
+        (order.get(at) or pending.found(at)[1], dot, payload)
+        for at, record in pending.records_under(prefix + address.OPERATION)
+        for dot, payload in visible(record.live, head.cut).items()
+    ]
+    for _, dot, payload in sorted(rest, key=lambda entry: entry[:2]):
+        folded = kind.apply(folded, dot, payload)
+    pending.set_folded(prefix, kind, head, folded if base or rest else None)
+
+
+def adopt_base(pending: Pending, at: bytes, prefix: bytes, incoming: Record) -> Record:
+    """Take over a peer's base, unless all of it has been seen here.
+
+    Only a replica that has never reported what it saw can meet a base it does not cover
+    (folded operations are stable), so there is no base of its own to lose: the operations
+    that the base includes are dropped, the others folded on top again. Raises PeerError
+    when there is one: then two clusters with histories of their own have met.
+    """
+    standing = pending.record(at)
+    if pending.seen.includes(incoming.context):
+        return standing
+    if not incoming.context.includes(standing.context) and pending.live(at, prefix):
+        raise _separate_histories()
+    kind = type_of(prefix)
+    pending.put(at, incoming)
+    pending.changed_last(prefix, at)
+    pending.adopted[prefix] = incoming.context
+    for operation_at, record in list(pending.records_under(prefix + address.OPERATION)):
+        if record.live and incoming.context.includes(record.context):
+            pending.put(operation_at, None)
+    head = pending.head(prefix)
+    head = msgspec.structs.replace(head, context=head.context.join(incoming.context))
+    if isinstance(kind, OperationType):
+        refold(pending, prefix, head, kind)
+    return incoming
+
+
+def replace_log(
+    pending: Pending, prefix: bytes, incoming: list[tuple[bytes, Record]], seen: VersionVector
+) -> None:
+    """Take over an op-based object, with one's own operations that `seen` lacks on top."""
+    kind = type_of(prefix)
+    assert isinstance(kind, OperationType)
+    if not seen.includes(pending.record(prefix + address.BASE).context):
+        raise _separate_histories()
+    own = sorted(
+        (pending.found(at)[1], at) for at, _ in pending.records_under(prefix) if log_of(at)
+    )
+    later = [
+        (at, record) for _, at in own if not seen.includes((record := pending.record(at)).context)
+    ]
+    for _, at in own:
+        pending.put(at, None)
+    # While the pages came, the donor folded what had come already into the base.
+    base_at = prefix + address.BASE
+    base = dict(incoming).get(base_at, EMPTY).context
+    taken = [e for e in incoming if e[0] == base_at or not base.includes(e[1].context)]
+    context = pending.record(prefix + address.EXPIRY).context
+    for at, record in (*taken, *later):
+        pending.put(at, record)
+        pending.changed_last(prefix, at)
+        context = context.join(record.context)
+    head = msgspec.structs.replace(pending.head(prefix), context=context)
+    refold(pending, prefix, head, kind)
+    pending.vacate_if_bare(prefix)
+
+
+def fold_stable(
+    pending: Pending, prefix: bytes, operations: Iterable[bytes], *, settle: bool
+) -> None:
+    """Put operations that every member has seen into the base, and drop their records.
+
+    `operations` are addresses in causal order. What users see does not change. Nothing
+    concurrent to them can arrive any more and cuts of such objects take no read context, so
+    a later cut covers all of the base. Unless it is from an evicted replica: so long, nothing
+    that its operations may refer to goes (`settle`).
+    """
+    kind = type_of(prefix)
+    assert isinstance(kind, OperationType)
+    cut = pending.head(prefix).cut
+    base_at = prefix + address.BASE
+    base = pending.record(base_at)
+    live, context = visible(base.live, cut), base.context
+    folded, last = _base_value(kind, live), next(iter(live), None)
+    for at in operations:
+        record = pending.record(at)
+        context = context.join(record.context)
+        for dot, payload in visible(record.live, cut).items():
+            folded, last = kind.apply(folded, dot, payload), dot
+        pending.put(at, None)
+    stored, has_settled = kind.dump(folded), False
+    if kind.settles and settle:
+        later = pending.records_under(prefix + address.OPERATION)
+        folded = kind.settled(folded, (p for _, r in later for p in visible(r.live, cut).values()))
+        former, stored = stored, kind.dump(folded)
+        has_settled = stored != former
+    left = last is not None and not kind.is_bare(folded)
+    live = {last: stored} if left and last is not None else {}
+    pending.put(base_at, Record(live, context))
+    if has_settled or not left:
+        refold(pending, prefix, pending.head(prefix), kind)
+
+
+def _base_value(kind: OperationType, base: Live) -> Any:
+    """The materialised value of a base, of which no more than one dot is visible."""
+    return kind.load(next(iter(base.values()))) if base else kind.empty()
+
+
+def _separate_histories() -> PeerError:
+    return PeerError(
+        "separate-histories",
+        "both sides have reclaimed operations that the other never saw; start one of them again "
+        "with an empty directory",
+    )

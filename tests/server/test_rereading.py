@@ -1,0 +1,135 @@
+"""Tokens and certificates that change while a server runs."""
+
+from __future__ import annotations
+
+import ssl
+import time
+from pathlib import Path
+
+import pytest
+import structlog
+import trustme
+
+from crdtdb import Database
+from crdtdb.errors import StartError
+from crdtdb_server import rereading
+from crdtdb_server.access import Access, Principal
+from crdtdb_server.config import Settings
+from crdtdb_server.credentials import Keyring
+from crdtdb_server.rereading import Reread
+from crdtdb_server.serve import live
+from crdtdb_server.tls import Certificate
+from crdtdb_server.token_file import add_token, revoke_tokens
+from livecluster import LiveWire, eventually
+from processes import free_ports
+
+
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rereading, "_INTERVAL_S", 0.01)
+
+
+async def _status(wire: LiveWire, token: str) -> int:
+    headers = [("Authorization", f"Bearer {token}")]
+    return (await wire.request("GET", "/v1/buckets", headers=headers)).status
+
+
+async def test_a_running_server_heeds_new_and_revoked_tokens(tmp_path: Path) -> None:
+    file = tmp_path / "tokens"
+    first = add_token(file, Principal("first", Access.READ))
+    settings = Settings(
+        data_dir=Path("unused"), listen=f"127.0.0.1:{free_ports(1)[0]}", token_file=file
+    )
+    with Database.in_memory(replica="eu-1") as database:
+        async with live(database, settings) as replica:
+            wire, keyring = LiveWire(replica), replica.service.options.keyring
+            assert keyring is not None
+            assert await _status(wire, first) == 200
+            second = add_token(file, Principal("second", Access.READ))
+            await eventually("second known", lambda: keyring.count == 2)
+            assert await _status(wire, second) == 200
+            revoke_tokens(file, "first")
+            await eventually("first gone", lambda: keyring.count == 1)
+            assert (await _status(wire, first), await _status(wire, second)) == (401, 200)
+            revoke_tokens(file, "second")  # the last one: nobody may ask any more
+            await eventually("second gone", lambda: keyring.count == 0)
+            assert await _status(wire, second) == 401
+
+
+def test_what_cannot_be_used_changes_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "tokens"
+    add_token(file, Principal("first", Access.READ))
+    keyring = Keyring.read(file)
+    reread = Reread("tokens", [file], lambda: keyring.reread(file))
+    file.write_text("half a li")
+    with structlog.testing.capture_logs() as logs:
+        reread.look()
+        reread.look()
+    assert [one["log_level"] for one in logs] == ["error"]
+    assert "half" not in str(logs)
+    assert keyring.count == 1
+    file.unlink()
+    reread.look()
+    assert keyring.count == 1
+
+
+# -- certificates ---------------------------------------------------------------------------------
+
+
+def _write(directory: Path, issued: trustme.LeafCert) -> tuple[Path, Path]:
+    cert, key = directory / "cert.pem", directory / "key.pem"
+    chain = b"".join(blob.bytes() for blob in issued.cert_chain_pems)
+    cert.write_bytes(chain)
+    key.write_bytes(issued.private_key_pem.bytes())
+    return cert, key
+
+
+def _shown(port: int) -> str:
+    return ssl.get_server_certificate(("127.0.0.1", port))
+
+
+async def test_a_renewed_certificate_is_shown_to_the_next_connection(tmp_path: Path) -> None:
+    import asyncio
+
+    authority = trustme.CA()
+    first, second = authority.issue_cert("127.0.0.1"), authority.issue_cert("127.0.0.1")
+    cert, key = _write(tmp_path, first)
+    (port,) = free_ports(1)
+    settings = Settings(
+        data_dir=Path("unused"), listen=f"127.0.0.1:{port}", tls_cert=cert, tls_key=key
+    )
+    with Database.in_memory(replica="eu-1") as database:
+        async with live(database, settings) as replica:
+            before = await asyncio.to_thread(_shown, port)
+            assert before in first.cert_chain_pems[0].bytes().decode()
+            _write(tmp_path, second)
+            while await asyncio.to_thread(_shown, port) == before:
+                pass
+            after = await asyncio.to_thread(_shown, port)
+            assert after in second.cert_chain_pems[0].bytes().decode()
+            metrics = replica.service.metrics.text().decode()
+            assert "\ncrdtdb_certificate_expiry_timestamp_seconds " in metrics
+
+
+def test_a_key_that_does_not_fit_changes_nothing(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    cert, key = _write(tmp_path, authority.issue_cert("127.0.0.1"))
+    certificate = Certificate(cert, key)
+    before = certificate.expiry_s
+    key.write_bytes(authority.issue_cert("127.0.0.1").private_key_pem.bytes())
+    with pytest.raises(StartError, match="cannot use --tls-cert"):
+        certificate.reread()
+    assert certificate.expiry_s == before
+
+
+def test_a_certificate_that_ends_soon_is_warned_about(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate = Certificate(*_write(tmp_path, trustme.CA().issue_cert("127.0.0.1")))
+    with structlog.testing.capture_logs() as logs:
+        certificate.reread()
+        assert not logs
+        now_s = certificate.expiry_s - 3.5 * 86_400
+        monkeypatch.setattr(time, "time", lambda: now_s)
+        certificate.reread()
+    assert [(one["log_level"], one["days_left"]) for one in logs] == [("warning", 3)]
