@@ -7,7 +7,7 @@ pages, without them. Stories, laws and random executions are told with it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import count, permutations
 from typing import Any, Final, NamedTuple

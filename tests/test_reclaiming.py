@@ -121,9 +121,9 @@ def test_totals_stay() -> None:
         ),
         (
             "map",
-            {"op": "update", "path": ["n"], "do": {"type": "counter", "op": "increment"}},
-            {"op": "remove", "path": ["n"]},
-            {"n": 4},
+            {"op": "update", "field": ["n"], "do": {"type": "counter", "op": "increment"}},
+            {"op": "remove", "field": ["n"]},
+            [{"field": ["n"], "type": "counter", "value": 4}],
         ),
     ],
 )

@@ -36,6 +36,7 @@ from crdtdb.replication.members import (
     predecessors,
     read_members,
     touches_members,
+    unreadable,
 )
 from crdtdb.replication.messages import Message, Sender, read_vector, write_frame
 from crdtdb.replication.peers import Contact, Peer
@@ -138,11 +139,10 @@ class Cluster:
             return []
         gone = predecessors(self.members.values(), self.me)
         me = self.me
-        is_said = self.members.get(self.incarnation) == Member(
-            self.incarnation, me.name, me.region, me.endpoint
-        )
-        if is_said and not gone:
-            return []
+        said = self.members.get(self.incarnation)
+        is_said = said == Member(self.incarnation, me.name, me.region, me.endpoint)
+        if (is_said and not gone) or said == unreadable(self.incarnation):
+            return []  # what is damaged cannot be written to, and is mended first
         return self.commit(adding(me, *gone))
 
     def settle_if_confirmed(self) -> None:

@@ -17,6 +17,7 @@ from crdtdb import address, codec
 from crdtdb.address import ObjectName
 from crdtdb.causal import format_incarnation
 from crdtdb.datatype import Delete
+from crdtdb.errors import StorageFailed
 from crdtdb.operations import read_operation
 from crdtdb.reading import SYSTEM_BUCKET, Reading
 from crdtdb.replication.members import Member, incarnation_of, member_object
@@ -77,9 +78,14 @@ def read_evictions(reading: Reading) -> dict[int, Eviction]:
     evictions: dict[int, Eviction] = {}
     prefix = address.key_prefix(SYSTEM_BUCKET, _TYPE, _KEY)
     for name in list(reading.existing(prefix)):
-        value = reading.value(name, reading.head(name.prefix))
         incarnation = incarnation_of(name, _KEY)
-        if incarnation is not None and isinstance(value, dict):
+        if incarnation is None:
+            continue
+        try:
+            value = reading.value(name, reading.head(name.prefix))
+        except StorageFailed:
+            value = {}  # it is out all the same
+        if isinstance(value, dict):
             at_ms = value.get("at_ms")
             evictions[incarnation] = Eviction(
                 incarnation,

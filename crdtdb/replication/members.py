@@ -3,6 +3,9 @@
 Each member is a register in the system bucket, named by its incarnation. A donor writes a joiner
 in before its first page, so everybody who reclaims something after hearing of it waits for the
 joiner too. The object converges like all data; nobody leads.
+
+A record that is damaged still says by its name which incarnation it is about. That one counts as
+before, called nothing and being nowhere, until a peer has mended the record.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from crdtdb import address
 from crdtdb.address import ObjectName
 from crdtdb.causal import format_incarnation
 from crdtdb.datatype import Delete
+from crdtdb.errors import StorageFailed
 from crdtdb.operations import read_operation
 from crdtdb.reading import SYSTEM_BUCKET, Reading
 from crdtdb.replication.messages import Sender
@@ -28,6 +32,7 @@ __all__ = [
     "predecessors",
     "read_members",
     "touches_members",
+    "unreadable",
 ]
 
 _TYPE: Final = "register"
@@ -44,6 +49,11 @@ class Member(NamedTuple):
     name: str
     region: str
     endpoint: str
+
+
+def unreadable(incarnation: int) -> Member:
+    """A member of which no more is known, for its record is damaged here."""
+    return Member(incarnation, "", "", "")
 
 
 def member_object(incarnation: int) -> ObjectName:
@@ -91,9 +101,15 @@ def read_members(reading: Reading) -> dict[int, Member]:
     members: dict[int, Member] = {}
     prefix = address.key_prefix(SYSTEM_BUCKET, _TYPE, _KEY)
     for name in list(reading.existing(prefix)):
-        value = reading.value(name, reading.head(name.prefix))
         incarnation = incarnation_of(name, _KEY)
-        if incarnation is not None and isinstance(value, dict):
+        if incarnation is None:
+            continue
+        try:
+            value = reading.value(name, reading.head(name.prefix))
+        except StorageFailed:
+            members[incarnation] = unreadable(incarnation)
+            continue
+        if isinstance(value, dict):
             members[incarnation] = Member(
                 incarnation,
                 str(value.get("name", "")),

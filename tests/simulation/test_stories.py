@@ -15,12 +15,13 @@ import msgspec
 import pytest
 
 from crdtdb import replication
-from crdtdb.address import ObjectName
+from crdtdb.address import ObjectName, key_prefix
+from crdtdb.causal import format_incarnation
 from crdtdb.epochs import Epochs
 from crdtdb.operations import read_operation
 from crdtdb.reading import Reading
 from crdtdb.replication import Send, Sender
-from crdtdb.replication.members import adding
+from crdtdb.replication.members import adding, member_object
 from crdtdb.replication.messages import Pull, read_frame
 from crdtdb.transaction import Transaction, Update
 from oracle.checks import Violation
@@ -377,3 +378,57 @@ def test_who_cannot_say_what_it_is_called_now_still_talks() -> None:
         stage.pass_time("a", "b")
         stage.deliver("a", "b")
     assert a.replication.incarnation in b.replication.members
+
+
+def _object_at(stage: Stage, whose: str, evicts: bool) -> bytes:
+    """Where it is written that a machine is a member, or that it was one."""
+    incarnation = stage.machines[whose].replication.incarnation
+    if not evicts:
+        return member_object(incarnation).prefix
+    stage.machines["a"].evict(whose)
+    return key_prefix("_system", "register", f"evicted/{format_incarnation(incarnation)}")
+
+
+@pytest.mark.parametrize(
+    ("whose", "evicts"), [("a", False), ("b", False), ("c", False), ("c", True)]
+)
+def test_who_cannot_read_who_is_a_member_starts_and_counts_it_nevertheless(
+    whose: str, evicts: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The name of the record says whom it is about; what else it says, a peer knows.
+
+    It did not start any more, so that nobody could mend it. Had it left that member out, it would
+    have reclaimed what the member has yet to see, and gone on under an identity of which the
+    member may know more.
+    """
+    monkeypatch.setattr(replication.mending, "FIRST_MS", 2_000)
+    everybody = ("a", "b", "c")
+    stage = Stage(*everybody)
+    a = stage.machines["a"]
+    at = _object_at(stage, whose, evicts)
+    home = ("a", "b") if evicts else everybody
+    _let_talk(stage, *home)
+    members, evictions = dict(a.replication.members), dict(a.replication.evictions)
+    assert bool(evictions) is evicts
+    a.power_off()
+    assert a.disk.flip(Random(1), at)
+    stage.restart("a")
+    assert a.is_up
+    assert a.replication.members.keys() == members.keys()
+    assert a.replication.evictions.keys() == evictions.keys()
+    assert not a.replication.settled, "it has yet to ask them all"
+    _let_talk(stage, *home, tenths=3)
+    stage.write("b", "set", "cart", op="add", value="from b")
+    stage.deliver(*home)
+    stage.write("a", "set", "cart", op="add", value="from a")
+    assert a.disk.flipped, "it serves before it is mended"
+    assert not a.replication.refusals["tick-failed"], "it leaves alone what is damaged"
+    _let_talk(stage, *home, tenths=60)
+    assert not a.disk.flipped
+    assert a.replication.evictions == evictions
+    names = {member.name for member in a.replication.members.values()}
+    assert names == {member.name for member in members.values()}
+    assert len(a.replication.members) == len(members), "nobody is in it twice"
+    for name in home:
+        stage.look_at_all(name)
+        assert _shows(stage, name) == ["from a", "from b"]

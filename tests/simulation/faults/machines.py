@@ -126,7 +126,7 @@ def record_flipped(world: World) -> None:
         if machine.name not in world.machines or not machine.disk.flipped:
             return
         is_hopeless = world.scheduler.now_ms >= until_ms
-        # One whose members' records are damaged does not even start.
+        # Nor is one waited for that does not start again.
         is_there = machine.is_up or (is_hopeless and machine.name not in world.in_repair)
         if is_there and (is_hopeless or not _is_elsewhere(world, machine)):
             why = "nobody mended" if is_hopeless else "nobody else had"
