@@ -45,7 +45,6 @@ NEEDED = (
     "messages, Page",
     "operations",
     "operations lost with a disk",
-    "reads of damaged objects",
     "reclaimed while busy",
     "records flipped",
     "records mended",

@@ -11,11 +11,15 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-__all__ = ["main", "run", "start"]
+__all__ = ["Died", "main", "run", "start"]
 
 _ROOT = Path(__file__).parents[2]
 
 Child = Callable[..., None]
+
+
+class Died(AssertionError):
+    """A child did not come to a good end."""
 
 
 def start(
@@ -39,7 +43,8 @@ def run(
     """Run `child` to its end, which must be a good one; the lines it printed."""
     with start(child, *arguments, environment=environment) as process:
         output, _ = process.communicate()
-    assert process.returncode == 0, f"{child.__name__} ended with {process.returncode}: {output}"
+    if process.returncode:
+        raise Died(f"{child.__name__} ended with {process.returncode}: {output}")
     return output.splitlines()
 
 

@@ -217,7 +217,10 @@ def test_the_checker_sees_a_store_with_a_flaw(
         directory = tmp_path / str(life)
         directory.mkdir()
         found = violations(breakable_disk, directory, kind, seed=life, flaw=flaw, broken=True)
-        if next(found, None):
+        try:
+            if next(found, None):
+                return
+        except children.Died:  # two threads in the tables at once need not live to the end
             return
     pytest.fail(f"a store that does this passes: {flaw}")
 
