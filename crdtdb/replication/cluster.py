@@ -179,6 +179,19 @@ class Cluster:
         Who is not known to have what was pulled here could not take it in before that has come, and
         would pull it along: it gets a digest instead, with the next tick.
         """
+        if touches_members(push.records):
+            self.refresh_members()
+        if self.is_partial:
+            return []  # it may hold dots that nobody who takes it in has seen: it is pulled later
+        endpoints = {
+            peer.where
+            if (peer := self.peers.get(member.incarnation)) and not member.endpoint
+            else member.endpoint
+            for member in self.members.values()
+        }
+        endpoints -= {"", self._me.endpoint}
+        if not endpoints:
+            return []
         message = messages.Push(
             push.origin,
             push.first,
@@ -187,18 +200,7 @@ class Cluster:
             push.time,
             list(push.records),
         )
-        if touches_members(push.records):
-            self.refresh_members()
-        if self.is_partial:
-            return []  # it may hold dots that nobody who takes it in has seen: it is pulled later
         frame = write_frame(message)
-        endpoints = {
-            peer.where
-            if (peer := self.peers.get(member.incarnation)) and not member.endpoint
-            else member.endpoint
-            for member in self.members.values()
-        }
-        endpoints -= {"", self._me.endpoint}
         behind = {peer.where for i in self._behind if (peer := self.peers.get(i))}
         self.withheld |= not endpoints.isdisjoint(behind)
         return [Send(endpoint, frame) for endpoint in sorted(endpoints - behind)]

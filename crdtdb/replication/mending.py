@@ -29,8 +29,8 @@ from crdtdb.store.base import Table
 
 __all__ = ["Mending"]
 
-#: Rows looked at with one tick.
-SCRUB_ROWS: Final = 400
+#: Rows looked at with one tick: a millisecond or two of the event loop.
+SCRUB_ROWS: Final = 64
 #: A walk begins so long after the start, and so long after the last one.
 FIRST_MS: Final = 10_000
 REST_MS: Final = 3_600_000

@@ -46,7 +46,7 @@ INLINE_WAIT_S: Final = 0.002
 #: … on average over so many of the latest: one hiccup says nothing of the next commit …
 _WAITS: Final = 4
 #: … until it gets another chance, after this long.
-SLOW_DISK_S: Final = 1.0
+SLOW_DISK_S: Final = 0.2
 
 
 #: A disk that has refused writes is taken to refuse them for so long. Then callers should try.

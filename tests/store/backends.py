@@ -48,6 +48,7 @@ def _logged(pace: Pace) -> Iterator[Store]:
 HASTY = Pace(
     layer_entries=6,
     layer_bytes=2**18,
+    log_bytes=2**18,
     direct_bytes=2**15,
     chunk_entries=3,
     calm_entries=2,

@@ -44,9 +44,11 @@ __all__ = ["LoggedStore", "Pace"]
 class Pace(NamedTuple):
     """How much is gathered before it is put in place. Tests make it small."""
 
-    #: A layer of so many entries or bytes, in memory or in its file of the log, is folded.
+    #: A layer of so many entries or bytes is folded …
     layer_entries: int = 2**17
     layer_bytes: int = 2**25
+    #: … or of so many bytes in its file of the log, where what is written again takes room again.
+    log_bytes: int = 2**26
     #: A batch of so many bytes would fill a layer by itself: it goes to the tables at once.
     direct_bytes: int = 2**23
     #: Entries of one transaction of the tables while folding, when commits may have to wait …
@@ -55,7 +57,7 @@ class Pace(NamedTuple):
     calm_entries: int = 1_024
     rest_s: float = 0.02
     #: Nobody has written for so long: a good time to fold.
-    idle_s: float = 2.0
+    idle_s: float = 30.0
     #: After folding has failed, it is tried again this often.
     retry_s: float = 1.0
 
@@ -240,7 +242,7 @@ class LoggedStore:
         return max(
             len(self._current) / self._pace.layer_entries,
             self._current.size_bytes / self._pace.layer_bytes,
-            self._log.written_bytes / self._pace.layer_bytes,
+            self._log.written_bytes / self._pace.log_bytes,
         )
 
     def _make_room(self, batch: Batch) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import NotRequired, TypedDict
+from typing import Final, NotRequired, TypedDict
 
 from crdtdb.causal import format_incarnation
 from crdtdb.replication import Phase
@@ -105,14 +105,22 @@ class ClusterDocument(TypedDict):
     bytes_sent: int
 
 
+#: Looked up here, as an enumeration's members take a while to find.
+_SERVING: Final = Phase.SERVING
+
+
 def state_of(network: Network, writer: Writer) -> State:
     """What the replica is doing, as `/readyz` says it."""
-    match network.replication.phase:
+    replication = network.replication
+    phase = replication.phase
+    if phase is _SERVING and not replication.damaged and not writer.is_refused:
+        return "serving"  # each request asks
+    match phase:
         case Phase.BOOTSTRAPPING:
             return "bootstrapping"
         case Phase.EVICTED:
             return "evicted"
-        case _ if network.replication.damaged:
+        case _ if replication.damaged:
             return "damaged"
         case _ if writer.is_refused:
             return "read_only"
