@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, cast
@@ -73,6 +74,20 @@ async def test_a_connection_goes_on(wire: Wire) -> None:
     async with _line(wire) as line:
         for n in (1, 2, 3):
             assert await line.ask(_post()) == (200, b'{"value":%d,"changed":true}' % n)
+
+
+async def test_requests_leave_nothing_to_the_collector_of_cycles(wire: Wire) -> None:
+    async with _line(wire) as line:
+        await line.ask(_post())
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(50):
+                await line.ask(_post())
+                await line.ask(_get())
+            assert gc.collect() < 50
+        finally:
+            gc.enable()
 
 
 async def test_pipelined_requests_are_answered_in_order(wire: Wire) -> None:

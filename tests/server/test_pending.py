@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -63,3 +67,31 @@ async def test_nobody_hears_of_what_was_given_up() -> None:
     first.then(told.append).give_up()
     first.succeed(1)
     assert not told
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Whatever goes away in here has gone because nobody refers to it."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("end", ["succeed", "fail", "give_up"])
+async def test_what_is_settled_lets_its_chain_go(end: str) -> None:
+    """Each write once left a cycle of 48 objects, and a fifth of its time went to finding them."""
+    first: Pending[int] = Pending()
+    last = first.then(str, str)
+    middle = weakref.ref(last)
+    last = last.then(str)
+    with _without_collector():
+        match end:
+            case "succeed":
+                first.succeed(1)
+            case "fail":
+                first.fail(ValueError("full"))
+            case _:
+                last.give_up()
+        assert middle() is None
