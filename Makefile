@@ -10,7 +10,7 @@ JOBS ?= 2
 START ?= 1000
 ONLY ?=
 
-.PHONY: demo test lint docs laws simulate bench bench-quick bench-first bench-store bench-partition bench-feed bench-replication planted sessions clean help
+.PHONY: demo test lint docs laws simulate faults bench bench-quick bench-first bench-store bench-partition bench-feed bench-replication planted sessions clean help
 
 help:            ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */ — /'
@@ -57,6 +57,9 @@ bench-replication: $(VENV)/dev   ## records and bytes against the least that cou
 
 simulate: $(VENV)/dev       ## whole clusters under faults, seed by seed (FOR=30m JOBS=2 START=1000)
 	$(BIN)/python tests/simulation --for $(FOR) --jobs $(JOBS) --start $(START)
+
+faults: $(VENV)/dev         ## real processes killed, stopped, cut off; disks full and broken; clocks moved (root for some)
+	$(BIN)/python -m pytest tests/faults --long -n 0 -q -s -rs
 
 planted: $(VENV)/dev        ## every planted mistake, and what noticed it
 	$(BIN)/python tests/planted

@@ -5,8 +5,9 @@
 Each request of the corpus goes to a real replica over a connection of its own, again and again for
 a while, as fast as it is answered. Meanwhile another connection asks for a counter all the time:
 the longest of its waits says how long the event loop was held (and what else the machine was busy
-with, so the longest wait without any bomb stands beside it). The figures are the slowest refusal in
-seconds, that wait, and what resident memory grew by after the first time. Who is not refused with
+with, so the longest wait without any bomb stands beside it; and of several tries with one bomb the
+best counts: what a bomb does, it does each time). The figures are the slowest refusal in seconds,
+that wait, and what resident memory grew by after the first time. Who is not refused with
 one of the statuses that the corpus names ends the benchmark.
 """
 
@@ -34,7 +35,10 @@ from raw_http import Line, request
 __all__ = ["measure", "refusal"]
 
 _MIB: Final = 2**20
+_TRIES: Final = 3
 _ANSWER_S: Final = 60.0
+#: So many of the bombs that others felt most are told.
+_TOLD: Final = 8
 
 _SLOWEST_S: Final = at_most(1.0)
 _HELD_S: Final = at_most(0.05)
@@ -47,18 +51,21 @@ def measure(plan: Plan, directory: Path, _disk: Disk) -> Iterator[Figure]:
     with replicas([directory / "bombs"], BOTH) as (replica,):
         probe = _Probe(replica)
         for bomb in CORPUS:
-            _throw(replica, bomb, 0.0)  # what an allocator keeps for the next time, it keeps once
+            _throw(replica, bomb, bomb_s)  # what allocators keep for the next time, they keep once
         calm_s, _ = probe.longest_s(partial(_wait, 10 * bomb_s))
         before = resident_bytes(replica.pid)
         slowest, held = [], []
         for bomb in CORPUS:
-            longest_s, refusal_s = probe.longest_s(partial(_throw, replica, bomb, bomb_s))
-            held.append(longest_s)
-            slowest.append(refusal_s)
+            throw = partial(_throw, replica, bomb, bomb_s / _TRIES)
+            tries = [probe.longest_s(throw) for _ in range(_TRIES)]
+            held.append(min(longest_s for longest_s, _ in tries))
+            slowest.append(max(refusal_s for _, refusal_s in tries))
         grown = max(0, resident_bytes(replica.pid) - before)
     worst = max(range(len(CORPUS)), key=slowest.__getitem__)
     longest = max(range(len(CORPUS)), key=held.__getitem__)
-    print(f"slowest: {CORPUS[worst].name}; felt most: {CORPUS[longest].name}")
+    print(f"slowest: {CORPUS[worst].name}; felt most:")
+    for held_s, bomb in sorted(zip(held, CORPUS, strict=True), key=lambda one: -one[0])[:_TOLD]:
+        print(f"  {1_000 * held_s:6.1f} ms  {bomb.name}")
     yield Figure(
         "slowest refusal / 1 s", _SLOWEST_S, [Round(slowest[worst], {"bombs": len(CORPUS)})]
     )

@@ -31,10 +31,9 @@ from typing import Any, Final, NamedTuple
 import lmdb
 
 from cluster import Replica, free_ports, replicas, starting
-from crdtdb.causal import NOTHING
 from crdtdb.database import Database
-from crdtdb.replication.donor import read_page
-from crdtdb.replication.messages import Page, Pull, write_frame
+from crdtdb.replication.donor import read_copy
+from crdtdb.replication.messages import Copied, Copy, write_frame
 from figures import Figure, Round, at_most
 from machine import CLIENT, SERVER, cpu_seconds, facts, private_bytes
 from raw_http import Line, request
@@ -126,14 +125,14 @@ def fill(database: Database, records: int, random: Random) -> None:
 
 def _page_bytes(database: Database) -> int:
     """The frames that a newcomer with nothing is sent."""
-    size, pull = 0, Pull(1, 0, 0, [], [])
+    size, after = 0, b""
     while True:
-        page = read_page(database.engine, pull, NOTHING)
-        assert isinstance(page, Page), "nothing is reclaimed here"
+        page = read_copy(database.engine, Copy(1, after, []))
+        assert isinstance(page, Copied), "nothing is reclaimed here"
         size += len(write_frame(page))
-        if page.claim is not None:
+        if page.is_last:
             return size
-        pull = Pull(1, page.epoch, page.next, [], [])
+        after = page.rows[-1][0]
 
 
 def _copy(store: Path, target: Path, *, compact: bool) -> int:

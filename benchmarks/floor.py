@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from random import Random
 from time import perf_counter
@@ -51,6 +52,14 @@ class BareLmdb:
         began = perf_counter()
         with self._environment.begin() as transaction:
             transaction.get(key)
+        return perf_counter() - began
+
+    def page(self, start: bytes, entries: int) -> float:
+        """A transaction whose cursor reads so many entries; how long that took, in seconds."""
+        began = perf_counter()
+        with self._environment.begin() as transaction, transaction.cursor() as cursor:
+            cursor.set_range(start)
+            list(islice(cursor.iternext(), entries))
         return perf_counter() - began
 
 

@@ -23,7 +23,7 @@ import uvloop
 
 from figures import quantile
 from machine import CLIENT, pin
-from raw_http import answer_end, answer_status
+from raw_http import answer_end, answer_retry_s, answer_status
 
 __all__ = ["HTTP", "Generator", "Load", "Sample", "Speech", "generator"]
 
@@ -56,6 +56,11 @@ class Load(NamedTuple):
     #: From one request of a connection to its next; 0: as soon as there is an answer. Times are
     #: then taken from when a request was due, so a server that is late is late for all that wait.
     every_s: float = 0.0
+    #: May answers be 429 or 503 with `Retry-After`? They are counted apart, and whoever got one
+    #: asks again after that time; with `pressing` as if nothing had been said. Times are then taken
+    #: from when a request was sent.
+    refusals: bool = False
+    pressing: bool = False
 
 
 class Sample(NamedTuple):
@@ -68,6 +73,8 @@ class Sample(NamedTuple):
     p99_ms: float
     #: Share of its core that the generator used.
     busy: float
+    #: Answers that were refusals, beside the others.
+    refused: int = 0
 
 
 class Generator:
@@ -136,7 +143,8 @@ async def _apply(load: Load, pipe: Connection) -> Sample:
     wall_s, work_s = perf_counter() - began, process_time() - worked
     took_ms = sorted(took_s * 1_000 for took_s in run.took_s)
     p50_ms, p99_ms = quantile(took_ms, 0.5), quantile(took_ms, 0.99)
-    return Sample(len(took_ms), len(took_ms) / wall_s, p50_ms, p99_ms, work_s / wall_s)
+    count = len(took_ms)
+    return Sample(count, count / wall_s, p50_ms, p99_ms, work_s / wall_s, run.refused)
 
 
 async def _told_to_stop(pipe: Connection) -> None:
@@ -156,6 +164,9 @@ class _Run:
         self.done = done
         self.speech = load.speech
         self.every_s = load.every_s
+        self.refusals = load.refusals
+        self.pressing = load.pressing
+        self.refused = 0
         self.took_s: list[float] = []
         self._requests = iter(load.requests) if load.seconds is None else cycle(load.requests)
         self._deadline = inf if load.seconds is None else perf_counter() + load.seconds
@@ -187,7 +198,7 @@ class _Caller(asyncio.Protocol):
     def __init__(self) -> None:
         self._run: _Run | None = None
         self._received = b""
-        self._began = 0.0
+        self._due = self._began = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
@@ -213,7 +224,8 @@ class _Caller(asyncio.Protocol):
             self._transport.close()
             run.leave()
             return
-        self._began = due
+        self._due = due
+        self._began = perf_counter() if run.refusals else due
         self._transport.write(request)
 
     def data_received(self, data: bytes) -> None:
@@ -224,15 +236,19 @@ class _Caller(asyncio.Protocol):
         if end is None:
             return
         now = perf_counter()
-        run.took_s.append(now - self._began)
-        if not run.speech.is_good(self._received):
+        wait_s = answer_retry_s(self._received) if run.refusals else None
+        if wait_s is not None:
+            run.refused += 1
+        elif run.speech.is_good(self._received):
+            run.took_s.append(now - self._began)
+        else:
             run.fail(f"the server answered {self._received!r}")
             return
         self._received = self._received[end:]
-        if run.every_s:
-            self._ask_at(run, self._began + run.every_s)
-        else:
-            self._ask(run, now)
+        due = self._due + run.every_s if run.every_s else now
+        if wait_s is not None and not run.pressing:
+            due = max(due, now + wait_s)
+        self._ask_at(run, due)
 
     def connection_lost(self, error: Exception | None) -> None:
         if self._run is not None:

@@ -7,10 +7,19 @@ import socket
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
-__all__ = ["Answer", "Line", "answer_end", "answer_status", "read_answer", "request"]
+__all__ = [
+    "Answer",
+    "Line",
+    "answer_end",
+    "answer_retry_s",
+    "answer_status",
+    "read_answer",
+    "request",
+]
 
 _END_OF_HEAD: Final = b"\r\n\r\n"
 _LENGTH: Final = b"\r\nContent-Length: "
+_RETRY: Final = b"\r\nRetry-After: "
 
 
 def request(
@@ -39,6 +48,14 @@ def answer_end(data: bytes) -> int | None:
 def answer_status(data: bytes) -> int:
     """The status of the answer that the data begins with."""
     return int(data[9:12])
+
+
+def answer_retry_s(data: bytes) -> int | None:
+    """When to ask again, if the answer that the data begins with is a refusal that says so."""
+    if answer_status(data) not in (429, 503):
+        return None
+    at = data.find(_RETRY, 0, data.index(_END_OF_HEAD) + 2)
+    return None if at < 0 else int(data[at + len(_RETRY) : data.index(b"\r", at + 2)])
 
 
 class Answer(NamedTuple):

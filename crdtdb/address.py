@@ -59,6 +59,8 @@ __all__ = [
     "bucket_prefix",
     "check_bucket",
     "check_key",
+    "check_members",
+    "check_object",
     "check_path",
     "cut",
     "cut_prefix",
@@ -72,6 +74,7 @@ __all__ = [
     "leaves_below",
     "member",
     "member_value",
+    "member_values",
     "name_of",
     "object_prefix",
     "operation",
@@ -93,6 +96,9 @@ BASE: Final = b"\x04"
 OPERATION: Final = b"\x05"
 MEMBER: Final = b"\x06"
 LEAF: Final = b"\x07"
+
+#: How the tail of a member that is a string begins.
+_STRING_MEMBER: Final = MEMBER + jsonvalue.encode("")[:1]
 
 _DOT: Final = struct.Struct(">QQ")
 
@@ -250,6 +256,11 @@ def member_value(tail: bytes) -> JsonValue:
     return value
 
 
+def member_values(addresses: Sequence[bytes], prefix_bytes: int) -> list[JsonValue]:
+    """The members at some addresses that are known to be members', behind their prefix."""
+    return jsonvalue.decode_each(addresses, prefix_bytes + len(MEMBER))
+
+
 def leaf_of(tail: bytes) -> Leaf:
     """Take the tail of a record of a map apart, checking every part of it."""
     if not tail.startswith(LEAF):
@@ -288,6 +299,29 @@ def parse(address: bytes) -> Parsed:
     tail = address[match.end() :]
     _check_tail(tail)
     return RecordAddress(_name(match), tail)
+
+
+def check_object(address: bytes) -> tuple[bytes, bytes]:
+    """The prefix of the object that a record's address belongs to, checked; and its type's name."""
+    match = _OBJECT_START.match(address)
+    if match is None:
+        raise ValueError("not an address")
+    prefix, type_name, key = match.group(0, 2, 3)
+    key.decode()
+    return prefix, type_name
+
+
+def check_members(tails: Sequence[bytes]) -> None:
+    """Check the tails of members; strings without escapes all together."""
+    if {tail[:2] for tail in tails} == {_STRING_MEMBER} and {tail[-1:] for tail in tails} == {
+        b"\0"
+    }:
+        texts = b"\0".join([tail[2:-1] for tail in tails])
+        if b"\1" not in texts and texts.count(b"\0") == len(tails) - 1:
+            texts.decode()
+            return
+    for tail in tails:
+        member_value(tail)
 
 
 def _check_tail(tail: bytes) -> None:

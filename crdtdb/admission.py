@@ -16,7 +16,7 @@ from crdtdb import address, codec
 from crdtdb.address import CutAddress, RecordAddress
 from crdtdb.causal import NOTHING, VersionVector
 from crdtdb.cuts import check_cut, is_object_prefix, is_wide_or_object
-from crdtdb.datatype import OperationType, ScalarType
+from crdtdb.datatype import DataType, OperationType, ScalarType
 from crdtdb.draft import Draft
 from crdtdb.errors import PeerError
 from crdtdb.expiry import check_deadline
@@ -25,13 +25,18 @@ from crdtdb.record import Record
 from crdtdb.store.base import KEY_BYTES
 from crdtdb.types import CATALOGUE
 
-__all__ = ["admit", "admit_together", "inspect"]
+__all__ = ["admit", "admit_together", "inspect", "is_judged_alone"]
 
 _WITH_RULES_TOGETHER: Final = {
     name.encode(): kind
     for name, kind in CATALOGUE.items()
     if isinstance(kind, ScalarType) and type(kind).check_together is not ScalarType.check_together
 }
+
+
+def is_judged_alone(kind: DataType) -> bool:
+    """Is nothing to be checked of records of that type together (`admit_together`)?"""
+    return kind.name.encode() not in _WITH_RULES_TOGETHER
 
 
 def admit(at: bytes, data: bytes, seen: VersionVector) -> Record:

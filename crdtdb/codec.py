@@ -15,8 +15,9 @@ checksum is seeded with it: a row is whole only together with its place in the s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
+import struct
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, TypeAlias
 
 import msgspec
 import xxhash
@@ -28,15 +29,23 @@ __all__ = [
     "RECORD_VERSION",
     "FormatError",
     "NewerVersion",
+    "Settled",
+    "are_settled",
+    "decode_lives",
     "decode_record",
     "decode_row",
     "encode_record",
     "fingerprint",
+    "is_settled",
     "live_digest",
     "pack",
     "pack_row",
+    "pack_rows",
     "pack_whole",
     "row_record",
+    "settled",
+    "settled_digests",
+    "sound_bodies",
     "sound_record",
     "unpack_whole",
 ]
@@ -45,7 +54,14 @@ RECORD_VERSION: Final = 1
 _HEADER: Final = 9
 
 pack = msgspec.msgpack.Encoder().encode
-_decode_body = msgspec.msgpack.Decoder(tuple[list[int], list[tuple[int, int, Any]]]).decode
+_Body = tuple[list[int], list[tuple[int, int, Any]]]
+_decode_body = msgspec.msgpack.Decoder(_Body).decode
+_decode_bodies = msgspec.msgpack.Decoder(list[_Body]).decode
+#: How a row begins: sequence number, version, checksum; how its body does, and where that is.
+_read_start: Final = struct.Struct(">QB8s3s").unpack_from
+_BODY: Final = 8 + _HEADER
+#: A body that begins so says nothing besides one live dot.
+_SETTLED: Final = b"\x92\x90\x91"
 
 
 class FormatError(ValueError):
@@ -124,6 +140,108 @@ def sound_record(address: bytes, row: bytes) -> tuple[bytes, int]:
     if row[8:9] != b"\x01" or row[9 : 8 + _HEADER] != xxhash.xxh3_64_digest(keyed, sequence):
         raise FormatError("a record fails its checksum, or is of another version")
     return row[8:9] + xxhash.xxh3_64_digest(keyed) + row[8 + _HEADER :], sequence
+
+
+def are_settled(rows: Sequence[tuple[bytes, bytes]]) -> bool:
+    """Is in each of these records, address and row, one dot in force and nothing else?
+
+    Most are so. All are checked at once, but not decoded; False means that one must be to know.
+    Raises FormatError if one is not sound, `decode_row` tells which.
+    """
+    try:
+        starts = [_read_start(row) for _, row in rows]
+    except struct.error:
+        raise FormatError("a record is cut short") from None
+    sequences, versions, sums, bodies_start = zip(*starts, strict=True)
+    if versions.count(RECORD_VERSION) < len(rows):
+        raise NewerVersion("a record is of another version")
+    keyed = [address + row[_BODY:] for address, row in rows]
+    if sums != tuple(map(xxhash.xxh3_64_digest, keyed, sequences)):
+        raise FormatError("a record fails its checksum")
+    return bodies_start.count(_SETTLED) == len(rows)
+
+
+#: Incarnation, counter and payload of the one operation in force in a record that has no more.
+Settled: TypeAlias = tuple[int, int, Any]
+
+
+def sound_bodies(rows: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
+    """The bodies of records, address and row, which are checked, but not decoded.
+
+    Raises FormatError or NewerVersion.
+    """
+    bodies = [row[_BODY:] for _, row in rows]
+    if not all(bodies):
+        raise FormatError("a record is cut short")
+    for _, row in rows:
+        if row[8] != RECORD_VERSION:
+            raise NewerVersion(f"record version {row[8]}; this crdtdb reads {RECORD_VERSION}")
+    keyed = [at + body for (at, _), body in zip(rows, bodies, strict=True)]
+    places = [int.from_bytes(row[:8], "big") for _, row in rows]
+    if [row[9:_BODY] for _, row in rows] != list(map(xxhash.xxh3_64_digest, keyed, places)):
+        raise FormatError("a record fails its checksum")
+    return bodies
+
+
+def settled(bodies: Sequence[bytes]) -> list[Settled | None]:
+    """What is in force in each of these records; None: one dot and nothing more is not all of it.
+
+    Only what this codec would write in just that way counts. Raises FormatError.
+    """
+    found: list[Settled | None] = []
+    for body in bodies:
+        one = None
+        if body.startswith(_SETTLED):
+            try:
+                decoded = _decode_body(body)
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+                raise FormatError(f"a record cannot be read: {error}") from error
+            if pack(decoded) == body:
+                ((incarnation, counter, _),) = decoded[1]
+                if 0 <= incarnation < 1 << 64 and 1 <= counter < 1 << 63:
+                    one = decoded[1][0]
+        found.append(one)
+    return found
+
+
+def settled_digests(addresses: Sequence[bytes], bodies: Sequence[bytes]) -> list[int]:
+    """The `live_digest` of each of some settled records."""
+    skip = len(_SETTLED) - 1
+    keyed = [at + body[skip:] for at, body in zip(addresses, bodies, strict=True)]
+    return list(map(xxhash.xxh3_128_intdigest, keyed))
+
+
+def pack_rows(
+    sequence: int, addresses: Sequence[bytes], bodies: Sequence[bytes]
+) -> tuple[list[bytes], list[bytes]]:
+    """The places of records, from one on, as keys of the sequence; and their rows there."""
+    places = range(sequence, sequence + len(addresses))
+    keyed = [at + body for at, body in zip(addresses, bodies, strict=True)]
+    keys = [place.to_bytes(8, "big") for place in places]
+    sums = map(xxhash.xxh3_64_digest, keyed, places)
+    rows = [
+        key + b"\x01" + checksum + body
+        for key, checksum, body in zip(keys, sums, bodies, strict=True)
+    ]
+    return keys, rows
+
+
+def is_settled(address: bytes, row: bytes) -> bool:
+    """The same of one record. False if its row is not sound, too: `decode_row` tells."""
+    keyed = address + row[_BODY:]
+    return row[8:9] == b"\x01" and (
+        row[_BODY : _BODY + len(_SETTLED)] == _SETTLED
+        and row[9:_BODY] == xxhash.xxh3_64_digest(keyed, int.from_bytes(row[:8], "big"))
+    )
+
+
+def decode_lives(rows: Sequence[tuple[bytes, bytes]]) -> list[Live]:
+    """What is in force in each of these records, address and row, which are sound.
+
+    They are decoded all at once; there are at most 65,535.
+    """
+    whole = b"\xdc" + len(rows).to_bytes(2, "big") + b"".join([row[_BODY:] for _, row in rows])
+    return [{(i, n): payload for i, n, payload in live} for _, live in _decode_bodies(whole)]
 
 
 def row_record(address: bytes, row: bytes) -> bytes:

@@ -100,6 +100,10 @@ class WideCuts:
         self._cuts: dict[bytes, VersionVector] = dict(cuts)
         self._lengths = sorted({len(prefix) for prefix in self._cuts})
 
+    def __bool__(self) -> bool:
+        """Is there any?"""
+        return bool(self._cuts)
+
     def with_cut(self, prefix: bytes, vector: VersionVector) -> WideCuts:
         """The same with one prefix's vector raised."""
         raised = self._cuts.get(prefix, NOTHING).join(vector)

@@ -11,6 +11,7 @@ sequence beyond that place, knows all that it held.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from enum import Enum
 from typing import Final, NamedTuple
 
@@ -20,7 +21,16 @@ from crdtdb import address, codec
 from crdtdb.causal import VersionVector
 from crdtdb.store.base import Snapshot, Table
 
-__all__ = ["MARKER_ROWS", "Damage", "Kind", "Marker", "marker", "pack_marker", "read_markers"]
+__all__ = [
+    "MARKER_ROWS",
+    "Damage",
+    "Kind",
+    "Marker",
+    "Replacement",
+    "marker",
+    "pack_marker",
+    "read_markers",
+]
 
 #: META rows: this and the address of a record.
 MARKER_ROWS: Final = b"damaged/"
@@ -69,6 +79,14 @@ class Marker(NamedTuple):
     def is_known_to(self, seen: VersionVector, since: int) -> bool:
         """Does a replica know all that the record held, that has seen this and read so far here?"""
         return seen.includes(self.seen) or 0 < self.place <= since
+
+
+class Replacement(NamedTuple):
+    """What somebody holds in the places of damaged records, who knows all that those held."""
+
+    damaged: Collection[bytes]
+    #: The records there, as they travel; of an op-based object all, in their order.
+    held: Sequence[tuple[bytes, bytes]]
 
 
 def marker(at: bytes) -> bytes:

@@ -23,7 +23,9 @@ from threading import Lock
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
-from crdtdb import address
+import msgspec
+
+from crdtdb import address, codec
 from crdtdb.address import ObjectName
 from crdtdb.answers import (
     LEFT_OUT,
@@ -82,6 +84,8 @@ from crdtdb.writes import Updates
 __all__ = ["Collected", "Database", "summary"]
 
 _NAME_ROW = b"replica"
+_NAME_VERSION = 1
+_name_decoder = msgspec.msgpack.Decoder(str)
 
 #: Hands transactions to whoever carries them out, and gives a way to wait for what became of them.
 Submit: TypeAlias = Callable[[Sequence[Transaction]], Callable[[], tuple[Outcome, ...] | None]]
@@ -171,11 +175,27 @@ class Database(Handles):
     def _named(self, replica: str | None, entropy: Entropy) -> str:
         """The given name, else the one kept in the store, else a new readable one."""
         with self._store.snapshot() as snapshot:
-            kept = snapshot.get(Table.META, _NAME_ROW)
-        if kept is not None and replica in (None, kept.decode()):
-            return kept.decode()
+            row = snapshot.get(Table.META, _NAME_ROW)
+        kept = None if row is None else self._kept_name(row)
+        if kept is not None and replica in (None, kept):
+            return kept
         name = replica or readable_name(entropy)
-        self._store.commit({Table.META: {_NAME_ROW: name.encode()}})
+        self._store.commit({Table.META: {_NAME_ROW: codec.pack_whole(_NAME_VERSION, name)}})
+        return name
+
+    def _kept_name(self, row: bytes) -> str | None:
+        """The name in a row; if that is damaged, the one by which the others know this replica.
+
+        Rows of the first stores are the name and nothing else.
+        """
+        try:
+            if row[:1] >= b" ":
+                return row.decode()
+            name: str = codec.unpack_whole(_NAME_VERSION, row, _name_decoder)
+        except ValueError:
+            with self.reading() as reading:
+                me = read_members(reading).get(self.engine.state.incarnation)
+            return None if me is None else me.name or None
         return name
 
     # -- reading --------------------------------------------------------------------------------
@@ -287,9 +307,9 @@ class Database(Handles):
     def contains(self, name: ObjectName, value: JsonValue) -> bool:
         """Is the value a member of the collection?"""
         check_name(name)
-        encode_bound(value, "member")
+        member = encode_bound(value, "member")
         with self.reading() as reading:
-            return reading.contains(name, value)
+            return reading.contains(name, member)
 
     def field(self, name: ObjectName, path: Sequence[str]) -> FieldRead:
         """One field of a map: a leaf, or all that is below it if that is not more than a page."""

@@ -182,6 +182,13 @@ class DataType:
         # Bytes are bytes: text that could be read as base64 is not what any replica writes.
         msgspec.convert(payload, type=self.payload, strict=True, builtin_types=(bytes,))
 
+    def check_each(self, operations: Sequence[tuple[int, int, Payload]]) -> None:
+        """The same of many operations: incarnation, counter and payload."""
+        if self.payload is None and all(payload is None for _, _, payload in operations):
+            return
+        for incarnation, counter, payload in operations:
+            self.check((incarnation, counter), payload)
+
     def portions(self, value: JsonValue) -> Iterator[JsonValue]:
         """What an export holds, as `restore` takes it: whole, unless that could be too much."""
         yield value
@@ -296,6 +303,9 @@ class CollectionType(StateType):
 
     collection = True
     sized = True
+    #: Is a member there exactly when something of it is in force, and is it all that a page shows?
+    #: Then most rows need not be decoded to read it.
+    plain: ClassVar[bool] = False
 
     def places(self, tail: bytes) -> bool:
         return tail.startswith(address.MEMBER)
@@ -307,9 +317,9 @@ class CollectionType(StateType):
         for start in range(0, len(value), LIMITS.operation_values):
             yield Restored({"op": "add", "values": value[start : start + LIMITS.operation_values]})
 
-    def entry(self, tail: bytes, live: Live) -> JsonValue:
-        """What a page shows of one member that is alive."""
-        return address.member_value(tail)
+    def entries(self, tails: Sequence[bytes], lives: Sequence[Live]) -> list[JsonValue]:
+        """What a page shows of members that are alive."""
+        return address.member_values(tails, 0)
 
 
 class ScoredType(CollectionType):
@@ -328,8 +338,12 @@ class ScoredType(CollectionType):
     def shows(self, live: Live) -> Any:
         return self.score(live)
 
-    def entry(self, tail: bytes, live: Live) -> JsonValue:
-        return {"member": address.member_value(tail), "score": self.score(live)}
+    def entries(self, tails: Sequence[bytes], lives: Sequence[Live]) -> list[JsonValue]:
+        members = address.member_values(tails, 0)
+        return [
+            {"member": member, "score": self.score(live)}
+            for member, live in zip(members, lives, strict=True)
+        ]
 
 
 class NestedType(StateType):

@@ -6,7 +6,7 @@ digest, what a cut would have to cover).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 import msgspec
@@ -37,9 +37,6 @@ class Span(NamedTuple):
 
 
 EVERYWHERE: Final = Span(b"", None)
-
-#: A record, and its place in the sequence, where there is none.
-_NOT_FOUND: Final = (EMPTY, 0)
 
 
 class Draft(Pending):
@@ -265,52 +262,6 @@ class Draft(Pending):
                 digest ^= codec.live_digest(at, live)
         self.set_head(prefix, msgspec.structs.replace(head, size=size, digest=digest))
 
-    # -- where nothing is ---------------------------------------------------------------------
-
-    def take_over(
-        self, incoming: Iterable[tuple[bytes, Record, bytes]], seen: VersionVector
-    ) -> None:
-        """Take in records, with their bytes, where there are none and nothing has been seen.
-
-        Joined with nothing a record is what it is, so state-based ones are stored as they came,
-        and of each object the head is made once. O(records), without a lookup of any.
-        """
-        sums: dict[bytes, _Sum | None] = {}
-        logs: list[tuple[bytes, Record]] = []
-        plain: list[tuple[bytes, Record, bytes]] = []
-        for entry in incoming:
-            if address.is_cut(entry[0]) or address.is_expiry(entry[0]):
-                self.join(entry[0], entry[1], seen)
-            else:
-                plain.append(entry)
-        split = [address.split_object(at) for at, _, _ in plain]
-        self.look_up_heads({prefix for prefix, _ in split})
-        records, encoded, found = self._records, self._encoded, self._found
-        latest = self._latest
-        for (at, record, data), (prefix, tail) in zip(plain, split, strict=True):
-            try:
-                total = sums[prefix]
-            except KeyError:
-                kind = type_of(prefix)
-                total = None
-                if not isinstance(kind, OperationType):
-                    total = _Sum(kind, self.head(prefix))
-                sums[prefix] = total
-            if total is None:
-                logs.append((at, record))
-                continue
-            total.add(at, tail, record)
-            records[at] = record
-            encoded[at] = data
-            found[at] = _NOT_FOUND
-            latest[prefix] = at
-        for prefix, total in sums.items():
-            if total is not None:
-                self._heads[prefix] = total.head()
-        logs.sort(key=lambda entry: not address.is_base(entry[0]))
-        for at, record in logs:
-            self.join(at, record, seen)
-
     # -- all that somebody holds --------------------------------------------------------------
 
     def join_whole(
@@ -368,40 +319,3 @@ class Draft(Pending):
             if loss is not None:
                 losses.append(loss)
         return losses
-
-
-class _Sum:
-    """What the records of an object add up to in its head."""
-
-    __slots__ = ("_context", "_digest", "_former", "_kind", "_size")
-
-    def __init__(self, kind: StateType | None, former: Head) -> None:
-        self._kind = kind
-        self._former = former
-        self._size, self._digest = former.size, former.digest
-        self._context = dict(former.context.items())
-
-    def add(self, at: bytes, tail: bytes, record: Record) -> None:
-        context = self._context
-        for incarnation, counter in record.context.items():
-            if counter > context.get(incarnation, 0):
-                context[incarnation] = counter
-        live, cut = record.live, self._former.cut
-        if cut is not None:
-            live = visible(live, cut)
-        kind = self._kind
-        if live and (kind is None or ((own := kind.at(tail)) and own.alive(live))):
-            self._size += 1
-            self._digest ^= codec.live_digest(at, live)
-
-    def head(self) -> Head:
-        former, context = self._former, VersionVector(self._context)
-        return Head(
-            self._size,
-            former.sequence,
-            context,
-            former.cut,
-            self._digest,
-            former.expires_at_ms,
-            former.timed,
-        )

@@ -10,7 +10,7 @@ time; reads take snapshots of their own and need no care.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
@@ -22,15 +22,22 @@ from crdtdb.admission import admit, admit_together
 from crdtdb.author import Author, Replicas
 from crdtdb.causal import NOTHING, Floor, VersionVector
 from crdtdb.conflicts import journal_rows
-from crdtdb.cuts import WideCuts
-from crdtdb.damage import Damage, Kind, Marker, marker, pack_marker, read_markers
+from crdtdb.copied import Taken, take_over
+from crdtdb.cuts import NO_WIDE_CUTS, WideCuts
+from crdtdb.damage import (
+    Damage,
+    Kind,
+    Marker,
+    Replacement,
+    marker,
+    pack_marker,
+    read_markers,
+)
 from crdtdb.digests import DigestTree
 from crdtdb.draft import EVERYWHERE, Draft, Span
 from crdtdb.epochs import EPOCHS_KEY, Epochs
 from crdtdb.errors import (
-    DamagedStore,
     Field,
-    NewerFormat,
     PeerError,
     PreconditionFailed,
     Problem,
@@ -40,6 +47,7 @@ from crdtdb.idempotency import KeptAnswers
 from crdtdb.kinds import log_of, object_of
 from crdtdb.limits import LIMITS
 from crdtdb.mending import rebuild, replace_damaged
+from crdtdb.opening import open_rows
 from crdtdb.reclaim import Walk, walk_on
 from crdtdb.reclaimed import RECLAIMED_KEY, Reclaimed
 from crdtdb.record import Record
@@ -47,7 +55,6 @@ from crdtdb.rows import (
     WIDE_CUT_ROWS,
     pack_cut_row,
     place_of,
-    read_cut_row,
     read_head,
     record_of,
 )
@@ -64,6 +71,15 @@ WallClock = Callable[[], int]
 Entropy = Callable[[int], int]
 
 _NOBODY: Final = 0
+#: What is made of records, and they themselves.
+_OF_RECORDS: Final = (
+    Table.STAGED,
+    Table.HEADS,
+    Table.FOLDED,
+    Table.SEQUENCE,
+    Table.RECORDS,
+    Table.CONFLICTS,
+)
 _NO_ROWS: Final[Mapping[bytes, bytes | None]] = MappingProxyType({})
 
 
@@ -113,9 +129,10 @@ class Engine:
         """Open a replica on a store, or begin a new one.
 
         A store that is not where it was when it was last written is a copy: it gets a new store
-        id and, before its first write, a new incarnation.
+        id and, before its first write, a new incarnation. Rows of the replica's own that are
+        damaged, and can be told anew, are written anew.
 
-        Raises DamagedStore or NewerFormat, with nothing changed.
+        Raises DamagedStore or NewerFormat, with nothing changed; NoSpace or StorageFailed.
         """
         self._store = store
         self._clock = clock
@@ -131,25 +148,10 @@ class Engine:
         #: Called after every write, when it is durable.
         self.on_write: Callable[[], None] = _nothing
         with store.snapshot() as snapshot:
-            row = snapshot.get(Table.META, STATE_KEY)
-            epochs_row = snapshot.get(Table.META, EPOCHS_KEY)
-            reclaimed_row = snapshot.get(Table.META, RECLAIMED_KEY)
-            wide_rows = list(snapshot.scan(Table.META, WIDE_CUT_ROWS, address.after(WIDE_CUT_ROWS)))
-        try:
-            self._wide = WideCuts(
-                (key[len(WIDE_CUT_ROWS) :], read_cut_row(row)) for key, row in wide_rows
-            )
-            self._state = self._first_state() if row is None else State.decode(row)
-            self._epochs = Epochs() if epochs_row is None else Epochs.decode(epochs_row)
-            self._reclaimed = (
-                Reclaimed() if reclaimed_row is None else Reclaimed.decode(reclaimed_row)
-            )
-        except codec.NewerVersion as error:
-            raise NewerFormat(f"this data directory needs a newer crdtdb: {error}") from error
-        except codec.FormatError as error:
-            raise DamagedStore(f"the replica's own state is damaged: {error}") from error
-        with store.snapshot() as snapshot:
+            opened = open_rows(snapshot)
+            self._state = opened.state or self._first_state()
             self._damaged = read_markers(snapshot, self._state.seen)
+        self._epochs, self._reclaimed, self._wide = opened.epochs, opened.reclaimed, opened.wide
         if floor := self._state.seen.floor:
             self.floors[floor.mark] = floor
         #: The latest time that others were told (`time_now`), ms since 1970.
@@ -163,6 +165,8 @@ class Engine:
                 incarnation=_NOBODY,
                 location=store.location,
             )
+        if opened.mended:
+            self._write({Table.META: opened.mended})
 
     def _first_state(self) -> State:
         return State(self._entropy(64), _NOBODY, NOTHING, 0, 0, False, self._store.location)
@@ -362,26 +366,13 @@ class Engine:
 
         This replica has not seen `seen` before a last `merge`, without records, ends it. Until
         then it must merge nothing else, and neither claim nor push: its records say more than its
-        VV. Local commits may come in between. The records were admitted when they were staged; a
-        replica that has seen nothing takes them over as they came.
+        VV. Local commits may come in between. The records were admitted when they were staged.
 
         Raises PeerError or StorageFailed with nothing changed.
         """
         observed = hlc.observe(self._state.time, time, self._clock(), LIMITS.max_drift_ms)
         records = _decoded(part.records)
-
-        def join(draft: Draft) -> None:
-            if len(draft.seen):
-                _join_into(draft, records, seen, whole, part.span)
-            else:
-                as_they_came = (
-                    (at, record, data)
-                    for (at, record), (_, data) in zip(records, part.records, strict=True)
-                )
-                draft.take_over(as_they_came, seen)
-                admit_together(draft, (at for at, _ in records))
-
-        joined = self._join(join, whole)
+        joined = self._join(lambda draft: _join_into(draft, records, seen, whole, part.span), whole)
         joined.batch[Table.META] |= rows
         joined.batch[Table.STAGED] = dict.fromkeys(part.staged)
         self._write(
@@ -392,6 +383,54 @@ class Engine:
             in_order=not self._state.served,
         )
         self._reclaimed = joined.reclaimed
+
+    def take_over(
+        self,
+        rows: Sequence[tuple[bytes, bytes]],
+        kept: Callable[[Taken], Batch],
+        *,
+        whole: VersionVector,
+    ) -> None:
+        """Take over rows of a replica's store, in the order of their addresses, one after another.
+
+        This replica holds nothing but what came so before, and has seen nothing until a `merge`
+        ends it with what changed at the other one meanwhile, and with what could not be taken over
+        (`Taken.logs`). `kept` gives rows of the caller's that take effect with it. O(rows).
+
+        Raises PeerError, NoSpace or StorageFailed with nothing changed.
+        """
+        before = self._state
+        assert not before.served, "only who holds nothing"
+        assert not len(before.seen), "only who holds nothing"
+        with self._store.snapshot() as snapshot:
+            draft = Draft(snapshot, NOTHING, self._wide)
+            taken = take_over(draft, rows, before.sequence)
+        batch = taken.batch | kept(taken)
+        reclaimed = self._reclaimed
+        if len(whole):
+            vector = reclaimed.vector.join(whole)
+            reclaimed = reclaimed._replace(vector=vector, place=taken.sequence)
+            batch[Table.META] = {**batch.get(Table.META, {}), RECLAIMED_KEY: reclaimed.encode()}
+        self.digests.forget(before.sequence, taken.sequence)
+        self._write(batch, wide=draft.wide, sequence=taken.sequence, in_order=True)
+        self._reclaimed = reclaimed
+
+    def let_all_go(self, rows: int, kept: Mapping[bytes, bytes | None]) -> bool:
+        """Let so many rows go of what was taken over, with META rows; is there still some?
+
+        Only who has seen nothing may. Raises NoSpace or StorageFailed.
+        """
+        assert not len(self._state.seen), "only who holds nothing"
+        batch: Batch = {Table.META: dict(kept)}
+        left = rows
+        with self._store.snapshot() as snapshot:
+            for table in _OF_RECORDS:
+                keys = [key for key, _ in snapshot.page(table, b"", None, left)] if left else []
+                batch[table] = dict.fromkeys(keys)
+                left -= len(keys)
+        self.digests.forget(self._state.sequence, self._state.sequence)
+        self._write(batch, wide=NO_WIDE_CUTS, in_order=True)
+        return not left
 
     def try_part(self, part: Part, seen: VersionVector, *, whole: VersionVector = NOTHING) -> None:
         """Find out whether `merge_part` would refuse these records, and change nothing.
@@ -530,31 +569,60 @@ class Engine:
 
     def replace_damaged(
         self,
-        damaged: Collection[bytes],
-        held: Iterable[tuple[bytes, bytes]],
+        replacement: Replacement,
         records: Iterable[tuple[bytes, bytes]],
         seen: VersionVector,
         time: int,
+        *,
+        rows: Mapping[bytes, bytes | None] = _NO_ROWS,
     ) -> bool:
         """Take over what a peer that has seen `seen` holds in the place of damaged records.
 
-        The peer must know all that they held (`Marker.seen`). `held` is what it holds there, of
-        op-based objects all, in their order; `records` is all else that this replica lacks, and
-        it is merged with that (see `merge`). Returns whether the peer's time was refused.
+        The peer must know all that they held (`Marker.seen`). `records` is all else that this
+        replica lacks, and it is merged with that (see `merge`, also for `rows`). Returns whether
+        the peer's time was refused.
 
         Raises PeerError or StorageFailed with nothing changed.
         """
         before = self._state
         if seen.get(before.incarnation) > before.seen.get(before.incarnation):
             raise PeerError("own-dots", "a peer knows operations of this replica that it does not")
+        return self._replace(replacement, records, seen, time, before.seen.join(seen), rows)
+
+    def replace_part(
+        self,
+        replacement: Replacement,
+        seen: VersionVector,
+        time: int,
+        *,
+        rows: Mapping[bytes, bytes | None],
+    ) -> None:
+        """The same as the first part of what a pull brought (see `merge_part`)."""
+        self._replace(replacement, (), seen, time, self._state.seen, rows)
+
+    def _replace(
+        self,
+        replacement: Replacement,
+        records: Iterable[tuple[bytes, bytes]],
+        seen: VersionVector,
+        time: int,
+        leads_to: VersionVector,
+        rows: Mapping[bytes, bytes | None],
+    ) -> bool:
+        before = self._state
+        damaged = {at for at in replacement.damaged if at in self._damaged}
         if not all(seen.includes(self._damaged[at].seen) for at in damaged):
             raise PeerError("knows-too-little", "a peer mends records of which it knows too little")
-        mended = {at: admit(at, data, seen) for at, data in held}
         logs = tuple(p for at in damaged if (p := object_of(at)) and log_of(p))
+        mended = {
+            at: admit(at, data, seen)
+            for at, data in replacement.held
+            if at in damaged or (logs and at.startswith(logs))
+        }
         others = [
             (at, admit(at, data, seen))
             for at, data in records
-            if at not in mended and at not in damaged and not (logs and at.startswith(logs))
+            if at not in damaged and not (logs and at.startswith(logs))
         ]
         observed = hlc.observe(before.time, time, self._clock(), LIMITS.max_drift_ms)
         with self._store.snapshot() as snapshot:
@@ -564,10 +632,10 @@ class Engine:
             admit_together(draft, mended)
             batch, _, sequence = draft.batch(before.sequence)
         self.digests.forget(before.sequence, sequence)
-        batch[Table.META] = dict.fromkeys(map(marker, damaged))
+        batch[Table.META] = {**dict.fromkeys(map(marker, damaged)), **rows}
         self._write(
             batch,
-            seen=before.seen.join(seen),
+            seen=leads_to,
             wide=draft.wide,
             time=observed.last,
             sequence=sequence,

@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import ClassVar, Final, NamedTuple, Self
 
 __all__ = [
+    "ADVICE",
     "PROBLEMS",
     "BadHeader",
     "BadHost",
@@ -420,3 +421,10 @@ class NewerFormat(StartError):
 
 class DamagedStore(StartError):
     """The data directory cannot be read as a crdtdb store."""
+
+
+#: What to do about a damaged data directory.
+ADVICE: Final = (
+    "put a backup in its place, or move it away and start with an empty directory: "
+    "the replica then takes everything from its peers"
+)

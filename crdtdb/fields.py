@@ -164,7 +164,9 @@ def _leaves(page: list[_Alive], exported: bool) -> list[Leaf]:
         _, leaf, kind, live = records[0]
         value: JsonValue
         if isinstance(kind, CollectionType):
-            value = [kind.entry(alive.leaf.tail, alive.live) for alive in records]
+            value = kind.entries(
+                [alive.leaf.tail for alive in records], [alive.live for alive in records]
+            )
         else:
             assert isinstance(kind, ScalarType)
             value = kind.exported(live) if exported else kind.value(live)

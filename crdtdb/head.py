@@ -87,6 +87,13 @@ class Head(msgspec.Struct, frozen=True):
         )
         return codec.pack_whole(_VERSION, (*row, True) if self.timed else row)
 
+    @staticmethod
+    def encode_first(sequence: int, incarnation: int, counter: int, digest: int) -> bytes:
+        """The row of an object of which one record is there, with one operation, that shows."""
+        context = [incarnation, counter]
+        row = (1, sequence, context, None, digest.to_bytes(16, "big"), None)
+        return codec.pack_whole(_VERSION, row)
+
     @classmethod
     def decode(cls, data: bytes) -> Head:
         """Raises codec.FormatError or codec.NewerVersion."""

@@ -42,7 +42,8 @@ import json
 import math
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from json.scanner import py_make_scanner  # type: ignore[attr-defined]
 from typing import Final, TypeAlias, cast
 
 import orjson
@@ -51,12 +52,16 @@ from crdtdb.errors import BadRequest, Field, shortened
 from crdtdb.limits import LIMITS
 
 __all__ = [
+    "DOCUMENT_DEPTH",
     "JsonValue",
     "checked",
     "decode",
+    "decode_each",
     "dump",
     "encode",
+    "has_more_elements",
     "load",
+    "nesting",
     "normalise",
     "parse",
     "parse_as_written",
@@ -88,6 +93,8 @@ _ALL: Final = (1 << 64) - 1
 #: From here on neighbouring doubles are integers, later more than 1 apart.
 _DENSE: Final = 2.0**53
 
+_ELEMENT_MARKS: Final = (b",", b"[", b"{")
+_BRACKET: Final = re.compile(rb"[\[\]{}]")
 _PLAIN_KEY: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
 
@@ -150,6 +157,8 @@ def _read_object(pairs: list[tuple[str, object]]) -> dict[str, object] | _Refusa
 
 #: So many levels of a document may be around a value: a transaction, its list, an update, …
 _AROUND: Final = 8
+#: So many levels has a document at most.
+DOCUMENT_DEPTH: Final = LIMITS.json_depth + _AROUND
 #: What the fast reader could not read.
 _UNREAD: Final = object()
 _SIMPLE_KINDS: Final = frozenset({str, int})
@@ -159,6 +168,39 @@ _LONG_DIGITS: Final = re.compile(r"[0-9]{15}")
 _DECODER: Final = json.JSONDecoder(parse_int=_read_integer, object_pairs_hook=_read_object)
 #: As quick as it gets, for texts without long numbers.
 _PLAIN_DECODER: Final = json.JSONDecoder(object_pairs_hook=_read_object)
+#: One text of more elements (or escapes) than this is not read in one go, in which no other thread
+#: could run. So many take some tens of milliseconds.
+_ELEMENTS_AT_ONCE: Final = 50_000
+
+
+class _PatientDecoder(json.JSONDecoder):
+    """Reads element by element, several times as slowly, and lets other threads in between."""
+
+    def __init__(self) -> None:
+        super().__init__(parse_int=_read_integer, object_pairs_hook=_read_object)
+        self.parse_string = _read_string
+        self.scan_once = py_make_scanner(self)
+
+
+def _read_string(text: str, start: int, _strict: bool) -> tuple[str, int]:
+    """The string whose first character is at `start`, and where it ends."""
+    end = start
+    while True:
+        end = text.find('"', end) + 1
+        if not end:
+            raise json.JSONDecodeError("a string does not end", text, start - 1)
+        escapes = end - 1
+        while text[escapes - 1] == "\\" and escapes > start:
+            escapes -= 1
+        if (end - 1 - escapes) % 2 == 0:
+            break
+    try:
+        return orjson.loads(text[start - 1 : end]), end
+    except orjson.JSONDecodeError as error:
+        raise json.JSONDecodeError(error.msg, text, start - 1) from None
+
+
+_PATIENT_DECODER: Final = _PatientDecoder()
 
 
 def parse(text: bytes | str) -> JsonValue:
@@ -203,6 +245,54 @@ def _read(text: bytes | str) -> object:
     return _read_slowly(text) if value is _UNREAD else value
 
 
+def has_more_elements(text: bytes, most: int) -> bool:
+    """Does a JSON text hold more elements? One is each comma, and each bracket that opens.
+
+    Those in strings are none. Quick, and in steps between which other threads may run. Of a text
+    that is no JSON, what comes before the mistake is counted right.
+    """
+    if len(text) <= most or _marks(text) <= most:
+        return False
+    text = _unescaped(text)
+    if text.count(b'"') > 4 * most + 2:  # a key and a value for each element
+        return True
+    return _marks(_outside_strings(text)) > most
+
+
+def _marks(text: bytes) -> int:
+    count = 0
+    for mark in _ELEMENT_MARKS:  # no `sum`, which would be one step
+        count += text.count(mark)
+    return count
+
+
+def nesting(text: bytes) -> int:
+    """How deep a JSON text nests. O(bytes)."""
+    deepest = depth = 0
+    for bracket in _BRACKET.finditer(_outside_strings(_unescaped(text))):
+        depth += 1 if bracket[0] in b"[{" else -1
+        deepest = max(deepest, depth)
+    return deepest
+
+
+def _unescaped(text: bytes) -> bytes:
+    """A text in which each quotation mark that is left begins or ends a string."""
+    return text.replace(b"\\\\", b"").replace(b'\\"', b"")
+
+
+def _outside_strings(text: bytes) -> bytes:
+    return b"".join(text.split(b'"')[::2])
+
+
+def _is_long(text: bytes | str) -> bool:
+    """Would reading all its elements in one go keep other threads waiting?"""
+    if len(text) <= _ELEMENTS_AT_ONCE:
+        return False
+    if isinstance(text, str):
+        text = text.encode(errors="surrogatepass")
+    return has_more_elements(text, _ELEMENTS_AT_ONCE)
+
+
 def _read_quickly(text: bytes | str) -> object:
     """What the text says, or `_UNREAD`.
 
@@ -210,6 +300,8 @@ def _read_quickly(text: bytes | str) -> object:
     what it read gives the same text again, byte by byte, nothing was lost; that is so for compact
     text without unusual escapes, as most clients send it. Everything else is to be read slowly.
     """
+    if _is_long(text):
+        return _UNREAD
     try:
         value: object = orjson.loads(text)
         if orjson.dumps(value) == (text if isinstance(text, bytes) else text.encode()):
@@ -223,7 +315,12 @@ def _read_slowly(text: bytes | str) -> object:
     try:
         if isinstance(text, bytes):
             text = text.decode()
-        decoder = _DECODER if _LONG_DIGITS.search(text) else _PLAIN_DECODER
+        if text.count("\\") > _ELEMENTS_AT_ONCE or _is_long(text):
+            decoder: json.JSONDecoder = _PATIENT_DECODER
+        else:
+            # Looking through a large text would take longer than the plain decoder saves.
+            is_plain = len(text) <= _ELEMENTS_AT_ONCE and not _LONG_DIGITS.search(text)
+            decoder = _PLAIN_DECODER if is_plain else _DECODER
         value: object = decoder.decode(text)
         return value
     except UnicodeDecodeError as error:
@@ -388,6 +485,20 @@ def decode(data: bytes, start: int = 0) -> tuple[JsonValue, int]:
     Only what `encode` writes is read back; anything else is a `ValueError`.
     """
     return _decoded(data, start, 0)
+
+
+def decode_each(encoded: Sequence[bytes], start: int) -> list[JsonValue]:
+    """The value whose encoding begins at `start` in each of these and ends with it.
+
+    They are known to be encodings; strings without escapes are read all together.
+    """
+    if not encoded:
+        return []
+    if {data[start] for data in encoded} == {_STRING[0]}:
+        texts = b"\0".join([data[start + 1 : -1] for data in encoded])
+        if b"\1" not in texts:
+            return list(texts.decode().split("\0"))
+    return [decode(data, start)[0] for data in encoded]
 
 
 def _decoded(data: bytes, start: int, depth: int) -> tuple[JsonValue, int]:

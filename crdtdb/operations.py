@@ -162,9 +162,8 @@ def check_name(name: ObjectName) -> None:
     address.check_key(name.key)
 
 
-def too_many(count: int) -> BadRequest:
+def too_many(count: int, limit: int = LIMITS.transaction_operations) -> BadRequest:
     """The problem of a transaction with too many operations."""
-    limit = LIMITS.transaction_operations
     return BadRequest(
         f"{count} operations in one transaction; give 1 to {limit}",
         Field("updates", "wrong number of operations", limit),

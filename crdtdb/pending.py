@@ -7,7 +7,7 @@ commit. What changes, and to what, is the business of `draft` and `oplog`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Sequence, Set
 from enum import Enum
 from itertools import islice
 from typing import Any, Final, NamedTuple
@@ -155,6 +155,16 @@ class Pending:
             stored = dict(scan_heads(self._snapshot, min(prefixes), end))
             found = self._found_heads
             found.update((prefix, stored.get(prefix)) for prefix in prefixes - found.keys())
+
+    def heads_said(self, prefixes: Sequence[bytes]) -> dict[bytes, Head]:
+        """The heads of objects that are neighbours, but for those that say nothing yet."""
+        self.look_up_heads(set(prefixes))
+        if self.wide:
+            said = ((prefix, self.head(prefix)) for prefix in prefixes)
+            return {prefix: head for prefix, head in said if head is not FRESH}
+        changed, found = self._heads, self._found_heads
+        said_of = ((prefix, changed.get(prefix) or found[prefix]) for prefix in prefixes)
+        return {prefix: head for prefix, head in said_of if head is not None}
 
     def head(self, prefix: bytes) -> Head:
         """The head of an object, as of this draft."""

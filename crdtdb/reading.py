@@ -7,11 +7,12 @@ covers every answer. A reading is short: one request, no waiting while it lives.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import lru_cache
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
 
-from crdtdb import address, hlc, jsonvalue
+from crdtdb import address, codec, hlc, jsonvalue
 from crdtdb.address import ObjectName
 from crdtdb.answers import LEFT_OUT, Given
 from crdtdb.causal import NOTHING, VersionVector
@@ -19,7 +20,6 @@ from crdtdb.conflicts import NotedPage, read_journal
 from crdtdb.datatype import (
     CollectionType,
     DocumentType,
-    NestedType,
     OperationType,
     ScalarType,
     ScoredType,
@@ -31,9 +31,9 @@ from crdtdb.errors import BadRequest, Field, InvalidOperation
 from crdtdb.expiry import is_hidden
 from crdtdb.head import FRESH, Head
 from crdtdb.jsonvalue import JsonValue
-from crdtdb.limits import LIMITS
 from crdtdb.materialised import read_materialised
 from crdtdb.operations import type_named
+from crdtdb.paging import Page, PageQuery, range_of, read_page
 from crdtdb.record import EMPTY, Live, Record, visible
 from crdtdb.rows import head_of, record_of, scan_heads, scan_records
 from crdtdb.state import STATE_KEY, read_state
@@ -44,28 +44,6 @@ __all__ = ["SYSTEM_BUCKET", "Digest", "Page", "PageQuery", "Reading", "ShortRead
 
 #: Objects of the system itself: replicated, but not shown and not part of the digest.
 SYSTEM_BUCKET = "_system"
-
-
-class PageQuery(NamedTuple):
-    """Which part of a collection: `start` ≤ member < `end` in the order of JSON values.
-
-    Of a map: of the tails of its leaves, without their first byte.
-    """
-
-    limit: int = LIMITS.page_items_default
-    #: Continue behind this position (the tail of a member, from a cursor).
-    after: bytes | None = None
-    #: Encoded bounds (`jsonvalue.encode`).
-    start: bytes | None = None
-    end: bytes | None = None
-    reverse: bool = False
-
-
-class Page(NamedTuple):
-    """One page and, when there may be more, the position it ends at."""
-
-    items: list[JsonValue]
-    position: bytes | None
 
 
 #: What was read lately is read again: so many rows are kept decoded, if they are no longer than
@@ -118,15 +96,28 @@ class Reading:
         self._snapshot = snapshot
         self._clock = clock
         self._now_ms: int | None = None
-        row = snapshot.get(Table.META, STATE_KEY)
-        self._state = row
-        #: What this state covers.
-        self.seen: VersionVector = NOTHING if row is None else _seen(row)
+        self._seen: VersionVector | None = None
+
+    def _state_row(self) -> bytes | None:
+        return self._snapshot.get(Table.META, STATE_KEY)
+
+    @property
+    def seen(self) -> VersionVector:
+        """What this state covers. One store get, the first time."""
+        if self._seen is None:
+            row = self._state_row()
+            self._seen = NOTHING if row is None else _seen(row)
+        return self._seen
 
     @property
     def sequence(self) -> int:
         """The last place of the sequence that has been given out."""
-        return 0 if self._state is None else read_state(self._state).sequence
+        row = self._state_row()
+        return 0 if row is None else read_state(row).sequence
+
+    def head_row(self, prefix: bytes) -> bytes | None:
+        """The row of an object's head, which every change of the object changes. One store get."""
+        return self._snapshot.get(Table.HEADS, prefix)
 
     def head(self, prefix: bytes) -> Head:
         """The head of an object, by its prefix. One store get."""
@@ -140,7 +131,8 @@ class Reading:
     def now_ms(self) -> int:
         """The moment, ms since 1970: the wall clock's, or the state's if that is later."""
         if self._now_ms is None:
-            time = 0 if self._state is None else read_state(self._state).time
+            row = self._state_row()
+            time = 0 if row is None else read_state(row).time
             self._now_ms = max(hlc.milliseconds(time), self._clock())
         return self._now_ms
 
@@ -219,19 +211,28 @@ class Reading:
             if other != name.type and self.head(name._replace(type=other).prefix).exists
         ]
 
-    def contains(self, name: ObjectName, value: object) -> bool:
-        """Is the value a member? Two store gets, whatever the size; in a sequence O(n) besides."""
+    def contains(self, name: ObjectName, member: bytes) -> bool:
+        """Is the value with this encoding a member?
+
+        Two store gets, whatever the size; in a sequence O(n) besides.
+        """
         prefix = name.prefix
         head = self.head(prefix)
         sequence = type_named(name.type)
         if isinstance(sequence, SequenceType):
             folded = self._folded(name, sequence, head)
-            return sequence.contains(folded, jsonvalue.normalise(value))
+            return sequence.contains(folded, jsonvalue.decode(member)[0])
         kind = _collection(name)
         if not head.exists:
             return False
-        record = self._record(address.member(name, jsonvalue.normalise(value)))
-        return bool(record.live) and kind.alive(visible(record.live, head.cut))
+        at = prefix + address.MEMBER + member
+        row = self._snapshot.get(Table.RECORDS, at)
+        if row is None:
+            return False
+        if kind.plain and head.cut is None and codec.is_settled(at, row):
+            return True
+        live = visible(record_of(at, row)[0].live, head.cut)
+        return bool(live) and kind.alive(live)
 
     def score(self, name: ObjectName, tail: bytes) -> int | float:
         """The score of a member that is alive. Two store gets."""
@@ -269,36 +270,14 @@ class Reading:
         kind = _collection(name)
         if not head.exists:
             return Page([], None)
-        items: list[JsonValue] = []
-        position = b""
-        for tail, record in self.records(name, query):
-            live = visible(record.live, head.cut)
-            if not kind.alive(live):
-                continue
-            if len(items) == query.limit:
-                return Page(items, position)
-            position = tail
-            items.append(kind.entry(tail, live))
-        return Page(items, None)
+        return read_page(self._snapshot, name, kind, head.cut, query)
 
     def records(self, name: ObjectName, query: PageQuery) -> Iterator[tuple[bytes, Record]]:
         """The records of an object by tail: of a collection or map those in the range, lazily."""
-        prefix = name.prefix
-        kind = type_named(name.type)
-        is_ordered = isinstance(kind, CollectionType | NestedType)
-        if is_ordered:
-            members = prefix + (address.LEAF if isinstance(kind, NestedType) else address.MEMBER)
-            start = members + (query.start or b"")
-            end = address.after(members) if query.end is None else members + query.end
-        else:
-            start, end = prefix, address.after(prefix)
-        if query.after is not None and is_ordered:
-            if query.reverse:
-                end = min(end or query.after, prefix + query.after)
-            else:
-                start = max(start, prefix + query.after + b"\0")
+        prefix_bytes = len(name.prefix)
+        start, end = range_of(name, type_named(name.type), query)
         for at, record in scan_records(self._snapshot, start, end, reverse=query.reverse):
-            yield at[len(prefix) :], record
+            yield at[prefix_bytes:], record
 
     def records_between(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, Record]]:
         """The records with start ≤ address < end, in order, lazily."""
@@ -371,6 +350,15 @@ class Reading:
         first = max(prefix, start)
         for at, _ in self._heads(first, address.after(prefix)):
             yield address.name_of(at)
+
+    def names(self, prefix: bytes) -> Iterator[ObjectName]:
+        """All objects below an address prefix: also those that do not exist any more.
+
+        And those whose head is damaged. O(objects there).
+        """
+        for at, _ in self._snapshot.scan(Table.HEADS, prefix, address.after(prefix)):
+            with suppress(ValueError):  # what is no name was damaged
+                yield address.name_of(at)
 
     def _any_exists(self, prefix: bytes) -> bool:
         return next(self.existing(prefix), None) is not None

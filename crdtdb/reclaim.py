@@ -14,8 +14,9 @@ walk tells where; one replica then takes it out of force by an operation of its 
 which leaves an ordinary tombstone. Likewise what a deadline has hidden: it goes when the time of
 every member is past that, so that nobody can move it any more.
 
-Of who was evicted nobody knows what it did meanwhile. A running total of it that was reset is kept
-with what it says of the reset: its replica may have gone on counting, and bring a greater total.
+Of who was evicted nobody knows what it did meanwhile, nor what it had heard of others that are gone
+since, with their disks. So a running total of any replica that is no member is kept, when it was
+reset, with what it says of the reset: who was evicted may bring a greater one.
 
 All of the rest is local, and none of it changes what users see or what a join gives. A replica that
 has seen a dot and does not hold it live judges it dead wherever it meets it, so a dropped record
@@ -88,18 +89,20 @@ class Walk:
         end: int | None = None,
         *,
         evicted: Collection[int] = (),
+        members: Collection[int] = (),
         passed_ms: int = 0,
     ) -> None:
         """Look at the places after `start`, up to `end` (or the head, wherever it is by then).
 
         Incarnations that were `evicted` may come back with operations that nobody waited for: what
-        those may refer to stays in materialised values, and so do totals that they may have raised.
+        those may refer to stays in materialised values, and so do totals of all but the `members`.
         Deadlines up to `passed_ms` have come at every member, and all that they did before is here.
         """
         self.passed_ms = passed_ms
         #: The first deadline that was found and is later.
         self.next_deadline_ms: int | None = None
         self.evicted = evicted
+        self.members = members
         self.stable = stable
         self.place = start
         self.end = end
@@ -268,8 +271,11 @@ class _Portion:
         return own.idle(self._draft.live(at, prefix))
 
     def _may_grow(self, kind: StateType, record: Record) -> bool:
-        """Has somebody who was evicted counted here, and may have gone on unheard?"""
-        return kind.totals and any(dot[0] in self._walk.evicted for dot in record.live)
+        """May somebody who was evicted bring a greater total of one that is no member?"""
+        walk = self._walk
+        if not walk.evicted or not kind.totals:
+            return False
+        return any(incarnation not in walk.members for incarnation, _ in record.live)
 
     def _drop(self, at: bytes, record: Record, place: int, row_bytes: int) -> None:
         """Something that was deleted goes."""

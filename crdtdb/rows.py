@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -17,6 +17,7 @@ from crdtdb.store.base import Snapshot, Table
 __all__ = [
     "WIDE_CUT_ROWS",
     "Steps",
+    "are_settled",
     "head_of",
     "pack_cut_row",
     "pack_folded",
@@ -53,6 +54,19 @@ def record_of(at: bytes, row: bytes) -> tuple[Record, int]:
         raise StorageFailed(
             f"the record at {at!r} is damaged on disk ({error}); restore this replica"
         ) from error
+
+
+def are_settled(rows: Sequence[tuple[bytes, bytes]]) -> bool:
+    """Is in each of these records one dot in force and nothing else? False: that is not known.
+
+    All are checked at once. Raises StorageFailed.
+    """
+    try:
+        return codec.are_settled(rows)
+    except codec.FormatError:
+        for at, row in rows:
+            record_of(at, row)  # which says what is wrong with which
+        raise
 
 
 def read_record(snapshot: Snapshot, at: bytes) -> tuple[Record, int]:

@@ -54,8 +54,12 @@ _decoder = msgspec.msgpack.Decoder(_Position)
 class Scrub:
     """One walk."""
 
-    def __init__(self, position: bytes = b"") -> None:
-        """Begin, or go on at a position. Raises ValueError for what is none."""
+    def __init__(self, position: bytes = b"", within: bytes = b"") -> None:
+        """Begin, or go on at a position. Raises ValueError for what is none.
+
+        With `within`, a walk over what is below that address prefix; not over the sequence, then.
+        """
+        self._within = within
         try:
             self._at = _decoder.decode(position) if position else _Position()
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -82,9 +86,9 @@ class Scrub:
         if self.done:
             return found
         stage = self._at.stage
-        start = self._at.key + b"\0" if self._at.key else b""
+        start = self._at.key + b"\0" if self._at.key else self._within
         looked = 0
-        for key, row in islice(snapshot.scan(_TABLES[stage], start), rows):
+        for key, row in islice(snapshot.scan(_TABLES[stage], start, self._end), rows):
             looked += 1
             if stage == _RECORDS:
                 found += self._look_at_record(snapshot, key, row)
@@ -97,8 +101,12 @@ class Scrub:
         if looked < rows:
             if stage == _RECORDS:
                 found += self._end_object(snapshot)
-            self._at = _Position(stage + 1)
+            self._at = _Position(stage + (2 if stage == _RECORDS and self._within else 1))
         return found
+
+    @property
+    def _end(self) -> bytes | None:
+        return address.after(self._within) if self._within else None
 
     # -- records --------------------------------------------------------------------------------
 

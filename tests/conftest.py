@@ -4,6 +4,7 @@
 --executions N    random executions against the specification, one per seed
 --seed N          only the execution with that seed
 --traces DIR      recorded typing to carry out again (or $CRDTDB_TRACES): *.json.gz
+--long            faults on real processes in their long form (`make faults`)
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--examples", type=int, default=200, help="Hypothesis examples per law")
     group.addoption("--executions", type=int, default=300, help="random executions to check")
     group.addoption("--seed", type=int, help="check only the execution with this seed")
+    group.addoption("--long", action="store_true", help="faults on real processes, at length")
     group.addoption("--traces", default=os.environ.get("CRDTDB_TRACES"), help="recorded typing")
 
 

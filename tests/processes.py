@@ -6,12 +6,13 @@ broken run meets.
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +22,7 @@ import httpx2
 
 from crdtdb.types import CATALOGUE
 
-__all__ = ["Replica", "cluster", "equal", "free_ports", "until"]
+__all__ = ["Replica", "cluster", "equal", "free_ports", "running", "until"]
 
 #: For anything that must happen on any machine, however busy; a bug is what takes longer.
 DEADLINE_S = 60.0
@@ -53,34 +54,66 @@ def until(what: str, check: Callable[[], Any], deadline_s: float = DEADLINE_S) -
 class Replica:
     """One `crdtdb serve`."""
 
-    def __init__(self, name: str, port: int, peers: list[int], directory: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        port: int,
+        peers: list[int],
+        directory: Path,
+        *,
+        host: str = "127.0.0.1",
+        flags: Sequence[str] = (),
+        within: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """`peers` are ports on this machine; `within` are the words before the command, such as
+        `ip netns exec …`; the data is in a directory of its name below `directory`."""
         self.name = name
-        self.url = f"http://127.0.0.1:{port}"
+        self.url = f"http://{host}:{port}"
         self.log = directory / f"{name}.log"
         self.data_dir = directory / name
+        self.environment = dict(environment or {})
         self._command = [
+            *within,
             *(sys.executable, "-m", "crdtdb_server", "serve"),
             *("--data-dir", str(self.data_dir), "--replica", name, "--region", name),
-            *("--listen", f"127.0.0.1:{port}", "--allow-fault-injection"),
+            *("--listen", f"{host}:{port}", "--allow-fault-injection"),
             *(part for peer in peers for part in ("--peer", f"http://127.0.0.1:{peer}")),
+            *flags,
         ]
         self._process: subprocess.Popen[bytes] | None = None
         self.http = httpx2.Client(base_url=self.url, timeout=30)
 
     def start(self) -> Self:
         """Start the process; `until_ready` waits for it."""
+        environment = os.environ | self.environment
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
+            self._process = subprocess.Popen(self._command, stdout=log, stderr=log, env=environment)
         return self
+
+    @property
+    def pid(self) -> int:
+        """Of its process."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def code(self) -> int | None:
+        """The exit code of its process; None while it runs."""
+        assert self._process is not None
+        return self._process.poll()
 
     def until_ready(self) -> Self:
         """Wait until the replica serves."""
-        until(f"{self.name} ready; its log: {self.log.read_text()}", self._is_ready)
+        until(f"{self.name} ready; its log: {self.log.read_text()}", self._has_become_ready)
         return self
 
-    def _is_ready(self) -> bool:
-        assert self._process is not None
-        assert self._process.poll() is None, f"{self.name} ended: {self.log.read_text()}"
+    def _has_become_ready(self) -> bool:
+        assert self.code is None, f"{self.name} ended: {self.log.read_text()}"
+        return self.is_ready()
+
+    def is_ready(self) -> bool:
+        """Does it serve?"""
         try:
             return bool(self.http.get("/readyz").status_code == 200)
         except httpx2.TransportError:
@@ -157,12 +190,19 @@ def cluster(directory: Path, count: int) -> Iterator[list[Replica]]:
         Replica(name, port, [p for p in ports if p != port], directory)
         for name, port in zip(names, ports, strict=True)
     ]
+    with running(replicas):
+        yield replicas
+
+
+@contextmanager
+def running(replicas: Sequence[Replica]) -> Iterator[None]:
+    """These replicas, ready; killed at the end."""
     try:
         for replica in replicas:
             replica.start()
         for replica in replicas:
             replica.until_ready()
-        yield replicas
+        yield
     except BaseException:
         for replica in replicas:
             print(f"--- log of {replica.name}\n{replica.log.read_text()}")
@@ -173,6 +213,6 @@ def cluster(directory: Path, count: int) -> Iterator[list[Replica]]:
             replica.http.close()
 
 
-def equal(replicas: list[Replica]) -> None:
+def equal(replicas: Sequence[Replica]) -> None:
     """Wait until all replicas have seen and show the same."""
     until("all digests equal", lambda: len({replica.digest() for replica in replicas}) == 1)

@@ -53,6 +53,11 @@ class _Counted:
             self._calls["entries"] += 1
             yield entry
 
+    def page(self, *arguments: Any, **options: Any) -> Any:
+        entries = self._snapshot.page(*arguments, **options)
+        self._calls["entries"] += len(entries)
+        return entries
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._snapshot, name)
 

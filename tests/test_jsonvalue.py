@@ -15,12 +15,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from crdtdb import jsonvalue
 from crdtdb.errors import BadRequest
 from crdtdb.jsonvalue import (
     JsonValue,
     decode,
     dump,
     encode,
+    has_more_elements,
     load,
     normalise,
     parse,
@@ -141,6 +143,75 @@ REFUSED_TEXTS: list[tuple[bytes | str, str, str]] = [
     (b"[" * 1_000_000, "$", "nested deeper than 64 levels"),
     (b'{"a":' * 1_000_000, "$", "nested deeper than 64 levels"),
 ]
+
+
+@pytest.mark.parametrize(
+    ("text", "elements"),
+    [
+        (b"[1,2]", 2),
+        (b'{"a":[],"b":{}}', 4),
+        (b'["a,b[{","c\\",[,","\\\\",3]', 4),
+        (b'["' + b'\\\\\\"' * 50 + b',"]', 1),
+        (b'"' + b"[" * 1_000 + b'"', 0),
+        (b"[" * 1_000, 1_000),
+    ],
+)
+def test_elements_are_counted(text: bytes, elements: int) -> None:
+    assert [has_more_elements(text, most) for most in (elements - 1, elements)] == [True, False]
+
+
+@given(values.map(orjson.dumps))
+def test_elements_are_those_of_the_value(text: bytes) -> None:
+    def count(value: Any) -> int:
+        if isinstance(value, dict):
+            return max(len(value), 1) + sum(map(count, value.values()))
+        if isinstance(value, list):
+            return max(len(value), 1) + sum(map(count, value))
+        return 0
+
+    elements = count(orjson.loads(text))
+    assert not has_more_elements(text, elements)
+    assert elements == 0 or has_more_elements(text, elements - 1)
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every text is too long to be read in one go."""
+    monkeypatch.setattr(jsonvalue, "_ELEMENTS_AT_ONCE", -1)
+
+
+@pytest.mark.usefixtures("patient")
+@pytest.mark.parametrize(("text", "path", "message"), REFUSED_TEXTS, ids=range(len(REFUSED_TEXTS)))
+def test_a_long_text_is_refused_alike(text: bytes | str, path: str, message: str) -> None:
+    with pytest.raises(BadRequest) as caught:
+        parse(text)
+    (field,) = caught.value.fields
+    assert field.message.startswith((message, "not JSON"))
+
+
+@pytest.mark.usefixtures("patient")
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(b"[1, 1.0, -0, 2e3, 18446744073709551615]", b'{"a":{"b":[null, true]}}', b' "x" '),
+        *(
+            b'["\\/", "\\\\", "\\"", "\\u00e9\\ud83d\\ude00", "e\\\\\\""]',
+            b'{"k\\/": "", "": "\xc3\xa9"}',
+        ),
+    ],
+)
+def test_a_long_text_is_read_alike(text: bytes) -> None:
+    read = parse(text)
+    assert read == normalise(json.loads(text))
+    assert dump(read) == dump(normalise(json.loads(text)))
+
+
+def test_large_values_come_through() -> None:
+    """More than one text holds that is read in one go."""
+    value = [[n, {"k": str(n)}] for n in range(30_000)]
+    assert parse(json.dumps(value)) == value
+    escaped = "/\n" * 60_000
+    assert parse(json.dumps([escaped]).replace("/", "\\/")) == [escaped]
 
 
 @pytest.mark.parametrize(("text", "path", "message"), REFUSED_TEXTS, ids=range(len(REFUSED_TEXTS)))

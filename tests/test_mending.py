@@ -4,7 +4,6 @@ follows from them, from a peer the records themselves."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 from random import Random
 from typing import Any, Final
 
@@ -13,15 +12,16 @@ import pytest
 from crdtdb import address
 from crdtdb.address import ObjectName
 from crdtdb.causal import NOTHING
-from crdtdb.damage import MARKER_ROWS, Kind, Marker
+from crdtdb.damage import MARKER_ROWS, Kind, Marker, Replacement
 from crdtdb.errors import PeerError, StorageFailed
-from crdtdb.replication import Replication, Send
+from crdtdb.replication import Send, donor, mending
 from crdtdb.replication.donor import read_page
 from crdtdb.replication.mending import ASK_MS, FIRST_MS
-from crdtdb.replication.messages import Page, Pull
+from crdtdb.replication.messages import Mend, Page, Pull, Sender, read_frame
 from crdtdb.scrub import Scrub
 from crdtdb.store.base import Table
 from crdtdb.transaction import Erase
+from pairs import Pair
 from replicas import Replica, exchange, missing
 
 CART: Final = ObjectName("shop", "set", "cart")
@@ -77,8 +77,7 @@ def mend(a: Replica, donor: Replica) -> None:
     """What the two machines say to each other about it."""
     damaged = list(a.engine.damaged)
     a.engine.replace_damaged(
-        damaged,
-        donor.engine.held(damaged),
+        Replacement(damaged, donor.engine.held(damaged)),
         missing(donor.store, a.seen),
         donor.seen,
         donor.engine.state.time,
@@ -324,59 +323,6 @@ def test_writes_go_on_while_it_walks() -> None:
 # -- machines -------------------------------------------------------------------------------------
 
 
-class Pair:
-    """Two machines with a network that loses nothing, and a clock."""
-
-    def __init__(self) -> None:
-        self.replicas = {"a": Replica(1), "b": Replica(2)}
-        self.now_ms = 0
-        self.machines = {
-            name: Replication(
-                replica.engine,
-                name=name,
-                endpoint=name,
-                peers=tuple(self.replicas.keys() - {name}),
-                random=Random(name),
-            )
-            for name, replica in self.replicas.items()
-        }
-        for name, machine in self.machines.items():
-            self.deliver(name, machine.start(0))
-
-    def deliver(self, sender: str, sends: list[Send]) -> None:
-        for whom, frame in sends:
-            machine = self.machines[whom]
-            self.deliver(whom, machine.step(self.machines[sender].me, frame, self.now_ms))
-
-    def tick(self) -> None:
-        """A tenth of a second. What a machine cannot take in gets no answer."""
-        self.now_ms += 100
-        for name, machine in self.machines.items():
-            for send in machine.tick(self.now_ms):
-                with suppress(StorageFailed):
-                    self.deliver(name, [send])
-
-    def run(self, duration_ms: int) -> None:
-        for _ in range(duration_ms // 100):
-            self.tick()
-
-    def write(self, name: str, *args: Any, **more: Any) -> None:
-        replica, machine = self.replicas[name], self.machines[name]
-        before = replica.engine.commit
-
-        def commit(transactions: Any) -> Any:
-            committed = before(transactions)
-            if committed.push is not None:
-                self.deliver(name, machine.committed(committed.push))
-            return committed
-
-        replica.engine.commit = commit  # type: ignore[method-assign]
-        try:
-            replica.do(*args, **more)
-        finally:
-            replica.engine.commit = before  # type: ignore[method-assign]
-
-
 def test_a_cluster_mends_itself() -> None:
     pair = Pair()
     pair.run(2_000)
@@ -433,4 +379,82 @@ def test_both_write_while_one_mends() -> None:
     mending = pair.machines["a"].mending
     assert (mending.found, mending.mended) == (1, 1)
     assert a.value("set", "cart") == [n for n in range(20) if n != 7]
+    assert_sound(a, b)
+
+
+# -- much has been missed -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def far_behind(monkeypatch: pytest.MonkeyPatch) -> Pair:
+    """A replica with damage, that has missed more than one message of the other carries.
+
+    Some of that touches what is damaged: one record, and an operation of a list.
+    """
+    monkeypatch.setattr(donor, "PAGE_RECORDS", 10)
+    monkeypatch.setattr(mending, "MOST_PAGES", 2)
+    pair = Pair()
+    pair.run(2_000)
+    a, b = pair.replicas["a"], pair.replicas["b"]
+    b.do("set", "add", key="cart", values=list(range(20)))
+    b.do("list", "insert", key="todo", index=0, values=["x", "y"])
+    b.do("list", "insert", key="todo", index=2, value="z")
+    pair.run(3_000)
+    flip(a, Table.RECORDS, address.member(CART, 7))
+    flip(a, Table.RECORDS, next(at for at in records(a) if at.startswith(LIST.prefix)))
+    for number in range(100, 200):
+        b.do("set", "add", key="cart", value=number)
+        if number == 150:
+            b.do("set", "remove", key="cart", value=7)
+            b.do("list", "delete", key="todo", index=1)
+    assert len(scrub(a)) == 2
+    return pair
+
+
+@pytest.mark.parametrize("one_commit", [1_000, 50])
+def test_however_much_has_been_missed(
+    far_behind: Pair, one_commit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("crdtdb.replication.repair.ONE_COMMIT_RECORDS", one_commit)
+    monkeypatch.setattr("crdtdb.replication.staging.PART_RECORDS", 16)
+    a, b = far_behind.replicas["a"], far_behind.replicas["b"]
+    was_partial = False
+    for number in range(100):
+        if number < 20:
+            b.do("set", "add", key="cart", value=200 + number)  # it goes on writing
+        far_behind.tick()
+        was_partial |= far_behind.machines["a"].is_partial
+    assert was_partial is (one_commit < 100)
+    assert far_behind.machines["a"].mending.mended == 2
+    far_behind.run(3_000)
+    assert a.value("list", "todo") == b.value("list", "todo")
+    assert_sound(a, b)
+
+
+def test_a_kill_at_any_time_of_it(far_behind: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has come is not asked for again, and what is begun is finished."""
+    monkeypatch.setattr("crdtdb.replication.repair.ONE_COMMIT_RECORDS", 50)
+    monkeypatch.setattr("crdtdb.replication.staging.PART_RECORDS", 16)
+    a, b = far_behind.replicas["a"], far_behind.replicas["b"]
+    for _ in range(60):
+        far_behind.run(200)
+        a.reopen()
+        far_behind = Pair(a, b)
+    far_behind.run(3_000)
+    assert_sound(a, b)
+    assert not a.rows()[Table.STAGED]
+
+
+def test_a_donor_that_says_nothing_is_not_waited_for(far_behind: Pair) -> None:
+    a, b = far_behind.replicas["a"], far_behind.replicas["b"]
+    machine, said = far_behind.machines["b"], far_behind.machines["b"].step
+
+    def silent(sender: Sender, frame: bytes, now_ms: int, via: str = "") -> list[Send]:
+        return [] if isinstance(read_frame(frame), Mend) else said(sender, frame, now_ms, via)
+
+    machine.step = silent  # type: ignore[method-assign]
+    far_behind.run(20_000)
+    assert a.engine.damaged
+    machine.step = said  # type: ignore[method-assign]
+    far_behind.run(90_000)
     assert_sound(a, b)

@@ -262,10 +262,12 @@ def test_a_cursor(vector: Vector) -> None:
 
 def message(vector: Vector) -> Message:
     fields = dict(vector["fields"])
-    for held in fields.keys() & {"records", "held"}:
+    for held in fields.keys() & {"records", "held", "rows"}:
         fields[held] = [(bytes.fromhex(at), bytes.fromhex(record)) for at, record in fields[held]]
     if "damaged" in fields:
         fields["damaged"] = [bytes.fromhex(at) for at in fields["damaged"]]
+    if "after" in fields:
+        fields["after"] = bytes.fromhex(fields["after"])
     if vector["message"] == "Summary":
         fields["reports"] = {int(member): flat for member, flat in fields["reports"].items()}
     if fields.get("claim") is not None:

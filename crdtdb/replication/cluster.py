@@ -7,6 +7,7 @@ the engine; the only state here is what a replica learns again after a restart.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from random import Random
 from typing import Final, NamedTuple
 
@@ -14,13 +15,16 @@ import msgspec
 
 from crdtdb import codec, hlc
 from crdtdb.causal import NOTHING, VersionVector
+from crdtdb.damage import Replacement
 from crdtdb.engine import Engine
 from crdtdb.errors import PeerError
 from crdtdb.floors import write_floored
 from crdtdb.limits import LIMITS
 from crdtdb.reading import Reading
 from crdtdb.replication import messages
+from crdtdb.replication.copying import Copying
 from crdtdb.replication.cursors import Cursor, Cursors
+from crdtdb.replication.departures import Departures, read_departures
 from crdtdb.replication.evictions import (
     Eviction,
     Stake,
@@ -47,6 +51,9 @@ from crdtdb.transaction import Push, Transaction
 
 __all__ = ["STRANGERS", "Cluster", "Send"]
 
+#: What a peer sent could not be taken in: wait before it is asked again, ever longer.
+FAILED_WAIT_MS: Final = 1_000
+FAILED_WAIT_MOST_MS: Final = 60_000
 #: Replicas that are remembered without being members.
 STRANGERS: Final = 256
 
@@ -73,6 +80,8 @@ class Cluster:
         self.peers: dict[int, Peer] = {}
         self.members: dict[int, Member] = {}
         self.evictions: dict[int, Eviction] = {}
+        #: Who was a member, by incarnation.
+        self.departures = Departures()
         #: The floors that the cluster has agreed on, by mark.
         self.laid: dict[int, Laid] = {}
         self.reports = Reports()
@@ -80,12 +89,16 @@ class Cluster:
         self.reported_ms: dict[int, int] = {}
         #: The pages of the pull under way, or of the last one that was interrupted.
         self.staging = Staging(engine)
+        #: What has been copied of a donor, as long as that is no state.
+        self.copying = Copying(engine)
         with engine.store.snapshot() as snapshot:
             self.cursors = Cursors(snapshot)
             #: The incarnation that others said is evicted.
             self._told = read_told(snapshot)
         #: What was refused, by reason; and times that were too far ahead.
         self.refusals: Counter[str] = Counter()
+        #: Damaged records that a peer has mended since the start.
+        self.mended = 0
         #: Is it certain that this incarnation's next dot was never issued before?
         self.settled = False
         self.twins = Twins()
@@ -156,7 +169,7 @@ class Cluster:
         confirmed = {self.incarnation, *(sender.incarnation for sender in confirming)}
         for sender in (self.me, *confirming):
             confirmed.update(predecessors(self.members.values(), sender))
-        configured = self._configured - self._vacated()
+        configured = self._configured - self.vacated()
         asked = (self.contacts.get(endpoint) for endpoint in configured)
         self.settled = self.members.keys() <= confirmed and all(
             contact.welcomed for contact in asked if contact
@@ -214,10 +227,12 @@ class Cluster:
         first_state: bool = False,
         read: tuple[int, Cursor] | None = None,
         whole: VersionVector = NOTHING,
+        replacement: Replacement | None = None,
     ) -> list[Send]:
         """Take in records that bring this replica to `seen` (see `Engine.merge`).
 
-        `read` says of which donor they are, and how far its sequence has been read with them.
+        `read` says of which donor they are, and how far its sequence has been read with them;
+        `replacement`, what it holds in the places of damaged records.
         If the sender knows more of this replica's dots than it does itself, they were lost here:
         the identity must not go on.
         """
@@ -226,16 +241,25 @@ class Cluster:
         cursors = self.cursors.now if read is None else self.cursors.now | dict([read])
         rows = self.cursors.rows(cursors)
         if read is not None:
-            rows |= self.staging.leaving()
-        if self.engine.merge(records, seen, time, served=first_state, rows=rows, whole=whole):
+            rows |= self.staging.leaving() | self.copying.leaving()
+        if replacement is not None:
+            refused = self.engine.replace_damaged(replacement, records, seen, time, rows=rows)
+            self.mended += len(replacement.damaged)
+        else:
+            refused = self.engine.merge(
+                records, seen, time, served=first_state, rows=rows, whole=whole
+            )
+        if refused:
             self.refusals["clock-ahead"] += 1
         self.cursors.keep(cursors)
-        joined_parts = self.staging.is_joined
+        is_copy = read is not None and self.copying.is_begun
+        is_all_new = self.staging.is_joined or replacement is not None or is_copy
         if read is not None:
             self.staging.left()
-        if joined_parts or touches_members(records):
+            self.copying.left()
+        if is_all_new or touches_members(records):
             self.refresh_members()
-        if read is not None and records:
+        if is_copy or (read is not None and records):
             self._pulled = self._pulled.join(seen)
             self._behind = {
                 i for i, peer in self.peers.items() if not peer.seen.includes(self._pulled)
@@ -244,15 +268,32 @@ class Cluster:
         return sends
 
     def refresh_members(self) -> None:
-        """Read the members again, because something was written about them."""
+        """Read the members again, because something was written about them.
+
+        Who was evicted is asked until it answers, and so is told: two may have evicted each other.
+        """
+        known = self.evictions.keys()
         with self.engine.store.snapshot() as snapshot:
             reading = Reading(snapshot)
             members, self.evictions = read_members(reading), read_evictions(reading)
+            self.members = {i: member for i, member in members.items() if i not in self.evictions}
+            self.departures.refresh(read_departures(snapshot, self.members))
             self.laid = read_floors(reading, self.laid)
         self.engine.floors.update((mark, laid.floor) for mark, laid in self.laid.items())
-        self.members = {i: member for i, member in members.items() if i not in self.evictions}
         for incarnation in self.evictions.keys() & self.peers.keys():
             del self.peers[incarnation]
+        news = {self.evictions[i].endpoint for i in self.evictions.keys() - known}
+        for endpoint in news & self.vacated() - {"", self._me.endpoint}:
+            self.contacts[endpoint] = Contact(endpoint)
+
+    def leave_alone(self, peer: Peer) -> int:
+        """What a peer sent cannot be taken in: ask it no more for a while, ever longer; until when.
+
+        Not for longer than a minute.
+        """
+        peer.wait_ms = min(max(2 * peer.wait_ms, FAILED_WAIT_MS), FAILED_WAIT_MOST_MS)
+        peer.not_before_ms = self.now_ms + self.jittered(peer.wait_ms)
+        return peer.not_before_ms
 
     # -- eviction -------------------------------------------------------------------------------
 
@@ -314,7 +355,7 @@ class Cluster:
             for endpoint in same - {""}
         }
 
-    def _vacated(self) -> set[str]:
+    def vacated(self) -> set[str]:
         """Endpoints where nobody is expected any more."""
         members = {member.endpoint for member in self.members.values()}
         return {eviction.endpoint for eviction in self.evictions.values()} - members
@@ -370,6 +411,11 @@ class Cluster:
             contact.incarnation = sender.incarnation
             contact.fresh = sender.fresh
         return peer
+
+    def note_answer(self, sender: Sender, via: str) -> None:
+        """Somebody who is evicted speaks: it is told, and need not be asked any more."""
+        for contact in self.contacts_of(Peer(sender, via)):
+            contact.welcomed = True
 
     def contacts_of(self, peer: Peer) -> list[Contact]:
         """The endpoints at which this peer is known: where it says it is, and where it answered."""
@@ -437,7 +483,7 @@ class Cluster:
         if self.unmet():
             return 0
         times = [hlc.milliseconds(self.engine.time_now())]
-        for member in self.members:
+        for member in self.counting():
             if member != self.incarnation:
                 peer = self.peers.get(member)
                 times.append(0 if peer is None else peer.level_time_ms)
@@ -445,14 +491,20 @@ class Cluster:
 
     # -- together -------------------------------------------------------------------------------
 
+    def counting(self) -> Collection[int]:
+        """Whose reports count: the members', and of those who departed, while it is news to one."""
+        return self.members.keys() | self.departures.unheard(
+            self.members, self.incarnation, self.reports
+        )
+
     def report_table(self) -> dict[int, list[int]]:
         """What each member last reported to have seen, for peers."""
-        table = self.reports.table(self.members, self.incarnation, self.seen)
+        table = self.reports.table(self.counting(), self.incarnation, self.seen)
         return {member: write_floored(reported) for member, reported in table.items()}
 
     def reports_mark(self) -> int:
         """A few bytes that stand for that table, whatever floors it rests on."""
-        table = self.reports.table(self.members, self.incarnation, self.seen)
+        table = self.reports.table(self.counting(), self.incarnation, self.seen)
         return codec.fingerprint({member: reported.flat() for member, reported in table.items()})
 
     def unmet(self) -> list[str]:
@@ -460,7 +512,7 @@ class Cluster:
         endpoints = {member.endpoint for member in self.members.values()}
         return sorted(
             endpoint
-            for endpoint in self._configured - endpoints - self._vacated()
+            for endpoint in self._configured - endpoints - self.vacated()
             if (contact := self.contacts.get(endpoint)) and contact.incarnation not in self.members
         )
 
@@ -472,7 +524,7 @@ class Cluster:
         """
         if self.unmet():
             return NOTHING
-        return self.reports.stable(self.members, self.incarnation, self.seen)
+        return self.reports.stable(self.counting(), self.incarnation, self.seen)
 
     def blocking(self) -> dict[int, int]:
         """Members that keep operations from being stable: incarnation → operations it lacks."""

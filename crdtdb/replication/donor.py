@@ -1,6 +1,7 @@
 """Giving: the pages of a pull, read from the by-change sequence.
 
-A puller that has seen nothing lacks every record, so none is decoded for it.
+A newcomer, that has seen nothing, lacks every record: it gets all rows as they are, in the order of
+their addresses, and then pulls what has changed since the first of them was read.
 
 Every record is in the sequence once, at its latest change. A page reads on from where the puller
 stands, skips what the puller has seen, and at the head of the sequence claims: "you now have
@@ -24,18 +25,23 @@ from crdtdb.causal import NOTHING, VersionVector
 from crdtdb.engine import Engine
 from crdtdb.errors import StorageFailed
 from crdtdb.floors import write_floored
-from crdtdb.replication.messages import Claim, Gone, Page, Pull, read_vector
+from crdtdb.replication.messages import Claim, Copied, Copy, Gone, Page, Pull, read_vector
 from crdtdb.rows import read_row, read_sound
 from crdtdb.state import STATE_KEY, read_state
 from crdtdb.store.base import Table
 
-__all__ = ["PAGE_BYTES", "PAGE_RECORDS", "read_page"]
+__all__ = ["COPY_BYTES", "COPY_ROWS", "PAGE_BYTES", "PAGE_RECORDS", "read_copy", "read_page"]
 
 #: A page is closed at whichever comes first; entries looked at are bounded too, so that a donor's
 #: writes wait for no more than some tens of milliseconds.
 PAGE_RECORDS: Final = 1_000
 PAGE_BYTES: Final = 262_144
 _PAGE_ENTRIES: Final = 2_000
+#: The same of rows that are copied as they are.
+COPY_ROWS: Final = 8_192
+COPY_BYTES: Final = 1_048_576
+#: Rows of unknown length are read so many at a time.
+_COPY_STRIDE: Final = 64
 
 
 def read_page(engine: Engine, pull: Pull, seen: VersionVector) -> Page | Gone:
@@ -90,3 +96,31 @@ def read_page(engine: Engine, pull: Pull, seen: VersionVector) -> Page | Gone:
             head = state.sequence
             return Page(pull.session, pull.since, epoch, head, records, claim, head)
     return Page(pull.session, pull.since, epoch, since, records, None, engine.state.sequence)
+
+
+def read_copy(engine: Engine, copy: Copy) -> Copied | Gone:
+    """The next rows for a newcomer, from a snapshot of their own. O(rows).
+
+    It checks and counts them itself. Raises StorageFailed at a damaged record.
+    """
+    reclaimed = engine.reclaimed.vector
+    if not read_vector(copy.whole).includes(reclaimed):
+        return Gone(copy.session, reclaimed.flat())
+    if engine.damaged:
+        raise StorageFailed("a record is damaged here")
+    rows: list[tuple[bytes, bytes]] = []
+    size, stride, is_last = 0, _COPY_STRIDE, False
+    start = copy.after + b"\0" if copy.after else b""
+    epoch, place = engine.epochs.latest, engine.state.sequence
+    with engine.store.snapshot() as snapshot:
+        while size < COPY_BYTES and len(rows) < COPY_ROWS and not is_last:
+            most = min(stride, COPY_ROWS - len(rows))
+            found = snapshot.page(Table.RECORDS, start, None, most)
+            is_last = len(found) < most
+            rows += found
+            size += sum(len(at) + len(row) for at, row in found)
+            if found:
+                start = found[-1][0] + b"\0"
+                stride = max(1, (COPY_BYTES - size) * len(rows) // size)
+    total = engine.store.stats().entries[Table.RECORDS]
+    return Copied(copy.session, copy.after, epoch, place, rows, is_last, total)

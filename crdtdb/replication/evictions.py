@@ -77,7 +77,7 @@ def read_evictions(reading: Reading) -> dict[int, Eviction]:
     """The evictions as of a reading, by incarnation. O(evictions)."""
     evictions: dict[int, Eviction] = {}
     prefix = address.key_prefix(SYSTEM_BUCKET, _TYPE, _KEY)
-    for name in list(reading.existing(prefix)):
+    for name in reading.names(prefix):
         incarnation = incarnation_of(name, _KEY)
         if incarnation is None:
             continue

@@ -67,8 +67,9 @@ class Greeting:
 
     def _may_knock(self) -> bool:
         """Is there room for one more endpoint that may never answer?"""
-        contacts = self._cluster.contacts.values()
-        return sum(not contact.welcomed for contact in contacts) < _KNOCKS
+        contacts, vacated = self._cluster.contacts, self._cluster.vacated()
+        silent = (url for url, contact in contacts.items() if not contact.welcomed)
+        return sum(url not in vacated for url in silent) < _KNOCKS
 
     def _become_somebody(self) -> None:
         """Nobody can know of dots that were never issued: the first identity is a good one."""

@@ -74,7 +74,7 @@ def read_floors(reading: Reading, known: Mapping[int, Laid]) -> dict[int, Laid]:
     laid = dict(known)
     added: dict[int, tuple[int, VersionVector, VersionVector]] = {}
     prefix = address.key_prefix(SYSTEM_BUCKET, _TYPE, _KEY)
-    for name in list(reading.existing(prefix)):
+    for name in reading.names(prefix):
         mark = incarnation_of(name, _KEY)
         if mark is None or mark in laid:
             continue

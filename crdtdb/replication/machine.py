@@ -28,6 +28,8 @@ from crdtdb.replication.greeting import Greeting
 from crdtdb.replication.members import Member
 from crdtdb.replication.mending import Mending
 from crdtdb.replication.messages import (
+    Copied,
+    Copy,
     Digest,
     Evicted,
     Gone,
@@ -47,6 +49,7 @@ from crdtdb.replication.messages import (
     read_frame,
     write_frame,
 )
+from crdtdb.replication.newcomer import Newcomer
 from crdtdb.replication.peers import Peer
 from crdtdb.replication.pull import Progress
 from crdtdb.replication.reclaiming import Reclaiming
@@ -89,6 +92,7 @@ class Replication:
         self._cluster = Cluster(engine, me, peers, random)
         self._greeting = Greeting(self._cluster)
         self._repair = Repair(self._cluster)
+        self._newcomer = Newcomer(self._cluster, self._repair)
         self._early = EarlyPushes()
         self._reclaiming = Reclaiming(self._cluster)
         self._mending = Mending(self._cluster)
@@ -139,13 +143,23 @@ class Replication:
         """What was refused, by reason."""
         return self._cluster.refusals
 
+    def failing(self) -> dict[str, str]:
+        """Endpoints of replicas whose data could not be taken in when that was tried, and why."""
+        return {
+            peer.sender.endpoint: f"what {peer.sender.name!r} has cannot be taken in: {peer.failed}"
+            for peer in self._cluster.peers.values()
+            if peer.failed is not None and peer.sender.endpoint
+        }
+
     def twins(self) -> dict[str, str]:
         """Endpoints that two live replicas claim, and what to do about it."""
         return self._cluster.twins.refused(self._cluster.now_ms)
 
     @property
     def progress(self) -> Progress | None:
-        """How far the pull under way has come; None: there is none, or not a page of it yet."""
+        """How far a copy or pull under way has come; None: there is none, or not a page of it."""
+        if self._newcomer.progress is not None:
+            return self._newcomer.progress
         return None if self._repair.pull is None else self._cluster.staging.progress
 
     @property
@@ -165,7 +179,9 @@ class Replication:
     @property
     def pulls_from(self) -> str | None:
         """The endpoint of the donor of the pull under way."""
-        return None if self._repair.pull is None else self._repair.pull.donor.endpoint
+        return (
+            self._newcomer.donor if self._repair.pull is None else self._repair.pull.donor.endpoint
+        )
 
     def stable(self) -> VersionVector:
         """What every member has seen, as far as this replica can tell."""
@@ -208,7 +224,8 @@ class Replication:
     def start(self, now_ms: int) -> list[Send]:
         """Take up the conversation; call once, before anything else."""
         self._cluster.now_ms = now_ms
-        sends = self._greeting.start() + self._repair.start()
+        self._mending.start()
+        sends = self._greeting.start() + self._repair.start() + self._newcomer.start()
         return sends if self._cluster.served else sends + self._begin()
 
     def before_write(self) -> list[Send]:
@@ -227,6 +244,7 @@ class Replication:
 
     def unreachable(self, endpoint: str) -> list[Send]:
         """Frames for an endpoint were lost. A pull from there turns to another donor at once."""
+        self._newcomer.on_lost(endpoint)
         return self._repair.on_lost(endpoint)
 
     def probe(self) -> bytes:
@@ -298,7 +316,7 @@ class Replication:
         except PeerError:
             return False
         match message:
-            case Pull() | Page() | Mend() | Mended():
+            case Pull() | Page() | Mend() | Mended() | Copy() | Copied():
                 return True
             case messages.Push():
                 return len(self._early) > 0 or any(address.is_cut(at) for at, _ in message.records)
@@ -350,9 +368,11 @@ class Replication:
             if not pull.is_stalled(self._cluster.now_ms):
                 return []
             self._repair.pull = None
+        if self._newcomer.waits:
+            return []
         if donor := self._greeting.donor():
-            return self._repair.pull_from(donor)
-        if self._greeting.may_serve_empty():
+            return self._newcomer.begin(donor)
+        if self._greeting.may_serve_empty() and self._newcomer.may_serve_empty():
             self._repair.relay_soon()
             return self._greeting.serve_empty()
         return []
@@ -365,10 +385,14 @@ class Replication:
                 return self._greeting.on_welcome(peer, message) + self._after_welcome(peer)
             case Page():
                 return self._repair.on_page(peer, message) + self._after_merge()
-            case Refused():
-                return self._repair.on_refused(peer)
+            case Refused(reason):
+                self._newcomer.on_refused(peer)
+                return self._repair.on_refused(peer, reason)
             case Gone():
+                self._newcomer.on_gone(peer, message)
                 return self._repair.on_gone(peer, message)
+            case Copied():
+                return self._newcomer.on_copied(peer, message)
             case _ if not self._cluster.served:
                 return self._cluster.answer(peer, Refused("bootstrapping"))
             case Digest():
@@ -379,6 +403,8 @@ class Replication:
                 return self._repair.on_summary(peer, message)
             case Pull():
                 return self._repair.on_pull(peer, message)
+            case Copy():
+                return self._newcomer.on_copy(peer, message)
             case messages.Push():
                 return self._on_push(peer, message)
             case Mend():
@@ -386,7 +412,8 @@ class Replication:
             case Mended():
                 if self._cluster.is_partial:
                     return []
-                return self._mending.on_mended(peer, message) + self._after_merge()
+                takes = self._repair if self._repair.awaits(message.session) else self._mending
+                return takes.on_mended(peer, message) + self._after_merge()
             case Received():
                 return self._on_received(peer, message)
 
@@ -401,6 +428,7 @@ class Replication:
         """Take nothing in, because one of the two is evicted, and say so."""
         self._cluster.refusals["evicted"] += 1
         if not self._cluster.is_evicted:
+            self._cluster.note_answer(sender, via)
             answer: Message = Evicted(sender.incarnation)
         elif isinstance(message, Refused):
             return []
@@ -423,7 +451,9 @@ class Replication:
             raise PeerError("forged-base", "what is folded is no operation, and is never pushed")
         sends: list[Send] = []
         if message.last > self._cluster.seen.get(message.origin) and not self._cluster.is_partial:
-            if not self._cluster.can_read(message.deps):
+            departed = message.origin in self._cluster.departures
+            if departed or not self._cluster.can_read(message.deps):
+                # It may be a late one. Who is there after all is a member again, after a pull.
                 sends += self._cluster.answer(peer, self._repair.question())
             elif fits(message, self._cluster.seen, self._engine.floors):
                 sends += self._apply(message)
@@ -450,6 +480,8 @@ class Replication:
         if self._cluster.is_partial:
             return sends
         while push := self._early.next_fitting(self._cluster.seen, self._engine.floors):
+            if push.origin in self._cluster.departures:
+                continue
             try:
                 sends += self._apply(push)
             except PeerError as error:

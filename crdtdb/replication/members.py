@@ -100,7 +100,7 @@ def read_members(reading: Reading) -> dict[int, Member]:
     """The members as of a reading, by incarnation. O(members)."""
     members: dict[int, Member] = {}
     prefix = address.key_prefix(SYSTEM_BUCKET, _TYPE, _KEY)
-    for name in list(reading.existing(prefix)):
+    for name in reading.names(prefix):
         incarnation = incarnation_of(name, _KEY)
         if incarnation is None:
             continue

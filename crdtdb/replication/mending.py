@@ -6,10 +6,10 @@ does not begin anew.
 
 While a record is damaged, this replica asks one peer after another for what it holds in those
 places, together with everything else that is missing here, for the damage keeps this replica from
-taking in whatever touches it; all of it takes effect in one commit. Only a peer that has seen what
-the records of the damaged object come to can help. If that is too much, because it lacks something,
-it can get that by a pull, for this replica still gives what is sound to whom knows all that the
-damaged records held (`donor`).
+taking in whatever touches it; all of it takes effect in one commit. If that is more than a message
+carries, it is pulled (`replacing`). Only a peer that has seen what the records of the damaged
+object come to can help. One that lacks some of that can get it by a pull, for this replica still
+gives what is sound to whom knows all that the damaged records held (`donor`).
 """
 
 from __future__ import annotations
@@ -17,13 +17,15 @@ from __future__ import annotations
 from typing import Final
 
 from crdtdb.causal import NOTHING
+from crdtdb.damage import Replacement
 from crdtdb.engine import Engine
 from crdtdb.errors import NoSpace, StorageFailed
-from crdtdb.kinds import object_of
 from crdtdb.replication.cluster import Cluster, Send
 from crdtdb.replication.donor import read_page
+from crdtdb.replication.members import SYSTEM_PREFIX
 from crdtdb.replication.messages import Mend, Mended, Page, Pull, Refused, read_vector
 from crdtdb.replication.peers import Peer
+from crdtdb.replication.replacing import together
 from crdtdb.scrub import Scrub
 from crdtdb.store.base import Table
 
@@ -49,7 +51,7 @@ MOST_PAGES: Final = 16
 
 
 class Mending:
-    """Drives `Engine.scrub` and `Engine.replace_damaged`."""
+    """Drives `Engine.scrub`, and asks peers to mend what it has found."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
@@ -60,13 +62,29 @@ class Mending:
         self._ask_ms = 0
         #: The request under way: its number, who was asked, and for which records.
         self._asked: tuple[int, int, list[bytes]] | None = None
-        #: Since the start: damaged rows found, records mended, rows looked at, walks finished.
+        #: Since the start: damaged rows found, rows looked at, walks finished.
         self.found = 0
-        self.mended = 0
         self.rows = 0
         self.walks = 0
 
+    @property
+    def mended(self) -> int:
+        """Damaged records that peers have mended since the start."""
+        return self._cluster.mended
+
     # -- looking --------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Look at all that is known of the cluster, which is little, before anybody goes by it.
+
+        What is damaged of it is made anew, or waits for a peer: who counts is not to be guessed.
+        """
+        scrub = Scrub(within=SYSTEM_PREFIX)
+        try:
+            while not scrub.done:
+                self.found += len(self._cluster.engine.scrub(scrub, SCRUB_ROWS))
+        except (NoSpace, StorageFailed):
+            self._cluster.refusals["scrub-failed"] += 1
 
     def tick(self) -> list[Send]:
         """Look on for one portion, and ask somebody to mend. Cheap when there is nothing to do."""
@@ -106,8 +124,8 @@ class Mending:
     def _ask(self) -> list[Send]:
         cluster = self._cluster
         damaged = cluster.engine.damaged
-        if not damaged or cluster.now_ms < self._ask_ms:
-            return []
+        if not damaged or cluster.now_ms < self._ask_ms or cluster.staging.donor is not None:
+            return []  # a pull under way asks at its end
         self._ask_ms = cluster.now_ms + ASK_MS
         able = [
             peer
@@ -118,7 +136,7 @@ class Mending:
             return []
         peer = cluster.random.choice(able)
         number = cluster.random.getrandbits(32)
-        addresses = _together(sorted(damaged))
+        addresses = together(sorted(damaged), MOST_RECORDS)
         self._asked = (number, peer.sender.incarnation, addresses)
         cursor = cluster.cursors.of(peer.sender.incarnation)
         return cluster.answer(peer, Mend(number, *cursor, cluster.seen.flat(), addresses))
@@ -134,21 +152,19 @@ class Mending:
         if not all(seen.includes(cluster.engine.damaged[at].seen) for at in addresses):
             return []  # it has yet to catch up
         try:
-            refused = cluster.engine.replace_damaged(
-                addresses, message.held, message.records, seen, message.claim.time
+            sends = cluster.merge(
+                message.records,
+                seen,
+                message.claim.time,
+                replacement=Replacement(addresses, message.held),
             )
         except (NoSpace, StorageFailed):
             # More of these objects is damaged than has been found so far, or the disk refuses.
             cluster.refusals["mend-failed"] += 1
             return []
-        if refused:
-            cluster.refusals["clock-ahead"] += 1
-        self.mended += len(addresses)
         self._ask_ms = 0
         cluster.note_seen(peer, seen)
-        cluster.refresh_members()
-        cluster.reports.advance(cluster.seen)
-        return []
+        return sends
 
     # -- giving ---------------------------------------------------------------------------------
 
@@ -163,12 +179,6 @@ class Mending:
         except StorageFailed:
             answer = Refused("damaged")
         return cluster.answer(peer, answer)
-
-
-def _together(damaged: list[bytes]) -> list[bytes]:
-    """Some of them, and of each object all: what its records come to is counted again."""
-    prefixes = {object_of(at) for at in damaged[:MOST_RECORDS]} - {b""}
-    return [at for i, at in enumerate(damaged) if i < MOST_RECORDS or object_of(at) in prefixes]
 
 
 def _kept_position(engine: Engine) -> bytes:

@@ -20,6 +20,8 @@ from crdtdb.floors import Floors, UnknownFloor, read_floored
 
 __all__ = [
     "Claim",
+    "Copied",
+    "Copy",
     "Digest",
     "Evicted",
     "Gone",
@@ -217,6 +219,33 @@ class Mended(_Message, tag=21, frozen=True):
     records: list[tuple[bytes, bytes]]
 
 
+class Copy(_Message, tag=22, frozen=True):
+    """I hold nothing. Send the rows of your records, in the order of their addresses, after this.
+
+    With `whole`, which is what the donor said by Gone.
+    """
+
+    session: int
+    after: bytes
+    whole: list[int]
+
+
+class Copied(_Message, tag=23, frozen=True):
+    """Some rows, as they are stored. Echoes the request.
+
+    What changes in this sequence after `place` while the copy is taken is to be pulled, when
+    `is_last` says that these were all. `total` is how many rows there are.
+    """
+
+    session: int
+    after: bytes
+    epoch: int
+    place: _Counter
+    rows: list[tuple[bytes, bytes]]
+    is_last: bool
+    total: _Counter
+
+
 #: What members say to each other.
 Talk: TypeAlias = (
     Hello
@@ -232,6 +261,8 @@ Talk: TypeAlias = (
     | Gone
     | Mend
     | Mended
+    | Copy
+    | Copied
 )
 Message: TypeAlias = Talk | Evicted
 

@@ -40,6 +40,8 @@ class Peer:
     level_time_ms: int = 0
     #: Its clock less this replica's, as last seen.
     clock_offset_ms: int = 0
+    #: Did it last say what it has seen above a floor that is not known here?
+    unread: bool = False
     #: Does it confirm that it knows no more of this replica's dots?
     confirmed: bool = False
     #: When it was last told what members have reported.
@@ -47,6 +49,8 @@ class Peer:
     #: No pull from there before that, and how long the next such wait is: merging failed here.
     not_before_ms: int = 0
     wait_ms: int = 0
+    #: Why; None since a pull from there went well.
+    failed: str | None = None
 
     @property
     def where(self) -> str:

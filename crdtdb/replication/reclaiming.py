@@ -82,6 +82,7 @@ class Reclaiming:
             walk.extend(end)
         walk.narrow(stable)
         walk.evicted = self._cluster.evictions.keys()
+        walk.members = self._cluster.members.keys()
         self._cluster.engine.reclaim(walk, RECLAIM_ENTRIES)
         if walk.done:
             self.waiting = (walk.waiting_records, walk.waiting_bytes)

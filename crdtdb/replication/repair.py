@@ -16,7 +16,7 @@ from typing import Final
 from msgspec import structs
 
 from crdtdb import codec
-from crdtdb.causal import NOTHING
+from crdtdb.causal import NOTHING, VersionVector
 from crdtdb.errors import CrdtdbError, NoSpace, PeerError, StorageFailed
 from crdtdb.floors import write_floored
 from crdtdb.replication.cluster import Cluster, Send
@@ -27,6 +27,7 @@ from crdtdb.replication.messages import (
     Claim,
     Digest,
     Gone,
+    Mended,
     Page,
     Pull,
     Refused,
@@ -37,7 +38,8 @@ from crdtdb.replication.messages import (
 )
 from crdtdb.replication.peers import Peer
 from crdtdb.replication.pull import PullSession
-from crdtdb.replication.staging import ONE_COMMIT_RECORDS, PART_RECORDS
+from crdtdb.replication.replacing import Replacing
+from crdtdb.replication.staging import ONE_COMMIT_BYTES, ONE_COMMIT_RECORDS, PART_RECORDS
 
 __all__ = ["Repair"]
 
@@ -49,9 +51,6 @@ DIGEST_FANOUT: Final = 2
 REPORTS_INTERVAL_MS: Final = 5_000
 #: There is news to relay: ask who may lack it so soon that what follows at once goes with it.
 RELAY_DELAY_MS: Final = 20
-#: What was pulled could not be merged here: wait before it is fetched again, ever longer.
-FAILED_WAIT_MS: Final = 1_000
-FAILED_WAIT_MOST_MS: Final = 60_000
 
 
 class Repair:
@@ -60,6 +59,7 @@ class Repair:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self.pull: PullSession | None = None
+        self._replacing = Replacing(cluster)
         #: Peers that had more than this replica while a pull was under way.
         self._wanted: dict[int, None] = {}
         self._digest_ms = 0
@@ -89,6 +89,7 @@ class Repair:
         return (
             self.pull is not None
             and self.pull.is_claimed
+            and not self._replacing.awaits(self.pull.number)
             and self._cluster.now_ms >= self._join_not_before_ms
         )
 
@@ -177,7 +178,8 @@ class Repair:
 
     def on_summary(self, peer: Peer, message: Summary) -> list[Send]:
         cluster = self._cluster
-        if not cluster.can_read(message.seen):
+        peer.unread = not cluster.can_read(message.seen)
+        if peer.unread:
             return self._want(peer)
         theirs = cluster.read_vector(message.seen)
         reports = {
@@ -186,8 +188,9 @@ class Repair:
             if cluster.can_read(flat)
         }
         cluster.note_time(peer, message.time)
+        counting = cluster.counting()
         for member, reported in reports.items():
-            if member == cluster.incarnation or member not in cluster.members:
+            if member == cluster.incarnation or member not in counting:
                 continue  # it counts for nothing here, and anybody can make up as many as he likes
             if cluster.seen.includes(reported):
                 cluster.note_report(member, reported)
@@ -217,18 +220,26 @@ class Repair:
         """Begin a pull, or go on with the last one from there; there must be none under way."""
         cluster, staging = self._cluster, self._cluster.staging
         assert self.pull is None, "pulls are serialised"
+        self._replacing.begin()
         self._wanted.pop(peer.sender.incarnation, None)
         if staging.donor is not None and staging.donor.incarnation == peer.sender.incarnation:
             self.pull = staging.session(cluster.now_ms)
             assert self.pull is not None, "a donor has a session"
             self.pull.donor = peer.sender
             return cluster.answer(peer, self.pull.request())
-        staging.discard()
-        if not staging.is_clear:
-            return []  # what the last pull left is still being let go
         number = cluster.random.getrandbits(32)
-        cursor = cluster.cursors.of(peer.sender.incarnation)
-        self.pull = PullSession(number, peer.sender, cursor, cluster.seen, cluster.now_ms)
+        copying = cluster.copying
+        if copying.is_begun:
+            staging.add_to(copying.needs, copying.logs)
+            cursor, whole = copying.cursor, copying.whole
+        else:
+            staging.discard()
+            if not staging.is_clear:
+                return []  # what the last pull left is still being let go
+            staging.add_to(NOTHING, 0)
+            cursor, whole = cluster.cursors.of(peer.sender.incarnation), NOTHING
+        seen = self._told(peer)
+        self.pull = PullSession(number, peer.sender, cursor, seen, cluster.now_ms, whole)
         return cluster.answer(peer, self.pull.request())
 
     def on_gone(self, peer: Peer, message: Gone) -> list[Send]:
@@ -236,13 +247,26 @@ class Repair:
         cluster, pull = self._cluster, self.pull
         if pull is None or not self._fetches_from(peer) or not pull.asked(message.session):
             return []
+        if cluster.copying.is_begun:
+            self.spoil_copy(read_vector(message.reclaimed))
+            return []
         cluster.staging.discard()
         if not cluster.staging.is_clear:
             self.pull = None
             return []
         number, whole = cluster.random.getrandbits(32), read_vector(message.reclaimed)
-        self.pull = PullSession(number, peer.sender, START, cluster.seen, cluster.now_ms, whole)
+        seen = self._told(peer)
+        self.pull = PullSession(number, peer.sender, START, seen, cluster.now_ms, whole)
         return cluster.answer(peer, self.pull.request())
+
+    def _told(self, peer: Peer) -> VersionVector:
+        """What a donor is told that was seen here.
+
+        Who rests on a floor that is not known here may know none of those that are: two clusters
+        that were apart have each laid their own.
+        """
+        seen = self._cluster.seen
+        return seen.resting_on(NOTHING.floor) if peer.unread else seen
 
     def _next_pull(self) -> list[Send]:
         """Turn to the next peer that had more, if it still has."""
@@ -265,12 +289,17 @@ class Repair:
                 return []
             if message.claim is not None:
                 message = self._without_floor(message, message.claim)
-            if message.claim is None or staging.donor is not None:
+            is_staged = (
+                staging.donor is not None
+                or bool(cluster.engine.damaged)
+                or cluster.copying.is_begun  # which the donor must have seen, too
+            )
+            if message.claim is None or is_staged:
                 staging.add(pull, message)
             pull.advance(message, cluster.now_ms)
             if message.claim is None:
                 return cluster.answer(peer, pull.request())
-            if staging.donor is None:
+            if not is_staged:
                 return self._take_in(pull, message.records, message.claim)
             pull.is_claimed = True
             return self._join()
@@ -307,22 +336,39 @@ class Repair:
 
         All is tried before the first part of it shows, for what is begun cannot be refused.
         """
-        pull, staging, engine = self.pull, self._cluster.staging, self._cluster.engine
+        cluster, pull = self._cluster, self.pull
+        staging, engine = cluster.staging, cluster.engine
         assert pull is not None
         claim = staging.claim
         if staging.is_joined:
             return self._take_in(pull, [], claim)
+        if not staging.is_begun:
+            sends = self._replacing.ask(pull, claim)
+            if sends is not None:
+                return sends
         most = ONE_COMMIT_RECORDS if self._cluster.served else PART_RECORDS
-        if staging.records <= most and not staging.is_begun:
+        fits = staging.records <= most and staging.size_bytes <= ONE_COMMIT_BYTES
+        if fits and not staging.is_begun:
             return self._take_in(pull, staging.everything(), claim)
         if not staging.is_begun and self._cluster.served and self._tried_to is not None:
             part = staging.next_part(self._tried_to)
-            engine.try_part(part, read_vector(claim.seen), whole=pull.whole)
+            try:
+                engine.try_part(part, read_vector(claim.seen), whole=self._whole(pull))
+            except StorageFailed:
+                if self._replacing.replacement is None:
+                    raise  # else it is what shall be replaced that keeps it from being tried
             self._tried_to = part.span.end
+        elif not staging.is_begun and self._replacing.replacement is not None:
+            staging.replace(self._replacing.replacement)
+            cluster.mended += len(self._replacing.replacement.damaged)
         else:
-            staging.join(staging.next_part(), whole=pull.whole)
+            staging.join(staging.next_part(), whole=self._whole(pull))
             self._tried_to = b""
         return []
+
+    def _whole(self, pull: PullSession) -> VersionVector:
+        """What the donor has reclaimed, if what a pull brings is all that it holds."""
+        return NOTHING if self._cluster.copying.is_begun else pull.whole
 
     def _take_in(
         self, pull: PullSession, records: list[tuple[bytes, bytes]], claim: Claim
@@ -331,18 +377,20 @@ class Repair:
         cluster, staging = self._cluster, self._cluster.staging
         donor = pull.donor.incarnation
         claimed = read_vector(claim.seen)
-        brings = bool(records) or staging.is_joined
+        brings = bool(records) or staging.is_joined or cluster.copying.is_begun
         sends = cluster.merge(
             records,
             claimed,
             claim.time,
             first_state=True,
             read=(donor, pull.cursor),
-            whole=NOTHING if staging.is_joined else pull.whole,
+            whole=NOTHING if staging.is_joined else self._whole(pull),
+            replacement=None if staging.is_joined else self._replacing.replacement,
         )
         self.pull = None
+        self._replacing.begin()
         if peer := cluster.peers.get(donor):
-            peer.wait_ms = 0
+            peer.wait_ms, peer.failed = 0, None
             cluster.note_seen(peer, claimed)
         if brings:
             self.relay_soon()
@@ -354,15 +402,27 @@ class Repair:
         What is staged is not needed then; but a pull that is joined in part is finished, later.
         """
         cluster = self._cluster
-        peer.wait_ms = min(max(2 * peer.wait_ms, FAILED_WAIT_MS), FAILED_WAIT_MOST_MS)
-        peer.not_before_ms = cluster.now_ms + cluster.jittered(peer.wait_ms)
+        until_ms = cluster.leave_alone(peer)
+        peer.failed = str(error)
         self._tried_to = b""
+        if cluster.copying.is_begun:
+            if not isinstance(error, NoSpace):
+                self.spoil_copy()
+            return
         if cluster.staging.is_begun:
-            self._join_not_before_ms = peer.not_before_ms
+            self._join_not_before_ms = until_ms
             return
         self.pull = None
+        self._replacing.begin()
         with suppress(NoSpace, StorageFailed):
             cluster.staging.discard()
+
+    def spoil_copy(self, whole: VersionVector = NOTHING) -> None:
+        """Nothing of what was copied and pulled becomes a state. The next copy has `whole`."""
+        self.pull = None
+        self._replacing.begin()
+        self._cluster.staging.left()
+        self._cluster.copying.spoil(whole)
 
     def _fetches_from(self, peer: Peer) -> bool:
         """Is this the donor of the pull under way, and not all there?"""
@@ -373,8 +433,32 @@ class Repair:
             and pull.donor.incarnation == peer.sender.incarnation
         )
 
-    def on_refused(self, peer: Peer) -> list[Send]:
+    def on_mended(self, peer: Peer, message: Mended) -> list[Send]:
+        """The donor says what it holds where records are damaged: now all is there."""
+        pull, staging = self.pull, self._cluster.staging
+        if pull is None or pull.donor.incarnation != peer.sender.incarnation:
+            return []
+        try:
+            staging.add(pull, self._replacing.take(pull, message))
+            return self._join()
+        except CrdtdbError as error:
+            self._give_up(peer, error)
+            raise
+
+    def awaits(self, session: int) -> bool:
+        """Has a pull asked for what mends damaged records, under this number?"""
+        return self._replacing.awaits(session)
+
+    def on_refused(self, peer: Peer, reason: str) -> list[Send]:
         """The donor cannot serve: turn to another."""
+        pull = self.pull
+        if pull is not None and pull.is_claimed and self._replacing.awaits(pull.number):
+            if pull.donor.incarnation != peer.sender.incarnation:
+                return []
+            if not self._replacing.refused(reason):
+                return self.carry_on()
+            pull.is_claimed = False
+            return self._cluster.answer(peer, pull.request())
         if self._fetches_from(peer):
             self.pull = None
             return self._next_pull()
@@ -393,7 +477,8 @@ class Repair:
     def on_pull(self, peer: Peer, message: Pull) -> list[Send]:
         """Serve a page. A stranger becomes a member first, so that reclaiming waits for it."""
         cluster = self._cluster
-        if not cluster.can_read(message.seen):
+        peer.unread = not cluster.can_read(message.seen)
+        if peer.unread:
             return self._want(peer) + cluster.answer(peer, Refused("behind"))
         theirs = cluster.read_vector(message.seen)
         sends: list[Send] = []

@@ -19,7 +19,7 @@ What nobody is going to join, or has been joined, is let go some rows at a time.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from heapq import merge
 from itertools import islice
 from typing import Final
@@ -28,7 +28,8 @@ import msgspec
 
 from crdtdb import address, codec
 from crdtdb.admission import inspect
-from crdtdb.causal import VersionVector
+from crdtdb.causal import NOTHING, VersionVector
+from crdtdb.damage import Replacement
 from crdtdb.draft import Span
 from crdtdb.engine import Engine, Part
 from crdtdb.errors import PeerError, StorageFailed
@@ -38,12 +39,23 @@ from crdtdb.replication.messages import Claim, Page, Sender, read_vector
 from crdtdb.replication.pull import Progress, PullSession
 from crdtdb.store.base import KEY_BYTES, Snapshot, Table
 
-__all__ = ["ONE_COMMIT_RECORDS", "PART_BYTES", "PART_RECORDS", "STAGED_BYTES", "Staging"]
+__all__ = [
+    "COPY_ROW",
+    "ONE_COMMIT_BYTES",
+    "ONE_COMMIT_RECORDS",
+    "PART_BYTES",
+    "PART_RECORDS",
+    "STAGED_BYTES",
+    "Staging",
+    "staged_logs",
+]
 
 #: What one pull may bring: a donor that sends for ever must not fill the disk for ever.
 STAGED_BYTES: Final = 256 * 2**30
-#: A served replica joins more than these in parts, and says so with each answer meanwhile.
+#: A served replica joins more than these in parts, and says so with each answer meanwhile: one
+#: commit takes some times as much memory, and nobody else can write while it is made.
 ONE_COMMIT_RECORDS: Final = 100_000
+ONE_COMMIT_BYTES: Final = 2**23
 #: A part ends at whichever comes first, but within no op-based object: its operations are joined
 #: in causal order, and after its base.
 PART_RECORDS: Final = 2_048
@@ -55,7 +67,14 @@ _SWEEP_ROWS: Final = 2_000
 RUN_RECORDS: Final = 4_096
 _RUN_PART: Final = 64
 
+#: Less than any address.
+_FIRST: Final = b"\x01"
+
 _ROW: Final = b"pull"
+#: META row of a copy that was begun: then there are records that wait for a pull to bring the rest.
+COPY_ROW: Final = b"copy"
+#: What a pull brings comes after what was staged by a copy.
+_LATER: Final = 1 << 62
 _VERSION: Final = 2
 _RUN_BYTES: Final = 4
 _PLACE_BYTES: Final = 8
@@ -98,7 +117,10 @@ class Staging:
         with engine.store.snapshot() as snapshot:
             row = snapshot.get(Table.META, _ROW)
             #: Is nothing there that nobody is going to join?
-            self.is_clear = row is not None or not any(snapshot.scan(Table.STAGED))
+            is_expected = row is not None or snapshot.get(Table.META, COPY_ROW) is not None
+            self.is_clear = is_expected or not any(snapshot.scan(Table.STAGED))
+        #: What a donor must have seen for what was copied before, and how much of that is staged.
+        self._copied = (NOTHING, 0)
         if row is not None:
             try:
                 self._row = codec.unpack_whole(_VERSION, row, _decoder)
@@ -140,6 +162,11 @@ class Staging:
         return 0 if self._row is None else self._row.records
 
     @property
+    def size_bytes(self) -> int:
+        """The bytes of those, and of their addresses."""
+        return 0 if self._row is None else self._row.size_bytes
+
+    @property
     def progress(self) -> Progress | None:
         """How far the pull has come; None: nothing is staged."""
         row = self._row
@@ -173,6 +200,10 @@ class Staging:
 
     # -- bringing in ----------------------------------------------------------------------------
 
+    def add_to(self, needs: VersionVector, records: int) -> None:
+        """The next pull brings what has changed since a copy was begun, which staged records."""
+        self._copied = needs, records
+
     def add(self, session: PullSession, page: Page) -> None:
         """Keep a page of a session; durable on return. O(records of the page).
 
@@ -187,6 +218,8 @@ class Staging:
                 session.seen.flat(),
                 session.whole.flat(),
                 page.head,
+                records=self._copied[1],
+                needs=self._copied[0].flat(),
             )
         needs, size_bytes = VersionVector.from_flat(row.needs), row.size_bytes
         run, run_from = row.run, row.run_from
@@ -194,7 +227,7 @@ class Staging:
             run, run_from = run + 1, row.records
         stem = run.to_bytes(_RUN_BYTES, "big")
         staged: dict[bytes, bytes | None] = {}
-        for place, (at, data) in enumerate(page.records, row.records):
+        for place, (at, data) in enumerate(page.records, _LATER + row.records):
             if len(at) > KEY_BYTES - _RUN_BYTES:
                 raise PeerError("bad-record", "an address is too long")
             _, needed = inspect(at, data)
@@ -254,6 +287,23 @@ class Staging:
         )
         self._row = row
 
+    def replace(self, replacement: Replacement) -> None:
+        """Begin to join with the places of damaged records; durable on return.
+
+        What is staged of those brings nothing new when its part comes. Raises PeerError, NoSpace or
+        StorageFailed.
+        """
+        row, claim = self._row, self.claim
+        assert row is not None
+        row = msgspec.structs.replace(row, joined_to=_FIRST)
+        self._engine.replace_part(
+            replacement,
+            VersionVector.from_flat(claim.seen),
+            claim.time,
+            rows={_ROW: codec.pack_whole(_VERSION, row)},
+        )
+        self._row = row
+
     def _part(self, start: bytes, records: int, size_bytes: int) -> Part:
         found: list[tuple[bytes, bytes, bytes]] = []
         staged: list[bytes] = []
@@ -307,6 +357,12 @@ class Staging:
             rows = [at for at, _ in islice(snapshot.scan(Table.STAGED), _SWEEP_ROWS + 1)]
         self._engine.stage(dict.fromkeys(rows[:_SWEEP_ROWS]), {_ROW: None})
         self.is_clear = len(rows) <= _SWEEP_ROWS
+
+
+def staged_logs(logs: Iterable[tuple[bytes, int, bytes]]) -> dict[bytes, bytes | None]:
+    """The rows of records that a copy puts aside: address, place at the donor, record."""
+    stem = bytes(_RUN_BYTES)
+    return {stem + at: place.to_bytes(_PLACE_BYTES, "big") + data for at, place, data in logs}
 
 
 def _run(snapshot: Snapshot, stem: bytes, start: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:

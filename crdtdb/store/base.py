@@ -24,6 +24,7 @@ __all__ = [
     "Store",
     "StoreStats",
     "Table",
+    "behind",
     "check_keys",
 ]
 
@@ -94,6 +95,12 @@ class Snapshot(Protocol):
         """Entries with start ≤ key < end in byte order (descending if `reverse`), lazily."""
         ...
 
+    def page(
+        self, table: Table, start: bytes, end: bytes | None, most: int, *, reverse: bool = False
+    ) -> list[tuple[bytes, bytes]]:
+        """The first `most` entries of that scan, at once; fewer only if there are no more."""
+        ...
+
 
 class Store(Protocol):
     """A replica's storage."""
@@ -134,6 +141,13 @@ class Store(Protocol):
     def close(self) -> None:
         """Release everything. Idempotent; using the store afterwards raises `StorageFailed`."""
         ...
+
+
+def behind(
+    last: bytes, start: bytes, end: bytes | None, *, reverse: bool
+) -> tuple[bytes, bytes | None]:
+    """The bounds of what is left of a scan that has come to the key `last`."""
+    return (start, last) if reverse else (last + b"\0", end)
 
 
 def check_keys(batch: Batch) -> None:

@@ -20,12 +20,20 @@ from typing import Final, cast
 from sortedcontainers import SortedList
 
 from crdtdb.errors import StorageFailed
-from crdtdb.store.base import WRITTEN_ONCE, Batch, Table
+from crdtdb.store.base import WRITTEN_ONCE, Batch, Table, behind
 
-__all__ = ["ABSENT", "Absent", "Layer", "View"]
+__all__ = [
+    "ABSENT",
+    "FIRST_PAGE",
+    "GREATEST_PAGE",
+    "Absent",
+    "Layer",
+    "View",
+    "ended",
+]
 
 #: A scan reads ahead this many entries at first, then twice as many each time up to the greatest.
-_FIRST_PAGE, _GREATEST_PAGE = 8, 512
+FIRST_PAGE, GREATEST_PAGE = 8, 512
 #: What an entry takes in memory beside its bytes: two objects and a place in a dictionary.
 _ENTRY_BYTES = 160
 
@@ -37,6 +45,7 @@ class Absent(Enum):
 
 
 ABSENT: Final = Absent.ABSENT
+_NOTHING: Final[dict[bytes, bytes | Absent | None]] = {}
 
 
 class _Column:
@@ -190,7 +199,7 @@ class View:
     def get(self, table: Table, key: bytes) -> bytes | Absent | None:
         """What the layer says about a key; `None`: it was deleted here."""
         if self.has_ended:
-            raise _ended()
+            raise ended()
         # A value is remembered before it changes: whoever sees the new one finds the former, too.
         value = self._columns[table].values.get(key, ABSENT)
         undo = self._undo.get(table)
@@ -202,31 +211,46 @@ class View:
         self, table: Table, start: bytes, end: bytes | None, *, reverse: bool
     ) -> Iterator[tuple[bytes, bytes | None]]:
         """Entries with start ≤ key < end in byte order (descending if `reverse`), lazily."""
-        size = _FIRST_PAGE
+        size = FIRST_PAGE
         more = True
         while more:
+            page = self.page(table, start, end, size, reverse=reverse)
+            for entry in page:
+                yield entry
+                if self.has_ended:
+                    raise ended()
+            more = len(page) == size
+            if more:
+                start, end = behind(page[-1][0], start, end, reverse=reverse)
+            size = min(2 * size, GREATEST_PAGE)
+
+    def page(
+        self, table: Table, start: bytes, end: bytes | None, most: int, *, reverse: bool
+    ) -> list[tuple[bytes, bytes | None]]:
+        """The first `most` entries of that scan, at once; fewer only if there are no more."""
+        found: list[tuple[bytes, bytes | None]] = []
+        more = True
+        while more and len(found) < most:
             with self._layer._lock:
                 if self.has_ended:
-                    raise _ended()
-                keys = list(islice(self._keys(table, start, end, reverse), size))
-                page = [(key, self.get(table, key)) for key in keys]
-            for key, value in page:
-                if value is not ABSENT:
-                    yield key, value
-                    if self.has_ended:
-                        raise _ended()
-            more = len(page) == size
-            if more and reverse:
-                end = keys[-1]
-            elif more:
-                start = keys[-1] + b"\0"
-            size = min(2 * size, _GREATEST_PAGE)
+                    raise ended()
+                keys = list(islice(self._keys(table, start, end, reverse), most))
+                former = self._undo.get(table, _NOTHING)
+                values = map(self._columns[table].values.get, keys, repeat(ABSENT))
+                page = zip(keys, map(former.get, keys, values) if former else values, strict=True)
+                found += [(key, value) for key, value in page if value is not ABSENT]
+            more = len(keys) == most
+            if more:
+                start, end = behind(keys[-1], start, end, reverse=reverse)
+        return found[:most]
 
     def _keys(
         self, table: Table, start: bytes, end: bytes | None, reverse: bool
     ) -> Iterator[bytes]:
         """Every key that is or was there; those without an entry are not part of the view."""
         column = self._columns[table]
+        if not column.values and not self._undo:
+            return iter(())
         if column.moved:
             column.settle()
         current: Iterator[bytes] = column.order.irange(start, end, (True, False), reverse)
@@ -238,5 +262,6 @@ class View:
         return (key for key, _ in groupby(merge(current, former, reverse=reverse)))
 
 
-def _ended() -> StorageFailed:
+def ended() -> StorageFailed:
+    """Why a view can no longer be used."""
     return StorageFailed("the snapshot has ended; take a new one")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Self
 
 from crdtdb.store.base import Batch, StoreStats, Table, check_keys
@@ -85,3 +86,8 @@ class MemorySnapshot:
         for key, value in self._view.scan(table, start, end, reverse=reverse):
             assert value is not None, "deletions are not marked where nothing lies below"
             yield key, value
+
+    def page(
+        self, table: Table, start: bytes, end: bytes | None, most: int, *, reverse: bool = False
+    ) -> list[tuple[bytes, bytes]]:
+        return list(islice(self.scan(table, start, end, reverse=reverse), most))

@@ -31,6 +31,7 @@ class GrowingSet(CollectionType):
     summary = "A set of JSON values that only grows."
     operations = (Add,)
     payload = None
+    plain = True
 
     def mutate(self, operation: Operation, view: View, stamp: Stamp) -> Iterator[Change | Cut]:
         assert isinstance(operation, Add)

@@ -6,8 +6,10 @@ A write replaces every value it saw. Concurrent writes are all kept; the one wit
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
+
+import msgspec
 
 from crdtdb import hlc, jsonvalue
 from crdtdb.address import OWN
@@ -15,7 +17,7 @@ from crdtdb.causal import Dot
 from crdtdb.datatype import Change, Cut, Operation, Restored, ScalarType, Stamp, View
 from crdtdb.jsonvalue import JsonValue
 from crdtdb.record import Live, Payload
-from crdtdb.types._stored import check_stored, stored
+from crdtdb.types._stored import check_stored, check_stored_each, stored
 
 __all__ = ["TYPE"]
 
@@ -26,12 +28,16 @@ class Set(Operation, tag="set", frozen=True):
     value: Any
 
 
+_Payload = tuple[int, bytes]  # (time, JSON text)
+_Payloads = list[_Payload]
+
+
 class Register(ScalarType):
     name = "register"
     summary = "One JSON value; of concurrent writes the latest (time, then dot) is read."
     operations = (Set,)
     has_losers = True
-    payload = tuple[int, bytes]  # (time, JSON text)
+    payload = _Payload
 
     def mutate(self, operation: Operation, view: View, stamp: Stamp) -> Iterator[Change | Cut]:
         assert isinstance(operation, Set)
@@ -44,6 +50,13 @@ class Register(ScalarType):
         if not 0 <= time <= hlc.MOST:
             raise ValueError("a time is out of range")
         check_stored(text)
+
+    def check_each(self, operations: Sequence[tuple[int, int, Payload]]) -> None:
+        payloads = [payload for _, _, payload in operations]
+        stamped = msgspec.convert(payloads, _Payloads, strict=True, builtin_types=(bytes,))
+        if any(not 0 <= time <= hlc.MOST for time, _ in stamped):
+            raise ValueError("a time is out of range")
+        check_stored_each([text for _, text in stamped])
 
     def shows(self, live: Live) -> bytes | None:
         return live[self._winner(live)][1] if live else None

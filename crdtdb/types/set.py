@@ -63,6 +63,7 @@ class AddWinsSet(CollectionType):
     summary = "A set of JSON values; a concurrent add wins over a remove."
     operations = (Add, Remove, Clear)
     payload = None
+    plain = True
 
     def mutate(self, operation: Operation, view: View, stamp: Stamp) -> Iterator[Change | Cut]:
         match operation:

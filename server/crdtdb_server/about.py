@@ -62,7 +62,7 @@ async def get_about(service: Service, _: Request) -> Answer:
         "region": database.region,
         "cluster": database.cluster,
         "types": _types(),
-        "limits": LIMITS.as_dict(),
+        "limits": LIMITS.as_dict() | service.options.bounds.as_dict(),
         "features": list(FEATURES),
     }
     return Answer(dump(document), service.seen)
@@ -95,6 +95,8 @@ async def get_readiness(service: Service, request: Request) -> Answer:
     state = service.state()
     unready = state in UNREADY or (state == "read_only" and _FOR.of(request.query) is not None)
     document: ReadinessDocument = {"state": state}
+    if (off_by_ms := service.clock_off_by_ms()) is not None:
+        document["clock_off_by_ms"] = off_by_ms
     if (progress := service.progress()) is not None:
         document["progress"] = progress_document(progress)
     if newer := service.newer_peers():

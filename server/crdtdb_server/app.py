@@ -18,12 +18,14 @@ from aiohttp import web
 from crdtdb.errors import StartError
 from crdtdb_server.dispatch import Dispatcher
 from crdtdb_server.docs import described
+from crdtdb_server.doors import Doors
 from crdtdb_server.front import make_front
 from crdtdb_server.hosts import is_loopback
 from crdtdb_server.lane import FastLane
 from crdtdb_server.routes import ROUTES
 from crdtdb_server.routing import Route
 from crdtdb_server.service import Options, Service
+from crdtdb_server.slices import Sliced
 
 __all__ = ["serving"]
 
@@ -46,11 +48,16 @@ async def serving(
     _check_exposure(options)
     dispatcher = make_dispatcher(service, described(routes))
     front = make_front(dispatcher)
-    lane = FastLane(dispatcher, front)
+    lane = FastLane(dispatcher, lambda: Sliced(front()))
     runner = web.ServerRunner(front, shutdown_timeout=_SHUTDOWN_S)
     await runner.setup()
     try:
-        listener = await _listen(lane, options)
+        doors = Doors(
+            lane,
+            lambda: len(lane.connections) + len(front.connections),
+            options.bounds.connections,
+        )
+        listener = await _listen(doors, options)
         try:
             yield _url(listener, "http" if options.tls is None else "https")
         finally:
@@ -62,10 +69,10 @@ async def serving(
         await service.writer.close()
 
 
-async def _listen(lane: FastLane, options: Options) -> asyncio.Server:
+async def _listen(doors: Doors, options: Options) -> asyncio.Server:
     try:
         return await asyncio.get_running_loop().create_server(
-            lane, options.host, options.port, ssl=options.tls
+            doors, options.host, options.port, ssl=options.tls
         )
     except OSError as error:
         raise StartError(f"cannot listen on {options.host}:{options.port}: {error}") from error

@@ -11,7 +11,7 @@ import ipaddress
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Final
 from urllib.parse import urlsplit
@@ -20,7 +20,8 @@ from cyclopts import App, ArgumentCollection, CycloptsError, Parameter, Token
 from cyclopts.config import Env, Toml
 
 from crdtdb_client.targets import replica_url
-from crdtdb_server.hosts import is_loopback
+from crdtdb_server.bounds import Bounds
+from crdtdb_server.hosts import is_anywhere, is_loopback
 
 __all__ = ["SOURCES", "Settings", "read_host", "read_listen"]
 
@@ -91,6 +92,7 @@ def _value(read: Callable[[str], str], token: Token) -> str:
 
 
 _FLAG: Final = Parameter(negative="", show_default=False)
+_BOUNDS: Final = Bounds()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,19 +118,37 @@ class Settings:
     token_file: Path | None = None
     """File of who may ask: sha256:HEX NAME read|write|admin [bucket,…] a line."""
     cluster_secret_file: Path | None = None
-    """File with the secret by which the replicas of this cluster know each other."""
+    """File with the secret by which the replicas of this cluster know each other; a second line
+    is believed, too, so that another secret can take its place."""
     tls_cert: Path | None = None
     """Certificate chain of this replica (PEM): serve https."""
     tls_key: Path | None = None
     """Private key of that certificate (PEM)."""
     tls_ca: Path | None = None
-    """Authorities to believe at https URLs of peers (PEM), instead of the system's."""
+    """Authorities to believe at https URLs of peers (PEM), instead of the system's. Without a
+    cluster secret, replicas with a certificate of their own know each other by these."""
     insecure: Annotated[bool, _FLAG] = False
     """Reach beyond this machine without credentials (test networks only)."""
     allow_fault_injection: Annotated[bool, _FLAG] = False
     """Let clients break the links to other replicas (demonstrations and tests only)."""
     tracing: Annotated[bool, _FLAG] = False
     """Send spans to OpenTelemetry, where the variables OTEL_… say; needs crdtdb[otel]."""
+    max_body_bytes: int = _BOUNDS.body_bytes
+    """Bytes of the body of one request."""
+    max_body_elements: int = _BOUNDS.body_elements
+    """Elements of one JSON body: commas and opening brackets outside of strings."""
+    max_body_depth: int = _BOUNDS.body_depth
+    """Levels that one JSON body nests."""
+    max_transaction_operations: int = _BOUNDS.transaction_operations
+    """Operations of one transaction."""
+    max_page_items: int = _BOUNDS.page_items
+    """Entries of one page; who asks for more gets a shorter page."""
+    max_connections: int = _BOUNDS.connections
+    """Connections, those of other replicas included."""
+    max_streams: int = _BOUNDS.streams
+    """Streams of changes, exports and backups that are under way."""
+    max_requests_per_s: int = _BOUNDS.requests_per_s
+    """Requests per second of one token, or of everybody without tokens; 0: any number."""
 
     @property
     def host(self) -> str:
@@ -138,10 +158,29 @@ class Settings:
     def port(self) -> int:
         return int(self.listen.rpartition(":")[2])
 
+    @property
+    def bounds(self) -> Bounds:
+        """What the server takes of its callers. Raises ValueError, which names the flag."""
+        try:
+            return Bounds(
+                **{bound.name: getattr(self, f"max_{bound.name}") for bound in fields(Bounds)}
+            )
+        except ValueError as error:
+            bound, rest = str(error).split(" ", 1)
+            raise ValueError(f"--max-{bound.replace('_', '-')} {rest}") from None
+
+    @property
+    def mutual(self) -> bool:
+        """Do replicas know each other by certificates, shown in both directions?"""
+        return self.cluster_secret_file is None and None not in (self.tls_cert, self.tls_ca)
+
     def check(self) -> None:
         """Refuse settings that do not go together. Raises ValueError, which says what to do."""
+        _ = self.bounds
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("--tls-cert and --tls-key go together.")
+        if self.mutual:
+            self._check_urls()
         if self.insecure:
             return
         if not is_loopback(self.host) and self.token_file is None:
@@ -150,8 +189,22 @@ class Settings:
                 "write, because no credentials are asked for. Listen on 127.0.0.1, name who may "
                 "ask with --token-file, or add --insecure if this is a test network."
             )
-        if self.cluster_secret_file is None:
+        if self.cluster_secret_file is None and not self.mutual:
             self._check_replication()
+
+    def _check_urls(self) -> None:
+        """Certificates are shown at https URLs only, and are held against their hosts."""
+        urls = [*self.peers, *([] if self.advertise is None else [self.advertise])]
+        if plain := [url for url in urls if urlsplit(url).scheme != "https"]:
+            raise ValueError(
+                f"Without --cluster-secret-file replicas know each other by certificates, which "
+                f"{plain[0]} does not show. Give https URLs, or all replicas one secret."
+            )
+        if self.advertise is None and is_anywhere(self.host):
+            raise ValueError(
+                f"--listen {self.listen} is no name that a certificate could be for. "
+                "Say under which URL others reach this replica, with --advertise."
+            )
 
     def _check_replication(self) -> None:
         """Without a secret, replicas believe whoever speaks their language."""
@@ -163,8 +216,9 @@ class Settings:
         else:
             return
         raise ValueError(
-            f"{place}. Give all replicas one secret with --cluster-secret-file, or add --insecure "
-            "if this is a test network."
+            f"{place}. Give all replicas one secret with --cluster-secret-file, or certificates of "
+            "one authority with --tls-cert, --tls-key and --tls-ca, or add --insecure if this is a "
+            "test network."
         )
 
 

@@ -14,7 +14,6 @@ from crdtdb.errors import BadRequest, Field, InvalidOperation
 from crdtdb.handles import Written
 from crdtdb.head import Head
 from crdtdb.jsonvalue import JsonValue
-from crdtdb.limits import LIMITS
 from crdtdb.operations import check_name, operation_names, too_many, type_named
 from crdtdb.query import below, encode_bound, only_member
 from crdtdb.reading import Reading
@@ -22,7 +21,7 @@ from crdtdb.transaction import Result, Update
 from crdtdb.types import CATALOGUE
 from crdtdb_server.conditions import entity_tag, is_unchanged
 from crdtdb_server.documents import dump, read_json
-from crdtdb_server.exchange import Answer, Headers, Request
+from crdtdb_server.exchange import Answer, Headers, ObjectState, Request
 from crdtdb_server.parameters import Boolean, parameters
 from crdtdb_server.parts import PART_PARAMETERS, Part, part_of
 from crdtdb_server.service import Service
@@ -81,14 +80,17 @@ def _object(
     head = reading.head(name.prefix)
     seen = reading.seen
     headers = _EXISTS[head.exists] + entity_tag(store_id, head.sequence)
+    holds_while = None
+    if head.exists and not head.timed and not explained:
+        holds_while = ObjectState(name.prefix, head.sequence)
     if is_unchanged(request.headers, store_id, head):
-        return Answer(b"", seen, 304, headers=headers)
+        return Answer(b"", seen, 304, headers=headers, holds_while=holds_while)
     if request.method == "HEAD":
-        return Answer(b"", seen, headers=headers)
+        return Answer(b"", seen, headers=headers, holds_while=holds_while)
     document = object_document(service, reading, name, part, head)
     if explained:
         document["explain"] = _explanation(service, reading, name, part)
-    return Answer(dump(document), seen, headers=headers)
+    return Answer(dump(document), seen, headers=headers, holds_while=holds_while)
 
 
 def _explanation(
@@ -145,7 +147,7 @@ def _member_document(
 ) -> dict[str, Any]:
     """Is it a member, or with which score?"""
     if not isinstance(type_named(name.type), ScoredType):
-        return {"value": reading.contains(name, member)}
+        return {"value": reading.contains(name, encode_bound(member, "member"))}
     standing = service.database.standing_in(reading, name, member)
     if standing is None:
         return {"value": None, "rank": None}
@@ -189,8 +191,8 @@ def post_object(service: Service, request: Request) -> Awaitable[Answer]:
         return _update_object(service, request, name, (database.parse_update(name, plain),))
     if not plain:
         raise BadRequest("the list of operations is empty", Field("", "needs one entry or more"))
-    if len(plain) > LIMITS.transaction_operations:
-        raise too_many(len(plain))
+    if len(plain) > (most := service.options.bounds.transaction_operations):
+        raise too_many(len(plain), most)
     updates = [database.parse_update(name, one, f"[{i}]") for i, one in enumerate(plain)]
     return _update_object(service, request, name, tuple(updates))
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Hashable, Iterable, Mapping
+from contextlib import aclosing
 from itertools import count
 from time import perf_counter
 from typing import Final
@@ -21,8 +22,10 @@ from crdtdb.errors import (
     Problem,
     Unauthorized,
 )
+from crdtdb.rows import head_of
 from crdtdb_server.access import EVERYBODY, Access
 from crdtdb_server.authorisation import authorise
+from crdtdb_server.bounds import Bounds, Rate
 from crdtdb_server.credentials import CHALLENGE
 from crdtdb_server.documents import read_large_json
 from crdtdb_server.exchange import (
@@ -37,7 +40,8 @@ from crdtdb_server.exchange import (
     too_large,
 )
 from crdtdb_server.hosts import Hosts
-from crdtdb_server.parameters import read_query
+from crdtdb_server.kept import Kept, KeptAnswers
+from crdtdb_server.parameters import LIMIT, read_query
 from crdtdb_server.pending import Pending
 from crdtdb_server.problems import problem_answer
 from crdtdb_server.routing import Route, Router, WrongMethod
@@ -62,6 +66,14 @@ _OTHER_METHOD: Final = "other"
 _WITHOUT_TOKEN: Final = frozenset({Access.OPEN, Access.PEER})
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE"})
 
+_REQUEST_ID: Final = "X-Request-Id"
+_STALENESS: Final = "Crdtdb-Staleness"
+_PARTIAL: Final = "Crdtdb-Partial"
+#: The fields of an answer that speak of the moment.
+_SAID_NOW: Final = frozenset({CONTEXT, _REQUEST_ID, _STALENESS, _PARTIAL})
+#: Longer answers are not kept: they cost more to send than to make, and take the room of many.
+_KEPT_BODY_BYTES: Final = 65_536
+
 
 class _Exchange:
     """What is known of a request from its beginning to its response."""
@@ -71,7 +83,7 @@ class _Exchange:
     def __init__(self, incoming: Incoming) -> None:
         self.began = perf_counter()
         self.incoming = incoming
-        self.request_id = _request_id(incoming)
+        self.request_id = _request_id(incoming.headers)
         #: The route's, once it is known.
         self.label = _NO_ROUTE
         #: What the tokens of the request name.
@@ -84,11 +96,17 @@ class Dispatcher:
     def __init__(self, service: Service, routes: Iterable[Route]) -> None:
         options = service.options
         self._service = service
-        self._router = Router(routes)
+        self._bounds = bounds = options.bounds
+        self._unchecked_bytes = bounds.unchecked_bytes
+        self._rate = Rate(bounds.requests_per_s) if bounds.requests_per_s else None
+        #: Streams under way.
+        self._streams = 0
+        self._router = Router(_bounded(route, bounds) for route in routes)
         self._keyring = options.keyring
         self._hosts = Hosts(options.host, options.advertise, options.allow_hosts)
         #: Of the bodies of all requests under way.
         self._body_bytes = 0
+        self._kept = KeptAnswers()
         self._fixed = FixedHeaders(
             (
                 ("Crdtdb-Replica", service.database.replica),
@@ -127,6 +145,60 @@ class Dispatcher:
             answer = self._failure(error, exchange)
         return self._completed(answer, exchange)
 
+    def keep(self, key: Hashable, incoming: Incoming, response: Response) -> None:
+        """Keep the answer that a request just got, if the same was asked of that state before.
+
+        `key` stands for all that the request consists of.
+        """
+        state = response.holds_while
+        if state is None or len(response.body) > _KEPT_BODY_BYTES or incoming.method != "GET":
+            return
+        if not self._kept.meet(key, state.sequence):
+            return
+        row = self._service.readings.newest().head_row(state.prefix)
+        if row is None or head_of(state.prefix, row).sequence != state.sequence:
+            return  # the object has changed since
+        route, request = self._find(incoming, 0)
+        own = [field for field in response.headers if field[0] not in _SAID_NOW]
+        named = incoming.headers.items()
+        self._kept.keep(
+            key,
+            Kept(
+                len(incoming.target) + sum(len(name) + len(value) for name, value in named),
+                incoming.headers,
+                route.path,
+                request.principal,
+                self._service.sessions.carried(incoming.headers),
+                state.prefix,
+                row,
+                response.status,
+                FixedHeaders((*own, *self._fixed.fields)),
+                response.body,
+            ),
+        )
+
+    def again(self, key: Hashable) -> Response | None:
+        """The response to a request that comes again; None: it is to be answered anew."""
+        kept = self._kept.find(key)
+        if kept is None:
+            return None
+        began = perf_counter()
+        keyring, carried = self._keyring, kept.carried
+        try:
+            if keyring is not None and keyring.principal(kept.headers) is not kept.principal:
+                return None
+            if not self._admits(carried, kept.headers):
+                return None
+            reading = self._service.readings.newest()
+            if reading.head_row(kept.prefix) != kept.head_row:
+                return None
+        except Problem:
+            return None
+        headers = self._said_now(reading.seen, carried, _request_id(kept.headers))
+        took_s = perf_counter() - began
+        self._service.metrics.answered(kept.route, "GET", kept.status, took_s)
+        return Response(kept.status, headers, kept.body, kept.fixed)
+
     async def _finish(self, exchange: _Exchange, awaited: Awaitable[Answer]) -> Response:
         try:
             answer = await awaited
@@ -143,7 +215,11 @@ class Dispatcher:
         principal = EVERYBODY
         if keyring is not None and route.access not in _WITHOUT_TOKEN:
             principal = keyring.principal(incoming.headers)
+        if self._rate is not None and route.access not in _WITHOUT_TOKEN:
+            self._rate.take(principal, began)
         query = read_query(raw_query, route.query) if raw_query else {}
+        if query.get(LIMIT.name, 0) > self._bounds.page_items:
+            query = {**query, LIMIT.name: self._bounds.page_items}
         if principal is not EVERYBODY:
             authorise(principal, route, names, query)
         return route, Request(
@@ -159,6 +235,8 @@ class Dispatcher:
             raise Bootstrapping("this replica is taking its first copy; ask another one")
         if "prefer" in headers:
             wait_of(headers)
+        if carried is NOTHING:
+            return True
         return service.seen.includes(carried) and not (len(carried) and service.is_partial())
 
     async def _handle_behind(self, exchange: _Exchange, route: Route, request: Request) -> Answer:
@@ -180,6 +258,8 @@ class Dispatcher:
         elif len(content) > route.body_bytes:
             raise too_large(route.body_bytes)
         else:
+            if len(content) > self._unchecked_bytes:
+                self._bounds.check_body(content)
             request.body = content
         return route.handler(self._service, request)
 
@@ -194,8 +274,10 @@ class Dispatcher:
             if route.streamed:
                 request.parts = content.stream()
             else:
+                if route.access is Access.PEER:
+                    request.connection = content.connection
                 request.body = await content.read(route.body_bytes)
-                await read_large_json(request)
+                await read_large_json(request, self._bounds)
             answer = route.handler(self._service, request)
             return answer if isinstance(answer, Answer) else await answer
         finally:
@@ -220,6 +302,8 @@ class Dispatcher:
 
     def _completed(self, answer: Answer, exchange: _Exchange) -> Response:
         """The answer with the headers that every answer has."""
+        if answer.stream is not None:
+            answer = self._admitted(answer, answer.stream)
         method = exchange.incoming.method
         self._service.metrics.answered(
             exchange.label,
@@ -227,21 +311,59 @@ class Dispatcher:
             answer.status,
             perf_counter() - exchange.began,
         )
-        seen, carried = answer.seen, exchange.carried
-        if not seen.includes(carried):
-            seen = seen.join(carried)
         headers = (
             ("Content-Type", answer.media_type),
-            (CONTEXT, self._service.sessions.token(seen)),
-            ("X-Request-Id", exchange.request_id),
+            *self._said_now(answer.seen, exchange.carried, exchange.request_id),
             *answer.headers,
         )
+        fixed = self._fixed
+        return Response(
+            answer.status, headers, answer.body, fixed, answer.stream, answer.holds_while
+        )
+
+    def _admitted(self, answer: Answer, stream: AsyncGenerator[bytes, None]) -> Answer:
+        """An answer that goes on, unless so many are under way that this one may not begin."""
+        if self._streams < self._bounds.streams:
+            return answer._replace(stream=self._counted(stream))
+        return self._refusal(
+            Overloaded(
+                f"{self._bounds.streams} streams are under way here; ask another replica, or later",
+                Field("", "too many streams", self._bounds.streams),
+            )
+        )
+
+    async def _counted(self, stream: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+        self._streams += 1
+        try:
+            async with aclosing(stream):
+                async for part in stream:
+                    yield part
+        finally:
+            self._streams -= 1
+
+    def _said_now(self, seen: VersionVector, carried: VersionVector, request_id: str) -> Headers:
+        """What an answer says of the moment; `seen` is what it covers, `carried` what was named."""
+        if carried is not NOTHING and not seen.includes(carried):
+            seen = seen.join(carried)
+        token = self._service.sessions.token(seen)
         staleness = self._service.staleness()
-        if staleness is not None:
-            headers += (("Crdtdb-Staleness", staleness),)
-            if self._service.is_partial():
-                headers += (("Crdtdb-Partial", "1"),)
-        return Response(answer.status, headers, answer.body, self._fixed, answer.stream)
+        if staleness is None:
+            return ((CONTEXT, token), (_REQUEST_ID, request_id))
+        if not self._service.is_partial():
+            return ((CONTEXT, token), (_REQUEST_ID, request_id), (_STALENESS, staleness))
+        return (
+            (CONTEXT, token),
+            (_REQUEST_ID, request_id),
+            (_STALENESS, staleness),
+            (_PARTIAL, "1"),
+        )
+
+
+def _bounded(route: Route, bounds: Bounds) -> Route:
+    """A route that takes no longer bodies than the operator wants; those of replicas are theirs."""
+    if route.access is Access.PEER or route.streamed:
+        return route
+    return route._replace(body_bytes=min(route.body_bytes, bounds.body_bytes))
 
 
 async def _in_one_part(body: bytes) -> AsyncIterator[bytes]:
@@ -254,9 +376,9 @@ def _refuse_body(headers: Mapping[str, str]) -> None:
         raise BadRequest("this request takes no body", Field("", "has a body"))
 
 
-def _request_id(incoming: Incoming) -> str:
+def _request_id(headers: Mapping[str, str]) -> str:
     """The caller's name for the request if it is a sane one, else one of ours."""
-    given = incoming.headers.get("x-request-id")
+    given = headers.get("x-request-id")
     if given is not None and _SANE_ID.fullmatch(given):
         return given
     return f"{next(_ids) & _ID_MASK:016x}"

@@ -14,6 +14,7 @@ from crdtdb import jsonvalue
 from crdtdb.errors import Field, TooLarge, UnsupportedMediaType
 from crdtdb.jsonvalue import JsonValue
 from crdtdb.limits import LIMITS
+from crdtdb_server.bounds import Bounds
 from crdtdb_server.exchange import JSON, UNREAD, Request
 
 __all__ = ["array", "dump", "read_json", "read_large_json"]
@@ -23,7 +24,7 @@ _JSON_TYPE: Final = re.compile(
 )
 
 #: Reading a larger text takes long enough for other requests to notice, so a thread does it.
-_LARGE_BYTES: Final = 256 * 1024
+_LARGE_BYTES: Final = 64 * 1024
 
 
 def dump(document: Any) -> bytes:
@@ -67,13 +68,22 @@ def read_json(request: Request) -> JsonValue:
     return jsonvalue.parse_as_written(request.body)
 
 
-async def read_large_json(request: Request) -> None:
+async def read_large_json(request: Request, bounds: Bounds) -> None:
     """Read a body ahead of `read_json`, in a thread, if that would hold up the event loop.
 
-    Raises BadRequest naming the place.
+    Raises TooLarge, or BadRequest naming the place.
     """
-    if len(request.body) > _LARGE_BYTES and _is_json(request):
-        request.document = await asyncio.to_thread(jsonvalue.parse_as_written, request.body)
+    if not _is_json(request):
+        return
+    if len(request.body) > _LARGE_BYTES:
+        request.document = await asyncio.to_thread(_read_bounded, request.body, bounds)
+    elif len(request.body) > bounds.unchecked_bytes:
+        bounds.check_body(request.body)
+
+
+def _read_bounded(body: bytes, bounds: Bounds) -> JsonValue:
+    bounds.check_body(body)
+    return jsonvalue.parse_as_written(body)
 
 
 def _is_json(request: Request) -> bool:

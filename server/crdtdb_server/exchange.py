@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
 from dataclasses import dataclass
+from ssl import SSLObject
 from typing import Any, Final, NamedTuple, Protocol
 from urllib.parse import unquote_to_bytes
 
@@ -30,6 +31,7 @@ __all__ = [
     "FixedHeaders",
     "Headers",
     "Incoming",
+    "ObjectState",
     "Request",
     "Response",
     "add_header",
@@ -61,6 +63,10 @@ class Content(Protocol):
 
     def stream(self) -> AsyncIterator[bytes]:
         """Part by part, of any length. Raises BadRequest if it does not arrive whole."""
+
+    @property
+    def connection(self) -> SSLObject | None:
+        """The TLS connection it comes by; None: it comes in the clear."""
 
 
 class Incoming(NamedTuple):
@@ -103,6 +109,16 @@ class Request:
     document: object = UNREAD
     #: The body of a route that takes one of any length.
     parts: AsyncIterator[bytes] | None = None
+    #: The TLS connection it came by, if that says who asks (`Access.PEER`).
+    connection: SSLObject | None = None
+
+
+class ObjectState(NamedTuple):
+    """An object as its last change left it."""
+
+    prefix: bytes
+    #: The place of that change in the replica's sequence.
+    sequence: int
 
 
 class Answer(NamedTuple):
@@ -116,6 +132,8 @@ class Answer(NamedTuple):
     headers: Headers = ()
     #: What follows the body, for as long as the caller listens.
     stream: AsyncGenerator[bytes, None] | None = None
+    #: It says nothing but what follows from this state; None: it says more.
+    holds_while: ObjectState | None = None
 
 
 class FixedHeaders:
@@ -138,6 +156,8 @@ class Response(NamedTuple):
     fixed: FixedHeaders
     #: Parts that follow; to be closed when nobody takes them any more.
     stream: AsyncGenerator[bytes, None] | None = None
+    #: It says nothing of an object but what follows from this state; None: it says more.
+    holds_while: ObjectState | None = None
 
 
 def header_text(headers: Headers) -> str:

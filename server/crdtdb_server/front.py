@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from functools import partial
+from ssl import SSLObject
 from typing import Final
 
 from aiohttp import web
@@ -48,6 +49,12 @@ def make_front(dispatcher: Dispatcher) -> web.Server:
 
 
 async def _answer(dispatcher: Dispatcher, request: web.BaseRequest) -> web.StreamResponse:
+    # What the client said, which is all that an answer without a body can depend on.
+    key = None if request.body_exists else (request.raw_path, request.raw_headers)
+    if key is not None and request.method == "GET":
+        again = dispatcher.again(key)
+        if again is not None:
+            return web.Response(status=again.status, headers=_headers(again), body=again.body)
     incoming = Incoming(
         request.method,
         request.raw_path,
@@ -57,6 +64,8 @@ async def _answer(dispatcher: Dispatcher, request: web.BaseRequest) -> web.Strea
     response = await dispatcher.answer(incoming)
     if response.stream is not None:
         return await _stream(request, response, response.stream)
+    if key is not None:
+        dispatcher.keep(key, incoming, response)
     return web.Response(status=response.status, headers=_headers(response), body=response.body)
 
 
@@ -98,6 +107,11 @@ class _Content:
 
     def stream(self) -> AsyncIterator[bytes]:
         return _stream_body(self._request)
+
+    @property
+    def connection(self) -> SSLObject | None:
+        transport = self._request.transport
+        return None if transport is None else transport.get_extra_info("ssl_object")
 
 
 async def _read(request: web.BaseRequest, limit: int) -> bytes:

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from crdtdb.errors import BadHeader, BadHost, Field, shortened
 
-__all__ = ["Hosts", "is_loopback"]
+__all__ = ["Hosts", "is_anywhere", "is_loopback"]
 
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 #: Where to listen when that is everywhere: no name, and a browser may be sent to it.
@@ -26,6 +26,11 @@ _KEPT: Final = 256
 def is_loopback(host: str) -> bool:
     """Is this a name of the machine itself, reachable from nowhere else?"""
     return host in _LOOPBACK
+
+
+def is_anywhere(host: str) -> bool:
+    """Does listening there mean at every address, so that it is none to give to others?"""
+    return host in _ANYWHERE
 
 
 class Hosts:

@@ -124,14 +124,33 @@ class _Connection(asyncio.Protocol):
             self.task.cancel()
 
     def data_received(self, data: bytes) -> None:
-        self._data = self._data + data if self._data else data
         if self.task is None and self._pending is None:
+            if self._data:
+                self._data += data
+                data = b""  # it is no request by itself
+            elif self._answered_again(data):
+                return
+            else:
+                self._data = data
             request = self._next()
             if request is not None:
-                self._take(*request)
-        elif len(self._data) >= _AHEAD_BYTES and self._reading:
+                self._take(*request, b"" if self._data else data)
+            return
+        self._data += data
+        if len(self._data) >= _AHEAD_BYTES and self._reading:
             self._reading = False
             self._transport.pause_reading()
+
+    def _answered_again(self, request: bytes) -> bool:
+        """Answer a request as it was answered before, if that still holds."""
+        lane = self._lane
+        if self._taken is not None or lane.closing:
+            return False
+        response = lane.dispatcher.again(request)
+        if response is None:
+            return False
+        self._send_bytes(response_bytes("GET", response, last=False), last=False)
+        return True
 
     def pause_writing(self) -> None:
         self._taken = self._loop.create_future()
@@ -217,11 +236,17 @@ class _Connection(asyncio.Protocol):
             self._reading = True
             self._transport.resume_reading()
 
-    def _take(self, head: Head, body: bytes) -> None:
-        """Answer a request: at once, or without a task if it waits for a commit alone."""
-        response = self._begin(head, body)
+    def _take(self, head: Head, body: bytes, request: bytes) -> None:
+        """Answer a request: at once, or without a task if it waits for a commit alone.
+
+        `request` is all of its bytes, if they arrived together and alone.
+        """
+        incoming = Incoming(head.method, head.target, head.headers, body)
+        response = self._lane.dispatcher.begin(incoming)
         if isinstance(response, Response) and not self._data and self._taken is None:
             self._send(head, response)
+            if request and head.keep_alive:
+                self._lane.dispatcher.keep(request, incoming, response)
         elif isinstance(response, Pending) and not self._data:
             self._pending = head, response
             response.tell(self._committed)
@@ -287,6 +312,9 @@ class _Connection(asyncio.Protocol):
         """Send a response; False: the connection ends with it."""
         assert response.stream is None, "a data route answers in one piece"
         last = self._lane.closing or not head.keep_alive
-        self._lane.send(self, response_bytes(head.method, response, last=last), last=last)
-        self._used_at = self._loop.time()
+        self._send_bytes(response_bytes(head.method, response, last=last), last=last)
         return not last
+
+    def _send_bytes(self, data: bytes, *, last: bool) -> None:
+        self._lane.send(self, data, last=last)
+        self._used_at = self._loop.time()

@@ -22,7 +22,7 @@ from crdtdb.reclaimed import read_reclaimed
 from crdtdb.replication.mending import Mending
 from crdtdb.replication.pull import Progress
 from crdtdb.store.base import Store
-from crdtdb_server.tls import Certificate
+from crdtdb_server.tls import Tls
 
 __all__ = ["Metrics"]
 
@@ -77,9 +77,9 @@ class Metrics:
         """Tell of something else, too."""
         self.registry.register(collector)
 
-    def watch_certificate(self, certificate: Certificate | None) -> None:
-        """Tell when the certificate that is shown ends; no number if there is none."""
-        self.registry.register(_CertificateCollector(certificate))
+    def watch_certificates(self, tls: Tls) -> None:
+        """Tell when certificates end; no number if there is none."""
+        self.registry.register(_CertificateCollector(tls))
 
     def text(self) -> bytes:
         """Everything, in the Prometheus text format."""
@@ -152,19 +152,20 @@ class _PullCollector(Collector):
 
 
 class _CertificateCollector(Collector):
-    """When the certificate that is shown ends: another one may have been read meanwhile."""
+    """When certificates end: others may have been read meanwhile."""
 
-    def __init__(self, certificate: Certificate | None) -> None:
-        self._certificate = certificate
+    def __init__(self, tls: Tls) -> None:
+        self._tls = tls
 
     def collect(self) -> Iterator[Metric]:
         family = GaugeMetricFamily(
             "crdtdb_certificate_expiry_timestamp_seconds",
-            "When the certificate of this server ends, in seconds since 1970",
-            labels=(),
+            "When the server's own certificate ends, and the first of its authorities, in seconds "
+            "since 1970",
+            labels=("certificate",),
         )
-        if self._certificate is not None:
-            family.add_metric((), self._certificate.expiry_s)
+        for certificate, ends_s in self._tls.ends_s.items():
+            family.add_metric((certificate,), ends_s)
         yield family
 
 

@@ -145,7 +145,7 @@ class HeadReader:
 
 def response_bytes(method: str, response: Response, *, last: bool) -> bytes:
     """A response that comes in one piece; `last`: the connection ends with it."""
-    status, headers, body, fixed, _ = response
+    status, headers, body, fixed, _, _ = response
     end = "Connection: close\r\n" if last else ""
     if method == "HEAD":
         body = b""

@@ -307,9 +307,13 @@ class ProgressDocument(TypedDict):
 
 
 class ReadinessDocument(TypedDict):
-    """What the replica is doing. Of `newer_peers` it cannot take in all until it is upgraded."""
+    """What the replica is doing. Of `newer_peers` it cannot take in all until it is upgraded.
+
+    `clock_off_by_ms` is there when the clocks of most members are that far off this one's.
+    """
 
     state: State
+    clock_off_by_ms: NotRequired[int]
     progress: NotRequired[ProgressDocument]
     newer_peers: NotRequired[list[str]]
 

@@ -22,18 +22,21 @@ from crdtdb_server.app import serving
 from crdtdb_server.config import Settings
 from crdtdb_server.credentials import Keyring
 from crdtdb_server.dispatch import Dispatcher
-from crdtdb_server.peers.clock import monotonic_ms
+from crdtdb_server.hosts import is_anywhere
+from crdtdb_server.peers.certified import Certified
+from crdtdb_server.peers.clock import monotonic_ms, off_by_ms
 from crdtdb_server.peers.measured import ReplicationCollector
 from crdtdb_server.peers.membership import membership_routes
 from crdtdb_server.peers.network import Network
 from crdtdb_server.peers.routes import fault_routes, peer_routes
-from crdtdb_server.peers.secret import ClusterSecret
+from crdtdb_server.peers.secret import Secrets
 from crdtdb_server.peers.staleness import Staleness
 from crdtdb_server.peers.status import state_of
+from crdtdb_server.peers.trust import Trust
 from crdtdb_server.rereading import Reread
 from crdtdb_server.routes import ROUTES
 from crdtdb_server.service import Options, Service
-from crdtdb_server.tls import Certificate, calling_context
+from crdtdb_server.tls import Tls
 from crdtdb_server.writer import Writer
 
 if TYPE_CHECKING:
@@ -109,17 +112,18 @@ async def live(database: Database, settings: Settings) -> AsyncIterator[LiveRepl
         keyring = Keyring.read(settings.token_file)
         reread_tokens = partial(keyring.reread, settings.token_file)
         rereads.append(Reread("tokens", [settings.token_file], reread_tokens))
-    secret_file = settings.cluster_secret_file
-    secret = None if secret_file is None else ClusterSecret.read(secret_file)
-    certificate = _certificate(settings)
-    if certificate is not None:
-        rereads.append(Reread("certificate", certificate.files, certificate.reread))
-    calling = None if settings.tls_ca is None else calling_context(settings.tls_ca)
-    scheme = "http" if certificate is None else "https"
+    secrets = None
+    if settings.cluster_secret_file is not None:
+        secrets = Secrets(settings.cluster_secret_file)
+        rereads.append(Reread("secret", [settings.cluster_secret_file], secrets.reread))
+    tls = Tls(settings.tls_cert, settings.tls_key, settings.tls_ca, mutual=settings.mutual)
+    if tls.files:
+        rereads.append(Reread("certificates", tls.files, tls.reread))
+    trust = Trust(secrets, Certified(tls, settings.peers) if settings.mutual else None, tls)
+    scheme = "http" if tls.listening is None else "https"
     host, port = settings.host, settings.port or _free_port(settings.host)
-    everywhere = host in ("0.0.0.0", "::")  # noqa: S104 - no address that others can use
     endpoint = settings.advertise or (
-        "" if everywhere else f"{scheme}://{settings.listen.rpartition(':')[0]}:{port}"
+        "" if is_anywhere(host) else f"{scheme}://{settings.listen.rpartition(':')[0]}:{port}"
     )
     if endpoint in settings.peers:
         _log.warning("a peer is this replica itself; leave it out", endpoint=endpoint)
@@ -141,21 +145,23 @@ async def live(database: Database, settings: Settings) -> AsyncIterator[LiveRepl
         settings.allow_hosts,
         settings.insecure,
         keyring,
-        None if certificate is None else certificate.context,
+        tls.listening,
+        settings.bounds,
     )
     service = Service(database, options, make_writer=tracing.writer if tracing else Writer)
-    network = Network(replication, service.writer, random, secret, calling)
+    network = Network(replication, service.writer, random, trust)
     service.state = lambda: state_of(network, service.writer)
     service.progress = lambda: replication.progress
     service.is_partial = lambda: replication.is_partial
+    service.clock_off_by_ms = lambda: off_by_ms(replication)
     service.newer_peers = lambda: network.newer.names(monotonic_ms())
     service.metrics.watch_damage(replication.mending, lambda: len(replication.damaged))
     service.metrics.watch(ReplicationCollector(service, network))
-    service.metrics.watch_certificate(certificate)
+    service.metrics.watch_certificates(tls)
     service.witnesses = network
     service.staleness = Staleness(replication).text
     service.writer.on_commit = network.committed
-    routes = ROUTES + peer_routes(network, secret) + membership_routes(network)
+    routes = ROUTES + peer_routes(network) + membership_routes(network)
     if settings.allow_fault_injection:
         routes += fault_routes(network)
     dispatcher = tracing.dispatcher if tracing else Dispatcher
@@ -163,8 +169,7 @@ async def live(database: Database, settings: Settings) -> AsyncIterator[LiveRepl
         async with serving(service, routes, dispatcher) as url:
             await network.start()
             watching = [asyncio.create_task(reread.keep_looking()) for reread in rereads]
-            if certificate is not None:
-                watching.append(asyncio.create_task(certificate.keep_warning()))
+            watching.append(asyncio.create_task(tls.keep_warning()))
             try:
                 yield LiveReplica(url, service, network)
             finally:
@@ -184,12 +189,6 @@ def _tracing(database: Database) -> Tracing:
         return Tracing.from_environment(database)
     except ModuleNotFoundError as error:
         raise StartError("--tracing needs OpenTelemetry: pip install 'crdtdb[otel]'") from error
-
-
-def _certificate(settings: Settings) -> Certificate | None:
-    if settings.tls_cert is None or settings.tls_key is None:
-        return None
-    return Certificate(settings.tls_cert, settings.tls_key)
 
 
 def _free_port(host: str) -> int:

@@ -12,6 +12,7 @@ from crdtdb.database import Database
 from crdtdb.replication.pull import Progress
 from crdtdb.transaction import Outcome, Transaction, Update
 from crdtdb_server.acks import Alone, Witnesses
+from crdtdb_server.bounds import Bounds
 from crdtdb_server.credentials import Keyring
 from crdtdb_server.metrics import Metrics
 from crdtdb_server.readings import TurnReadings
@@ -45,6 +46,8 @@ class Options:
     keyring: Keyring | None = None
     #: The certificate to answer with; None: in the clear.
     tls: SSLContext | None = None
+    #: What it takes of its callers.
+    bounds: Bounds = field(default_factory=Bounds)
 
 
 def _serving() -> State:
@@ -56,6 +59,10 @@ def _up_to_date() -> None:
 
 
 def _no_pull() -> None:
+    return None
+
+
+def _no_other_clock() -> None:
     return None
 
 
@@ -77,6 +84,8 @@ class Service:
     progress: Callable[[], Progress | None] = _no_pull
     #: Does it show a part of a large pull whose other parts are yet to come?
     is_partial: Callable[[], bool] = _whole
+    #: How far the clocks of most other members are off this one's, if that is too far.
+    clock_off_by_ms: Callable[[], int | None] = _no_other_clock
     #: The names of peers that run a newer version, of which something cannot be taken in here.
     newer_peers: Callable[[], list[str]] = list
     witnesses: Witnesses = field(default_factory=Alone)

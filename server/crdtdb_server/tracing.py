@@ -13,7 +13,7 @@ dispatcher and machine in the place of the plain ones, which know nothing of it.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from threading import local
@@ -297,6 +297,9 @@ class _TracedDispatcher(Dispatcher):
         if isinstance(response, Pending):
             return response.then(answered)
         return awaited(response)
+
+    def keep(self, key: Hashable, incoming: Incoming, response: Response) -> None:
+        """No answer is kept: each request is a span."""
 
     def _route(self, incoming: Incoming) -> str | None:
         """The route of a request for data; None: it makes no span."""

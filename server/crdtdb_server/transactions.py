@@ -10,11 +10,11 @@ from crdtdb.address import ObjectName
 from crdtdb.causal import NOTHING
 from crdtdb.database import Database
 from crdtdb.errors import BadRequest, Field, Problem, shortened
-from crdtdb.limits import LIMITS
 from crdtdb.operations import check_name, too_many
 from crdtdb.reading import Reading
 from crdtdb.transaction import Result, Update
 from crdtdb_server.access import Access, Principal
+from crdtdb_server.bounds import Bounds
 from crdtdb_server.data import object_document, result_document
 from crdtdb_server.documents import array, dump, read_json
 from crdtdb_server.exchange import Answer, Request
@@ -65,7 +65,7 @@ async def post_transaction(service: Service, request: Request) -> Answer:
     reads and updates with a key are refused.
     """
     document = read_json(request)
-    wanted, updates = _parsed(service.database, document)
+    wanted, updates = _parsed(service.database, service.options.bounds, document)
     _check_rights(request.principal, wanted, updates)
     reads = _Reads(service, wanted)
     await reads.prepare()
@@ -103,7 +103,7 @@ def _check_rights(
 
 
 def _parsed(
-    database: Database, document: Any
+    database: Database, bounds: Bounds, document: Any
 ) -> tuple[list[tuple[ObjectName, Part]], tuple[Update, ...]]:
     """The reads and updates of a request, checked. Raises problems that name the field."""
     if not isinstance(document, dict):
@@ -119,10 +119,10 @@ def _parsed(
             )
     reads = _list(document, "reads")
     updates = _list(document, "updates")
-    if not 1 <= len(reads) + len(updates) <= LIMITS.transaction_operations:
-        raise too_many(len(reads) + len(updates))
+    if not 1 <= len(reads) + len(updates) <= bounds.transaction_operations:
+        raise too_many(len(reads) + len(updates), bounds.transaction_operations)
     return (
-        [_read(entry, f"reads[{i}]") for i, entry in enumerate(reads)],
+        [_read(entry, f"reads[{i}]", bounds) for i, entry in enumerate(reads)],
         tuple(_update(database, entry, f"updates[{i}]") for i, entry in enumerate(updates)),
     )
 
@@ -134,9 +134,12 @@ def _list(document: Mapping[str, Any], name: str) -> Sequence[Any]:
     return value
 
 
-def _read(entry: Any, field: str) -> tuple[ObjectName, Part]:
+def _read(entry: Any, field: str, bounds: Bounds) -> tuple[ObjectName, Part]:
     name, rest = _addressed(entry, field)
-    return name, part_of(name.type, check_document(rest, PART_PARAMETERS, field), field)
+    part = part_of(name.type, check_document(rest, PART_PARAMETERS, field), field)
+    if part.query.limit > bounds.page_items:
+        part = part._replace(query=part.query._replace(limit=bounds.page_items))
+    return name, part
 
 
 def _update(database: Database, entry: Any, field: str) -> Update:

@@ -9,6 +9,7 @@ and run, on free ports and under a name of its own (the image `crdtdb` stays):
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -27,6 +28,8 @@ import pytest
 from cyclopts import App, Parameter
 
 from crdtdb_server.config import SOURCES, Settings
+from livecluster import live_cluster
+from processes import free_ports
 
 ROOT: Final = Path(__file__).parents[2]
 COMPOSE: Final = ROOT / "docker-compose.yml"
@@ -107,19 +110,32 @@ def test_a_region_has_its_own_network_volume_and_port(region: str) -> None:
 
 def test_networks_and_volumes_are_declared() -> None:
     declared = composition()
-    assert set(sections(declared["services"], 2)) == set(REGIONS)
+    assert set(sections(declared["services"], 2)) == {*REGIONS, "story"}
     assert set(sections(declared["networks"], 2)) == {*(f"region-{r}" for r in REGIONS), "wan"}
     assert set(sections(declared["volumes"], 2)) == {f"{region}-data" for region in REGIONS}
 
 
 def test_containers_can_do_little() -> None:
-    everyone = sections(composition()["x-replica"], 2)
+    everyone = sections(composition()["x-container"], 2)
+    for container in (composition()["x-replica"], sections(composition()["services"], 2)["story"]):
+        assert "<<: *container" in container
     assert everyone["read_only"].strip() == "true"
     assert everyone["cap_drop"].strip() == "[ALL]"
     assert "no-new-privileges:true" in everyone["security_opt"]
     dockerfile = (ROOT / "Dockerfile").read_text()
     assert re.search(r"^USER [1-9]\d*:[1-9]\d*$", dockerfile, re.MULTILINE), "not root"
     assert "/readyz" in dockerfile[dockerfile.index("HEALTHCHECK") :]
+
+
+def test_the_story_is_told_to_each_region_by_a_name_that_it_answers_to() -> None:
+    told = sections(sections(composition()["services"], 2)["story"], 4)
+    assert re.findall(r"http://(\w+):(\d+)", told["command"]) == [
+        (region, str(PORT)) for region in REGIONS
+    ]
+    assert told["networks"].strip() == f"[{', '.join(f'region-{region}' for region in REGIONS)}]"
+    assert re.findall(r"(\w+): {condition: service_healthy}", told["depends_on"]) == [*REGIONS]
+    assert told["restart"].strip() == '"no"'
+    assert "--allow-fault-injection" in composition()["x-replica"], "it cuts and heals"
 
 
 def compose_command() -> list[str] | None:
@@ -155,6 +171,7 @@ case "$1 $2 $*" in
             case $* in *"service=$last "*) echo "$last-id" ;; esac
         done ;;
     ps*) printf 'us\nap\neu\n' ;;
+    port*) cat "$2.port" ;;
     inspect*) for last; do :; done; echo "own-id"; if grep -qx "$last" wan; then echo wan-id; fi ;;
     *) echo "what is $*?" >&2; exit 99 ;;
 esac
@@ -246,6 +263,45 @@ def test_region_knows_the_regions(scripts: Scripts) -> None:
     assert "ap\neu\nus" in scripts.refused("region", "cut", "mars")
 
 
+def test_region_says_where_it_answers(scripts: Scripts) -> None:
+    (scripts.place / "eu-id.port").write_text("127.0.0.1:7461\n[::1]:7461\n")
+    assert scripts.said("region", "url", "eu") == "http://127.0.0.1:7461\n"
+
+
+async def test_partition_cuts_and_mends_while_clients_write(scripts: Scripts) -> None:
+    async with live_cluster("eu-1", "us-1", "ap-1") as replicas:
+        for replica, region in zip(replicas, REGIONS, strict=True):
+            (scripts.place / f"{region}-id.port").write_text(f"127.0.0.1:{replica.port}\n")
+        told = await asyncio.to_thread(scripts.said, "partition", "us", "0")
+    assert scripts.log == [
+        "network disconnect wan-id us-id",
+        "network connect --alias us --alias us.wan wan-id us-id",
+    ]
+    assert re.search(r"all digests are equal, and the counter shows all [1-9]\d* ack", told)
+
+
+async def test_partition_fails_when_a_write_is_refused(scripts: Scripts) -> None:
+    (nobody,) = free_ports(1)
+    async with live_cluster("eu-1", "us-1") as replicas:
+        ports = [*(replica.port for replica in replicas), nobody]
+        for port, region in zip(ports, REGIONS, strict=True):
+            (scripts.place / f"{region}-id.port").write_text(f"127.0.0.1:{port}\n")
+        done = await asyncio.to_thread(scripts, "partition", "eu", "0")
+    assert done.returncode == 1
+    assert re.search(r"[1-9]\d* writes were refused", done.stderr)
+    assert "network connect --alias eu --alias eu.wan wan-id eu-id" in scripts.log
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [(["ap", "soon"], 2, "SECONDS"), (["mars"], 1, "ap\neu\nus"), (["--all"], 2, "--help")],
+)
+def test_partition_wants_a_region_and_seconds(
+    scripts: Scripts, arguments: list[str], code: int, said: str
+) -> None:
+    assert said in scripts.refused("partition", *arguments, code=code)
+
+
 def test_base_image_is_made_once(scripts: Scripts) -> None:
     line = "CRDTDB_BASE_IMAGE=base:here docker compose up --build\n"
     assert scripts.said("base-image", "base:here") == line
@@ -263,7 +319,7 @@ def test_base_image_trusts_certificates(scripts: Scripts) -> None:
         assert "no certificate" in scripts.refused("base-image", "--trust", file, "base:here")
 
 
-@pytest.mark.parametrize("script", ["region", "base-image"])
+@pytest.mark.parametrize("script", ["region", "base-image", "partition"])
 def test_scripts_explain_themselves(scripts: Scripts, script: str) -> None:
     assert f"Usage: scripts/{script} " in scripts.said(script, "--help")
 
@@ -336,6 +392,20 @@ class Composition:
             assert time.monotonic() < until, f"after {within_s} s: {shown}"
             time.sleep(0.1)
 
+    def told(self, within_s: float = 90) -> str:
+        """What the story said, when it has ended."""
+        until = time.monotonic() + within_s
+        story = self.compose("ps", "--all", "-q", "story")
+        while (
+            state := self.run("docker", "inspect", "-f", "{{.State.Status}}", story)
+        ) != "exited":
+            assert time.monotonic() < until, f"the story: {state}"
+            time.sleep(0.5)
+        said = self.run("docker", "logs", story)
+        code = self.run("docker", "inspect", "-f", "{{.State.ExitCode}}", story)
+        assert code == "0", said
+        return said
+
     def ready(self, within_s: float = 60) -> None:
         """Wait until Docker calls every region healthy."""
         until = time.monotonic() + within_s
@@ -356,11 +426,23 @@ def regions() -> Iterator[Composition]:
         pytest.skip("no Docker engine answers")
     composition = Composition(compose)
     try:
-        composition.compose("up", "--build", "--detach", timeout_s=900)
+        composition.compose("up", "--detach", timeout_s=900)
         composition.ready()
         yield composition
     finally:
         composition.compose("down", "--volumes", "--timeout", "15")
+
+
+def test_the_story_is_told_and_ends_well(regions: Composition) -> None:
+    said = regions.told()
+    assert re.search(r"✔ [1-9]\d+ writes acknowledged, 0 refused", said), said
+    assert regions.ask("eu", "/v1/faults/links") == {"links": {}}, "no cut is left"
+
+
+def test_clients_go_on_while_a_region_is_cut_off_and_mended(regions: Composition) -> None:
+    said = regions.run("scripts/partition", "us", "3", timeout_s=120)
+    assert "all digests are equal" in said
+    print(said)
 
 
 def test_a_region_cut_off_goes_on_and_meets_the_others_again(regions: Composition) -> None:
@@ -414,7 +496,7 @@ def test_data_outlives_the_containers(regions: Composition) -> None:
     regions.compose("down", "--timeout", "15")
     with pytest.raises((OSError, HTTPException)):
         regions.ask("us", "/healthz")
-    regions.compose("up", "--detach")
+    regions.compose("up", "--detach", *REGIONS)
     regions.ready()
     assert regions.digests() == before
 

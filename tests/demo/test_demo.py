@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -25,6 +26,7 @@ from crdtdb_server.demo import replay as demo_replay
 from crdtdb_server.demo.loop import Acknowledged, Address, expected
 from crdtdb_server.demo.screen import Screen
 from crdtdb_server.demo.trace import read_trace
+from livecluster import live_cluster
 
 
 @contextmanager
@@ -127,6 +129,38 @@ def test_an_interrupted_demo_leaves_nothing(tmp_path: Path, number: int, code: i
         output, _ = process.communicate()
     assert (process.returncode, "Traceback" in output) == (code, False)
     assert_nothing_left(tmp_path)
+
+
+async def test_the_story_is_told_to_replicas_that_run_already(screen: Screen) -> None:
+    async with live_cluster("ap-1", "eu-1", "us-1") as replicas:
+        urls = [f"http://127.0.0.1:{replica.port}" for replica in replicas]
+        assert await asyncio.to_thread(story.tell_at, screen, urls) is True, shown(screen)
+        assert all(not replica.network.faults.all() for replica in replicas), "no cut is left"
+    assert re.search(r"eu +eu-1 +http://127.0.0.1:\d+ +it was running", shown(screen))
+
+
+async def test_a_broken_story_leaves_no_cut(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meet = demo_regions.Regions.meet
+
+    def break_off(regions: demo_regions.Regions, names: Sequence[str] = ()) -> Any:
+        if names:  # those that are not cut off
+            raise demo_regions.NotConverged("never")
+        return meet(regions)
+
+    monkeypatch.setattr(demo_regions.Regions, "meet", break_off)
+    async with live_cluster("ap-1", "eu-1", "us-1") as replicas:
+        urls = [f"http://127.0.0.1:{replica.port}" for replica in replicas]
+        assert await asyncio.to_thread(story.tell_at, screen, urls) is False
+        assert all(not replica.network.faults.all() for replica in replicas)
+
+
+async def test_a_story_that_is_told_elsewhere(screen: Screen) -> None:
+    async with live_cluster("eu-1", "us-1") as replicas:
+        urls = [f"http://127.0.0.1:{replica.port}" for replica in replicas]
+        with pytest.raises(StartError, match="eu, us, ap is needed; these are in: eu, us"):
+            await asyncio.to_thread(story.tell_at, screen, urls)
 
 
 # -- the demo must be able to fail ----------------------------------------------------------------

@@ -42,7 +42,7 @@ _NAMES: Final = re.findall(
 )
 _LABELS: Final = {
     *("route", "method", "code", "type", "op", "table", "state", "reason", "peer", "incarnation"),
-    *("version", "replica", "region", "cluster", "le"),
+    *("version", "replica", "region", "cluster", "certificate", "le"),
 }
 
 

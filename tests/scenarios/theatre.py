@@ -27,7 +27,7 @@ from simulation.checks import check_fenced, shown
 from simulation.clock import Clock
 from simulation.judge import Judge
 from simulation.network import CALM, Letter, Network
-from simulation.replica import Machine
+from simulation.replica import Machine, is_displaced
 from simulation.scheduler import Scheduler
 from simulation.trace import Trace
 
@@ -147,6 +147,17 @@ class _Theatre:
         machine = self._add(other, (other, *self._machines), surface)
         machine.power_on(self._scheduler.now_ms)
 
+    def set_up(self, name: str, other: str) -> None:
+        machine = self._add(name, tuple(self._machines))
+        machine.called = machine.endpoint = other
+        machine.power_on(self._scheduler.now_ms)
+
+    def rename(self, name: str) -> None:
+        self.stop(name)
+        machine = self._machines[name]
+        machine.called = machine.endpoint = name
+        self.start(name)
+
     def _note_identity(self, name: str) -> None:
         self._earlier[name] = self._machines[name].replication.incarnation
 
@@ -200,7 +211,13 @@ class _Theatre:
             return
         is_fenced = letter.sender.incarnation in machine.replication.evictions
         before = machine.seen
-        machine.receive(letter.sender, letter.frame, self._scheduler.now_ms)
+        machine.receive(
+            letter.sender,
+            letter.frame,
+            self._scheduler.now_ms,
+            via=letter.via,
+            displaced=is_displaced(self._machines, letter.sender),
+        )
         if is_fenced:
             check_fenced(letter.sender.name, before, machine.seen)
 
@@ -296,6 +313,10 @@ class _Theatre:
         }
         if not holds[what]:
             raise Violation("story", f"it is not so that {name} {what}")
+
+    def report(self, name: str, other: str) -> None:
+        if other not in self._machines[name].replication.twins():
+            raise Violation("story", f"{name} does not report that there are two of {other}")
 
     def _who(self, who: str) -> list[Machine]:
         if who == "every replica":

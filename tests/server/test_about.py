@@ -11,6 +11,7 @@ from crdtdb import Database, __version__
 from crdtdb.errors import PROBLEMS, Unavailable
 from crdtdb.limits import LIMITS
 from crdtdb.types import CATALOGUE
+from crdtdb_server.bounds import Bounds
 from crdtdb_server.routes import ROUTES
 from wireclient import Wire
 
@@ -18,7 +19,8 @@ from wireclient import Wire
 async def test_v1_describes_types_operations_and_limits(wire: Wire) -> None:
     about = (await wire.get("/v1")).document
     assert (about["version"], about["replica"], about["cluster"]) == (__version__, "eu-1", "crdtdb")
-    assert about["limits"] == LIMITS.as_dict()
+    assert about["limits"] == LIMITS.as_dict() | Bounds().as_dict()
+    assert LIMITS.as_dict().items() <= about["limits"].items()
     assert list(about["types"]) == list(CATALOGUE)
     for name, kind in about["types"].items():
         assert kind["summary"]

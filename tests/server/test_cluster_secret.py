@@ -19,7 +19,7 @@ from crdtdb.errors import StartError
 from crdtdb.store.memory import MemoryStore
 from crdtdb_client import AsyncClient
 from crdtdb_server.config import Settings
-from crdtdb_server.peers.secret import ClusterSecret, Unproven
+from crdtdb_server.peers.secret import ClusterSecret, Secrets, Unproven
 from crdtdb_server.serve import LiveReplica, live
 from crdtdb_server.tls import calling_context, listening_context
 from livecluster import LiveWire, eventually
@@ -129,10 +129,35 @@ def test_a_proof_of_an_answer_is_of_one_request() -> None:
             SECRET.check_answer(wrong, "request", "eu", None, b"frames")
 
 
-@pytest.mark.parametrize("secret", ["", "short"])
+@pytest.mark.parametrize("secret", ["", "short", "the first is long enough\nshort"])
 def test_a_short_secret_is_refused(tmp_path: Path, secret: str) -> None:
     with pytest.raises(StartError, match="fewer than 16 bytes"):
-        ClusterSecret.read(_written(tmp_path, "secret", secret))
+        Secrets(_written(tmp_path, "secret", secret))
+
+
+def test_more_than_two_secrets_are_refused(tmp_path: Path) -> None:
+    lines = [f"the secret of year {year}" for year in range(3)]
+    with pytest.raises(StartError, match="more than 2 cluster secrets") as caught:
+        Secrets(_written(tmp_path, "secret", "\n".join(lines)))
+    assert "of year" not in str(caught.value)
+
+
+def test_both_secrets_of_a_file_are_believed_and_the_first_proves(tmp_path: Path) -> None:
+    lines = ["the secret of this year", "the secret of last year"]
+    secrets = Secrets(_written(tmp_path, "secret", "\n".join(lines)))
+    for line in lines:
+        theirs = ClusterSecret(line.encode())
+        proof = theirs.prove_request(1_000, "eu", None, b"frames")
+        mine = secrets.check_request(proof, 1_000, "eu", None, b"frames")
+        answered = mine.prove_answer(proof, "us", None, b"frames")
+        theirs.check_answer(answered, proof, "us", None, b"frames")
+        with pytest.raises(Unproven, match="its clock is"):
+            secrets.check_request(proof, 1_301, "eu", None, b"frames")
+    proof = secrets.first.prove_request(1_000, "eu", None, b"frames")
+    ClusterSecret(lines[0].encode()).check_request(proof, 1_000, "eu", None, b"frames")
+    proof = SECRET.prove_request(1_000, "eu", None, b"frames")
+    with pytest.raises(Unproven, match="not the one here"):
+        secrets.check_request(proof, 1_000, "eu", None, b"frames")
 
 
 # -- TLS ------------------------------------------------------------------------------------------

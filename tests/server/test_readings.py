@@ -25,10 +25,10 @@ async def test_a_turn_shares_one(database: Database) -> None:
 
 async def test_a_write_ends_it(database: Database) -> None:
     readings = TurnReadings(database)
-    before = readings.newest()
+    before = readings.newest().seen
     database.counter("shop", "k").increment()
-    after = readings.newest()
-    assert after.seen == database.engine.state.seen != before.seen
+    after = readings.newest().seen
+    assert after == database.engine.state.seen != before
 
 
 async def test_it_ends_with_the_turn(database: Database) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from crdtdb_server.config import Settings
 from crdtdb_server.credentials import Keyring
 from crdtdb_server.rereading import Reread
 from crdtdb_server.serve import live
-from crdtdb_server.tls import Certificate
+from crdtdb_server.tls import Tls, expiry_s
 from crdtdb_server.token_file import add_token, revoke_tokens
 from livecluster import LiveWire, eventually
 from processes import free_ports
@@ -108,28 +109,44 @@ async def test_a_renewed_certificate_is_shown_to_the_next_connection(tmp_path: P
             after = await asyncio.to_thread(_shown, port)
             assert after in second.cert_chain_pems[0].bytes().decode()
             metrics = replica.service.metrics.text().decode()
-            assert "\ncrdtdb_certificate_expiry_timestamp_seconds " in metrics
+            assert '\ncrdtdb_certificate_expiry_timestamp_seconds{certificate="own"} ' in metrics
 
 
 def test_a_key_that_does_not_fit_changes_nothing(tmp_path: Path) -> None:
     authority = trustme.CA()
     cert, key = _write(tmp_path, authority.issue_cert("127.0.0.1"))
-    certificate = Certificate(cert, key)
-    before = certificate.expiry_s
+    tls = Tls(cert, key)
+    before = tls.ends_s
     key.write_bytes(authority.issue_cert("127.0.0.1").private_key_pem.bytes())
     with pytest.raises(StartError, match="cannot use --tls-cert"):
-        certificate.reread()
-    assert certificate.expiry_s == before
+        tls.reread()
+    assert tls.ends_s is before
 
 
 def test_a_certificate_that_ends_soon_is_warned_about(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    certificate = Certificate(*_write(tmp_path, trustme.CA().issue_cert("127.0.0.1")))
+    authority, own = trustme.CA(), trustme.CA().issue_cert("127.0.0.1")
+    ca = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(ca))
+    tls = Tls(*_write(tmp_path, own), ca)
     with structlog.testing.capture_logs() as logs:
-        certificate.reread()
+        tls.reread()
         assert not logs
-        now_s = certificate.expiry_s - 3.5 * 86_400
-        monkeypatch.setattr(time, "time", lambda: now_s)
-        certificate.reread()
-    assert [(one["log_level"], one["days_left"]) for one in logs] == [("warning", 3)]
+        ends_s = min(tls.ends_s.values())
+        monkeypatch.setattr(time, "time", lambda: ends_s - 3.5 * 86_400)
+        tls.reread()
+    assert {(one["log_level"], one["days_left"]) for one in logs} == {("warning", 3)}
+    assert {one["certificate"] for one in logs} <= {"own", "authority"}
+
+
+def test_the_first_certificate_to_end_counts(tmp_path: Path) -> None:
+    soon = datetime.now(tz=UTC) + timedelta(days=5)
+    authority = trustme.CA()
+    chain = (
+        authority.cert_pem.bytes()
+        + authority.issue_cert("a", not_after=soon).cert_chain_pems[0].bytes()
+    )
+    assert expiry_s(chain) == soon.replace(microsecond=0).timestamp()
+    with pytest.raises(StartError, match="cannot be read"):
+        expiry_s(b"no certificate")

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from commands import Run
-from crdtdb import Database
+from crdtdb import Database, replication
 from crdtdb_client import Client
-from crdtdb_server.shell.status import _described
+from crdtdb_server.shell.status import _described, _notes
 from liveserver import live_server
 from processes import DEADLINE_S
 
@@ -21,6 +22,13 @@ def other() -> Iterator[str]:
     """Another replica, which knows nobody."""
     with live_server("us-1") as url:
         yield url
+
+
+def _await(check: Callable[[], bool]) -> None:
+    end = time.monotonic() + DEADLINE_S
+    while not check():
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.02)
 
 
 def _await_state(url: str, state: str, members: int = 0) -> None:
@@ -111,3 +119,55 @@ def test_what_status_says_of_a_pull() -> None:
     assert _described({**fetching, "complete": True, "joined": 15}) == (
         "joining: 50 %, 30 records, 900 bytes"
     )
+
+
+def test_what_keeps_deletes_from_going_is_said(
+    crdtdb: Run, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who, since when, and how much; and nothing any more once it is evicted."""
+    monkeypatch.setattr(replication.reclaiming, "FEED_MS", 0)
+    with live_server("us-1") as other:
+        crdtdb("cluster", "add", other)
+        _await_state(url, "serving", members=2)
+        assert crdtdb("update", "shop/set/cart", "add", "value=apple").code == 0
+        with Client(url) as client:
+            _await(lambda: all(m["lag_events"] == 0 for m in client.cluster()["members"]))
+    assert crdtdb("update", "shop/set/cart", "remove", "value=apple").code == 0
+    with Client(url) as client:
+        _await(lambda: client.cluster()["stability"]["waiting"]["records"] == 1)
+        stability = client.cluster()["stability"]
+    (blocker,) = stability["blocked_by"]
+    assert (blocker["replica"], blocker["events"] >= 1) == ("us-1", True)
+    said = crdtdb("status").err
+    assert f"deletes wait for us-1: it has not reported {blocker['events']} operation" in said
+    assert re.search(r"; it last reported more \d+ (ms|s) ago\n", said)
+    assert f"not reclaimed for that: 1 records, {stability['waiting']['bytes']} bytes\n" in said
+    assert crdtdb("cluster", "evict", "us-1").code == 0
+    with Client(url) as client:
+        _await(lambda: client.cluster()["stability"]["waiting"]["records"] == 0)
+    assert "deletes wait" not in crdtdb("status").err
+
+
+def test_what_is_wrong_with_a_peer_that_answers_is_said() -> None:
+    """Of one that does not, the table says it."""
+    cluster = {
+        "self": {"state": "serving"},
+        "members": [
+            {"self": True, "reachable": True, "url": "http://eu:1"},
+            {"self": False, "reachable": True, "url": "http://us:1"},
+            {"self": False, "reachable": False, "url": "http://ap:1"},
+        ],
+        "evicted": [],
+        "troubles": {"http://us:1": "two of one name", "http://ap:1": "cannot connect"},
+        "stability": {
+            "unmet_peers": [],
+            "blocked_by": [{"replica": "ap-1", "events": 7, "reported_ms": None}],
+            "waiting": {"records": 0, "bytes": 0},
+        },
+        "integrity": {"damaged": 0},
+    }
+    assert list(_notes(cluster)) == [
+        "trouble with http://us:1: two of one name",
+        "deletes wait for ap-1: it has not reported 7 operations; "
+        "it has reported nothing since this replica started",
+    ]

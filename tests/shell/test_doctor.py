@@ -13,7 +13,7 @@ import trustme
 
 from commands import Run
 from crdtdb import Database
-from crdtdb_server.shell.doctor import _certificate, _graded_syncs, _version
+from crdtdb_server.shell.doctor import _authorities, _certificate, _graded_syncs, _version
 from crdtdb_server.shell.doctor import _member as look
 from crdtdb_server.shell.server import DEFAULT_SERVER
 
@@ -112,3 +112,14 @@ def test_certificates(days: int, verdict: str, monkeypatch: pytest.MonkeyPatch) 
     (finding,) = _certificate("https://eu:7460")
     assert finding.verdict == verdict
     assert list(_certificate("http://eu:7460")) == []
+
+
+def test_authorities(tmp_path: Path) -> None:
+    file = tmp_path / "ca.pem"
+    (finding,) = _authorities(file)
+    assert finding.verdict == "wrong"
+    ends = datetime.now(UTC) + timedelta(days=10, hours=1)
+    soon = trustme.CA().issue_cert("eu", not_after=ends).cert_chain_pems[0].bytes()
+    file.write_bytes(trustme.CA().cert_pem.bytes() + soon)
+    (finding,) = _authorities(file)
+    assert (finding.verdict, "ends in 10 days" in finding.detail) == ("warning", True)

@@ -132,29 +132,31 @@ def check_folded(store: Store, blocking: Mapping[int, int]) -> None:
         raise Violation("folding", f"{len(left)} operations are left; members lack {blocking}")
 
 
-def check_reclaimed(store: Store, evicted: Collection[int] = ()) -> None:
+def check_reclaimed(store: Store, members: Collection[int] | None = None) -> None:
     """When everything is stable, what was deleted has left nothing behind.
 
-    But totals of who was evicted, who may have counted on.
+    But, if somebody was evicted, totals of all but the `members`: of those it may bring more.
     """
     with store.snapshot() as snapshot:
         records = dict(scan_records(snapshot, b"", None))
         heads = [prefix for prefix, _ in snapshot.scan(Table.HEADS)]
     cuts = [at for at in records if address.is_cut(at)]
-    dead = [at for at, record in records.items() if _is_dead(at, record, evicted)]
+    dead = [at for at, record in records.items() if _is_dead(at, record, members)]
     objects = {address.split_object(at)[0] for at in records.keys() - cuts}
     if cuts or dead or objects != set(heads):
         bare = set(heads) ^ objects
         raise Violation("reclaiming", f"left are cuts {cuts}, records {dead}, heads {bare}")
 
 
-def _is_dead(at: bytes, record: Record, evicted: Collection[int]) -> bool:
+def _is_dead(at: bytes, record: Record, members: Collection[int] | None) -> bool:
     """Is nothing in force, or something that says nothing any more?"""
     if address.is_cut(at) or not record.live:
         return not record.live
     prefix, tail = address.split_object(at)
     kind = type_of(prefix)
     own = kind.at(tail) if isinstance(kind, StateType) else None
-    if own is None or (own.totals and any(dot[0] in evicted for dot in record.live)):
+    if own is None:
+        return False
+    if own.totals and members is not None and any(dot[0] not in members for dot in record.live):
         return False
     return bool(own.idle(record.live))

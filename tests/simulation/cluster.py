@@ -30,7 +30,7 @@ from simulation.faults import Faults, World
 from simulation.judge import Judge
 from simulation.network import Letter, Network, kind_of
 from simulation.plan import Plan, draw_plan
-from simulation.replica import Machine
+from simulation.replica import Machine, is_displaced
 from simulation.scheduler import Scheduler
 from simulation.trace import Trace, told_commit, told_frame
 from simulation.workload import workload
@@ -84,6 +84,7 @@ def run(seed: int, out: TextIO | None = None, plan: Plan | None = None) -> Repor
     try:
         with (
             patch.object(replication.donor, "PAGE_RECORDS", plan.page_records),
+            patch.object(replication.donor, "COPY_ROWS", plan.page_records),
             patch.object(replication.reclaiming, "RECLAIM_ENTRIES", plan.reclaim_entries),
             patch.object(replication.reclaiming, "FEED_MS", plan.feed_ms),
             patch.object(replication.reclaiming, "FAILED_PAUSE_MS", _DISK_PAUSE_MS),
@@ -323,7 +324,18 @@ class Cluster:
         is_fenced = letter.sender.incarnation in machine.replication.evictions
         before = machine.seen
         now_ms = self._scheduler.now_ms
-        machine.receive(letter.sender, letter.frame, now_ms, flipped=letter.flipped)
+        displaced = is_displaced(self._machines, letter.sender)
+        conflicts = machine.replication.refusals["identity-conflict"]
+        machine.receive(
+            letter.sender,
+            letter.frame,
+            now_ms,
+            via=letter.via,
+            flipped=letter.flipped,
+            displaced=displaced,
+        )
+        if machine.is_up and machine.replication.refusals["identity-conflict"] > conflicts:
+            self.tally["twins refused"] += 1
         if is_fenced:
             check_fenced(letter.sender.name, before, machine.seen)
         self._bury(machine)
@@ -345,16 +357,19 @@ class Cluster:
         check_equal(self._states(), self._judge.ledger.latest())
 
     def _is_equal(self) -> bool:
+        if any(m.disk.flipped or not m.serves for m in self._machines.values()):
+            return False
         try:
             self._check_equal()
         except Violation:
             return False
-        return all(m.serves and not m.disk.flipped for m in self._machines.values())
+        return True
 
     def _check_folded(self) -> None:
         for machine in self._machines.values():
             check_folded(machine.disk, machine.replication.blocking())
-            check_reclaimed(machine.disk, machine.replication.evictions)
+            members = machine.replication.members if machine.replication.evictions else None
+            check_reclaimed(machine.disk, members)
 
     def _is_folded(self) -> bool:
         try:

@@ -12,7 +12,7 @@ from enum import Enum
 from random import Random
 
 from crdtdb import address, codec
-from crdtdb.causal import VersionVector
+from crdtdb.causal import NOTHING, VersionVector
 from crdtdb.errors import NoSpace
 from crdtdb.store.base import Batch, StoreStats, Table
 from crdtdb.store.memory import MemorySnapshot, MemoryStore
@@ -43,8 +43,8 @@ class Disk:
         self.rolled_back = False
         #: Is there no room for anything?
         self.is_full = False
-        #: Records of which a bit has flipped: what became of the row, and what it had held.
-        self._flips: dict[bytes, tuple[bytes, VersionVector]] = {}
+        #: Rows of which a bit has flipped: what became of the row, and what a record had held.
+        self._flips: dict[tuple[Table, bytes], tuple[bytes, VersionVector]] = {}
         #: The last batch that was committed.
         self.latest: Batch = {}
 
@@ -92,32 +92,36 @@ class Disk:
 
     @property
     def flipped(self) -> dict[bytes, VersionVector]:
-        """The addresses of records that still have a flipped bit, and what those had held."""
+        """The keys of rows that still have a flipped bit, and what those of records had held."""
         if self._flips:
             with self._surface.snapshot() as snapshot:
                 self._flips = {
-                    at: (row, held)
-                    for at, (row, held) in self._flips.items()
-                    if snapshot.get(Table.RECORDS, at) == row
+                    (table, key): (row, held)
+                    for (table, key), (row, held) in self._flips.items()
+                    if snapshot.get(table, key) == row
                 }
-        return {at: held for at, (_, held) in self._flips.items()}
+        return {key: held for (_, key), (_, held) in self._flips.items()}
 
-    def flip(self, random: Random, within: bytes = b"") -> bool:
-        """Flip a bit of some record whose address begins so; False if there is none."""
+    def flip(self, random: Random, within: bytes = b"", table: Table = Table.RECORDS) -> bool:
+        """Flip a bit of some row of a table whose key begins so; False if there is none."""
         with self._surface.snapshot() as snapshot:
-            scan = snapshot.scan(Table.RECORDS, within, address.after(within) if within else None)
-            rows = list(scan)
+            rows = list(snapshot.scan(table, within, address.after(within) if within else None))
         if not rows:
             return False
-        at, row = random.choice(rows)
+        key, row = random.choice(rows)
         bits = bytearray(row)
         bits[random.randrange(len(row))] ^= 1 << random.randrange(8)
-        self._surface.commit({Table.RECORDS: {at: bytes(bits)}})
-        self._flips[at] = bytes(bits), codec.decode_row(at, row)[0].context
+        self._surface.commit({table: {key: bytes(bits)}})
+        held = codec.decode_row(key, row)[0].context if table is Table.RECORDS else NOTHING
+        self._flips[table, key] = bytes(bits), held
         return True
 
     def snapshot(self) -> MemorySnapshot:
         return self.mounted.snapshot()
+
+    def survivors(self) -> MemorySnapshot:
+        """What is on it, whatever a process that is dying believes."""
+        return self._surface.snapshot()
 
     def commit_in_order(self, batch: Batch) -> None:
         self.commit(batch)

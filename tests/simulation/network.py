@@ -1,7 +1,8 @@
 """The network between machines: it loses, doubles, delays and reorders, and it is cut.
 
 A message is a frame from one machine to another, with what its transport says of the sender. An
-address is an endpoint, or `~INCARNATION` for whoever asked and cannot be reached otherwise.
+address is an endpoint, or `~INCARNATION` for whoever asked and cannot be reached otherwise. What
+answers a message goes back to who sent that, whoever is at the address that it gives as its own.
 """
 
 from __future__ import annotations
@@ -70,6 +71,13 @@ class Letter(NamedTuple):
     kind: str
     #: Has a bit of it flipped?
     flipped: bool = False
+    #: When it was sent, and to which endpoint; if it is an answer: when that was asked, and where.
+    sent_ms: int = 0
+    endpoint: str = ""
+    is_answer: bool = False
+    #: The endpoint that it proves its sender to be at: it was asked there after all before it that
+    #: came from there. Empty if it proves nothing.
+    via: str = ""
 
 
 class Network:
@@ -90,6 +98,10 @@ class Network:
         self._resolve = resolve
         self._deliver = deliver
         self._cuts: list[Cut] = []
+        #: What is being delivered.
+        self._arriving: Letter | None = None
+        #: When the last answer came that proved something, by who had asked at which endpoint.
+        self._proven_ms: dict[tuple[str, str], int] = {}
         #: Links that lose more than the weather says, and how much.
         self.lossy: dict[Cut, float] = {}
 
@@ -113,12 +125,17 @@ class Network:
 
     def send(self, origin: str, sender: Sender, send: Send) -> None:
         """Put a frame on its way, or lose it."""
-        target = self._resolve(send.endpoint)
+        asked = self._asked(origin, send.endpoint)
+        target = self._resolve(send.endpoint) if asked is None else asked.origin
         if target is None or target == origin or self.is_cut(origin, target):
             return
         weather, random = self.weather, self._random
         copies = 1 + (random.random() < weather.duplication)
         whole = Letter(origin, target, sender, send.frame, kind_of(send.frame))
+        if asked is None:
+            whole = whole._replace(sent_ms=self._scheduler.now_ms, endpoint=send.endpoint)
+        else:
+            whole = whole._replace(sent_ms=asked.sent_ms, endpoint=asked.endpoint, is_answer=True)
         loss = max(
             (how for links, how in self.lossy.items() if (origin, target) in links), default=0
         )
@@ -131,9 +148,28 @@ class Network:
                 delay_ms *= random.randint(2, 20)
             self._scheduler.after(delay_ms, partial(self._arrive, letter))
 
+    def _asked(self, origin: str, endpoint: str) -> Letter | None:
+        """The message that is being answered by one that goes to this endpoint."""
+        asked = self._arriving
+        is_answer = (
+            asked is not None
+            and not asked.is_answer
+            and (asked.target, asked.sender.address) == (origin, endpoint)
+        )
+        return asked if is_answer else None
+
     def _arrive(self, letter: Letter) -> None:
-        if not self.is_cut(letter.origin, letter.target):
+        if self.is_cut(letter.origin, letter.target):
+            return
+        who = letter.target, letter.endpoint
+        if letter.is_answer and letter.sent_ms > self._proven_ms.get(who, -1):
+            self._proven_ms[who] = self._scheduler.now_ms
+            letter = letter._replace(via=letter.endpoint)
+        self._arriving = letter
+        try:
             self._deliver(letter)
+        finally:
+            self._arriving = None
 
 
 def _flipped(letter: Letter, random: Random) -> Letter:

@@ -24,6 +24,7 @@ _SOMETIMES: Final = {
     "put_back": 0.4,
     "record_flipped": 0.45,
     "replace": 0.25,
+    "named_alike": 0.35,
 }
 
 

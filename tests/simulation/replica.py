@@ -8,17 +8,19 @@ from types import MappingProxyType
 from typing import Protocol
 
 from crdtdb.causal import NOTHING, VersionVector
+from crdtdb.damage import Replacement
 from crdtdb.engine import Engine
 from crdtdb.errors import CrdtdbError, NoSpace, PeerError, StorageFailed
 from crdtdb.reclaim import Walk
 from crdtdb.replication import Phase, Replication, Send, Sender
+from crdtdb.store.base import Table
 from crdtdb.store.memory import MemoryStore
 from crdtdb.transaction import Committed, Transaction
 from oracle.checks import Violation
 from simulation.clock import Clock
 from simulation.disk import Disk
 
-__all__ = ["Machine", "Watcher"]
+__all__ = ["Machine", "Watcher", "is_displaced"]
 
 
 class Watcher(Protocol):
@@ -80,21 +82,26 @@ class WatchedEngine(Engine):
         whole: VersionVector = NOTHING,
     ) -> bool:
         records = list(records)
+        begins = not self.state.served
         refused = super().merge(records, seen, time, served=served, rows=rows, whole=whole)
-        self._watcher.merged(self._machine, [at for at, _ in records])
+        with self.store.snapshot() as snapshot:  # what was copied before shows from now on, too
+            copied = [at for at, _ in snapshot.scan(Table.RECORDS)] if begins else []
+        self._watcher.merged(self._machine, [*copied, *(at for at, _ in records)])
         return refused
 
     def replace_damaged(
         self,
-        damaged: Collection[bytes],
-        held: Iterable[tuple[bytes, bytes]],
+        replacement: Replacement,
         records: Iterable[tuple[bytes, bytes]],
         seen: VersionVector,
         time: int,
+        *,
+        rows: Mapping[bytes, bytes | None] = MappingProxyType({}),
     ) -> bool:
-        held, records = list(held), list(records)
-        refused = super().replace_damaged(damaged, held, records, seen, time)
-        self._watcher.mended(self._machine, damaged, [at for at, _ in (*held, *records)])
+        records = list(records)
+        refused = super().replace_damaged(replacement, records, seen, time, rows=rows)
+        merged = [at for at, _ in (*replacement.held, *records)]
+        self._watcher.mended(self._machine, replacement.damaged, merged)
         return refused
 
     def reclaim(self, walk: Walk, entries: int) -> None:
@@ -123,6 +130,8 @@ class Machine:
     ) -> None:
         """`surface`: what is on its disk already."""
         self.name = name
+        #: What it calls itself, when it starts; two may have been given one name.
+        self.called = name
         self.endpoint = name if reachable else ""
         self.disk = Disk(name.encode(), surface)
         self.clock = clock
@@ -150,7 +159,7 @@ class Machine:
         self._engine = WatchedEngine(self, self._random, self._watcher)
         self._replication = Replication(
             self._engine,
-            name=self.name,
+            name=self.called,
             endpoint=self.endpoint,
             peers=self.peers,
             random=self._random,
@@ -230,11 +239,26 @@ class Machine:
         """Let time pass."""
         self._do(lambda: self.replication.tick(now_ms))
 
-    def receive(self, sender: Sender, frame: bytes, now_ms: int, *, flipped: bool = False) -> None:
-        """Take in a frame. Machines are honest: only one of which a bit flipped may be refused."""
+    def receive(
+        self,
+        sender: Sender,
+        frame: bytes,
+        now_ms: int,
+        *,
+        via: str = "",
+        flipped: bool = False,
+        displaced: bool = False,
+    ) -> None:
+        """Take in a frame, which answers what was sent to the endpoint `via` (if not empty).
+
+        Machines are honest: only a frame of which a bit flipped may be refused; or one whose sender
+        is not where it says, for somebody else is there, so that it is `displaced`.
+        """
         try:
-            self._do(lambda: self.replication.step(sender, frame, now_ms))
+            self._do(lambda: self.replication.step(sender, frame, now_ms, via))
         except PeerError as error:
+            if displaced and error.reason == "identity-conflict":
+                return
             if not self.disk.crashed and not flipped:
                 raise Violation(
                     "refusal", f"a frame of {sender.name} ({error.reason}): {error}"
@@ -263,3 +287,11 @@ class Machine:
         if not self.disk.crashed:
             for send in sends:
                 self._send(self.name, self.replication.me, send)
+
+
+def is_displaced(machines: Mapping[str, Machine], sender: Sender) -> bool:
+    """Is somebody else where a sender says that it is?"""
+    there = machines.get(sender.endpoint)
+    return there is not None and not (
+        there.is_up and there.replication.incarnation == sender.incarnation
+    )

@@ -94,6 +94,13 @@ class Stage:
         self._judge.restarted(machine)
         machine.power_on(self._scheduler.now_ms)
 
+    def lose_disk(self, name: str) -> None:
+        """A machine goes on with an empty disk."""
+        self.machines[name].power_off()
+        self.machines[name].disk.wipe()
+        self._judge.restarted(self.machines[name])
+        self.machines[name].power_on(self._scheduler.now_ms)
+
     def pull(self, puller: str, donor: str) -> Pull:
         """Let one machine find out that another has more, and fetch it; returns the request."""
         while not self.deliver(puller, donor, until="Pull"):

@@ -182,6 +182,9 @@ def test_scans_are_slices_of_a_sorted_dict(
                     note(f"{start=} {end=} {reverse=}")
                     found = list(snapshot.scan(Table.RECORDS, start, end, reverse=reverse))
                     assert found == expected(held, start, end, reverse)
+                    most = data.draw(st.integers(1, 9))
+                    page = snapshot.page(Table.RECORDS, start, end, most, reverse=reverse)
+                    assert page == found[:most]
             for key in [*held, data.draw(keys)]:
                 assert snapshot.get(Table.RECORDS, key) == held.get(key)
 
@@ -267,7 +270,9 @@ class Snapshots(RuleBasedStateMachine):
     def nothing_moves(self) -> None:
         for _, snapshot, frozen in self.open:
             for table in TABLES:
-                assert list(snapshot.scan(table)) == sorted(frozen[table].items())
+                there = sorted(frozen[table].items())
+                assert list(snapshot.scan(table)) == there
+                assert snapshot.page(table, b"", None, 3) == there[:3]
                 for key in self.model[table]:
                     assert snapshot.get(table, key) == frozen[table].get(key)
 
@@ -345,6 +350,8 @@ def test_a_snapshot_is_of_no_use_after_its_end(store: Store) -> None:
         next(begun)
     with pytest.raises(StorageFailed, match="ended"):
         next(fresh_scan)
+    with pytest.raises(StorageFailed, match="ended"):
+        snapshot.page(Table.RECORDS, b"", None, 2)
 
 
 def test_closing_the_store_ends_its_snapshots(store: Store) -> None:
@@ -400,4 +407,7 @@ def test_all_backends_agree(life: int) -> None:
                     found.append(
                         [list(snapshot.scan(table, start, end, reverse=reverse)) for table in Table]
                     )
+                    assert found[-1] == [
+                        snapshot.page(table, start, end, 500, reverse=reverse) for table in Table
+                    ]
             assert all(other == found[0] for other in found), f"{life=}"

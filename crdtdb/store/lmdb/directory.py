@@ -20,12 +20,12 @@ import re
 from pathlib import Path
 from struct import Struct
 
-from crdtdb.errors import DamagedStore, DirectoryInUse, NewerFormat, StartError
+from crdtdb.errors import ADVICE, DamagedStore, DirectoryInUse, NewerFormat, StartError
 from crdtdb.store.disk import sync_names
 from crdtdb.store.lmdb.environment import DATA_FILE, FIRST_TABLE_NAMES, LOCK_FILE
 from crdtdb.store.lmdb.pages import DamagedPages, check_data_file
 
-__all__ = ["ADVICE", "LOCK", "DataDirectory", "move_store"]
+__all__ = ["LOCK", "DataDirectory", "move_store"]
 
 #: Holds the process that has the directory open.
 LOCK = "LOCK"
@@ -160,13 +160,6 @@ def move_store(source: Path, target: Path) -> None:
         path.unlink()
     source.rmdir()
     sync_names(target)
-
-
-#: What to do about a damaged directory.
-ADVICE = (
-    "put a backup in its place, or move it away and start with an empty directory: "
-    "the replica then takes everything from its peers"
-)
 
 
 def _private(name: str, flags: int) -> int:

@@ -23,11 +23,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from hashlib import blake2b
+from itertools import islice
 from typing import NamedTuple
 
 import lmdb
 
-__all__ = ["CHUNK", "Databases", "apply", "get", "scan"]
+__all__ = ["CHUNK", "Databases", "apply", "get", "page", "scan"]
 
 _DIGEST = 16
 _SIGN = b"\0"
@@ -35,6 +36,8 @@ _SIGN = b"\0"
 CHUNK = 511 - _DIGEST - len(_SIGN)
 #: Above every rest and signpost of a node.
 _TOP = b"\xff" * (CHUNK + 1)
+#: A page reads ahead so many entries at first, then four times as many: it may end soon.
+_FIRST_STRIDE = 8
 
 
 class Databases(NamedTuple):
@@ -84,6 +87,49 @@ def scan(
     """Entries with start ≤ key < end, in byte order or its reverse."""
     walk = _backwards if reverse else _forwards
     return walk(transaction, table, b"", start, end)
+
+
+def page(
+    transaction: lmdb.Transaction[bytes],
+    table: Databases,
+    start: bytes,
+    end: bytes | None,
+    most: int,
+    *,
+    reverse: bool,
+) -> list[tuple[bytes, bytes]]:
+    """The first `most` entries of that scan. Where no key is long, the cursor runs by itself."""
+    found: list[tuple[bytes, bytes]] = []
+    if max(len(start), len(end or b"")) <= CHUNK:
+        with transaction.cursor(table.short) as cursor:
+            entries = _run(cursor, start, end, reverse=reverse)
+            has_long_keys = transaction.stat(table.long)["entries"] > 0
+            stride = _FIRST_STRIDE
+            while taken := list(islice(entries, min(stride, most - len(found)))):
+                if has_long_keys and any(len(key) > CHUNK for key, _ in taken):
+                    break
+                last = taken[-1][0]
+                if last < start if reverse else end is not None and last >= end:
+                    return found + [entry for entry in taken if _is_within(entry[0], start, end)]
+                found += taken
+                stride *= 4
+            else:
+                return found
+    return list(islice(scan(transaction, table, start, end, reverse=reverse), most))
+
+
+def _run(
+    cursor: lmdb.Cursor[bytes], start: bytes, end: bytes | None, *, reverse: bool
+) -> Iterator[tuple[bytes, bytes]]:
+    """The entries from one bound on, beyond the other one, too."""
+    if not reverse:
+        return cursor.iternext() if cursor.set_range(start) else iter(())
+    is_above = end is not None and cursor.set_range(end)
+    return cursor.iterprev() if (cursor.prev() if is_above else cursor.last()) else iter(())
+
+
+def _is_within(key: bytes, start: bytes, end: bytes | None) -> bool:
+    return start <= key and (end is None or key < end)
 
 
 def _forwards(

@@ -314,6 +314,15 @@ class LmdbSnapshot:
         except lmdb.Error as error:
             raise self._problem(error) from error
 
+    def page(
+        self, table: Table, start: bytes, end: bytes | None, most: int, *, reverse: bool = False
+    ) -> list[tuple[bytes, bytes]]:
+        databases = self._tables[table]
+        try:
+            return longkeys.page(self._transaction, databases, start, end, most, reverse=reverse)
+        except lmdb.Error as error:
+            raise self._problem(error) from error
+
     def _problem(self, error: lmdb.Error) -> StorageFailed:
         if self._ended:
             return StorageFailed("the snapshot has ended; take a new one")

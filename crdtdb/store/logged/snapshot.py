@@ -5,8 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Self
 
-from crdtdb.store.base import Table
-from crdtdb.store.layer import ABSENT, View
+from crdtdb.store.base import Table, behind
+from crdtdb.store.layer import (
+    ABSENT,
+    FIRST_PAGE,
+    GREATEST_PAGE,
+    View,
+    ended,
+)
 from crdtdb.store.lmdb import LmdbSnapshot
 
 __all__ = ["LoggedSnapshot"]
@@ -50,36 +56,65 @@ class LoggedSnapshot:
         *,
         reverse: bool = False,
     ) -> Iterator[tuple[bytes, bytes]]:
-        found: Iterator[tuple[bytes, bytes | None]]
-        found = self._below.scan(table, start, end, reverse=reverse)
-        for view in (self._older, self._newer):
-            if view is not None:
-                found = _over(view.scan(table, start, end, reverse=reverse), found, reverse=reverse)
-        for key, value in found:
-            if value is not None:
-                yield key, value
+        size = FIRST_PAGE
+        more = True
+        while more:
+            page = self.page(table, start, end, size, reverse=reverse)
+            for entry in page:
+                yield entry
+                if self._newer.has_ended:
+                    raise ended()
+            more = len(page) == size
+            if more:
+                start, end = behind(page[-1][0], start, end, reverse=reverse)
+            size = min(2 * size, GREATEST_PAGE)
+
+    def page(
+        self, table: Table, start: bytes, end: bytes | None, most: int, *, reverse: bool = False
+    ) -> list[tuple[bytes, bytes]]:
+        found: list[tuple[bytes, bytes]] = []
+        size = most
+        while True:
+            below = self._below.page(table, start, end, size, reverse=reverse)
+            stops: list[bytes] = []
+            low, high = start, end
+            if len(below) == size:  # what the layers say beyond its end is for later
+                stops.append(below[-1][0])
+                low, high = _up_to(below[-1][0], start, end, reverse=reverse)
+            above = [
+                view.page(table, low, high, size, reverse=reverse)
+                for view in (self._older, self._newer)
+                if view is not None
+            ]
+            # Where a part is full there may be more of it: up to there, all that is said is known.
+            stops += [part[-1][0] for part in above if len(part) == size]
+            stop = (max if reverse else min)(stops) if stops else None
+            found += _laid_over(below, above, stop, reverse=reverse) if any(above) else below
+            if stop is None or len(found) >= most:
+                return found[:most]
+            start, end = behind(stop, start, end, reverse=reverse)
+            size = min(2 * size, GREATEST_PAGE)
 
 
-def _over(
-    upper: Iterator[tuple[bytes, bytes | None]],
-    lower: Iterator[tuple[bytes, bytes | None]],
+def _up_to(
+    last: bytes, start: bytes, end: bytes | None, *, reverse: bool
+) -> tuple[bytes, bytes | None]:
+    """The bounds of a part of a scan that ends with the key `last`."""
+    return (last, end) if reverse else (start, last + b"\0")
+
+
+def _laid_over(
+    below: list[tuple[bytes, bytes]],
+    above: list[list[tuple[bytes, bytes | None]]],
+    stop: bytes | None,
     *,
     reverse: bool,
-) -> Iterator[tuple[bytes, bytes | None]]:
-    """Both in order; where they have the same key, the upper one's value."""
-    above = next(upper, None)
-    if above is None:
-        yield from lower
-        return
-    for entry in lower:
-        while above is not None and above[0] != entry[0] and (above[0] < entry[0]) != reverse:
-            yield above
-            above = next(upper, None)
-        if above is not None and above[0] == entry[0]:
-            yield above
-            above = next(upper, None)
-        else:
-            yield entry
-    if above is not None:
-        yield above
-        yield from upper
+) -> list[tuple[bytes, bytes]]:
+    """In order, up to `stop`: what the last part with something to say of a key says."""
+    said: dict[bytes, bytes | None] = dict(below)
+    for part in above:
+        said.update(part)
+    keys = sorted(said, reverse=reverse)
+    if stop is not None and keys[-1] != stop:
+        keys = [key for key in keys if (key >= stop if reverse else key <= stop)]
+    return [(key, value) for key in keys if (value := said[key]) is not None]

@@ -29,12 +29,11 @@ from typing import Final, NamedTuple, Self
 
 import msgspec
 
-from crdtdb.errors import DamagedStore, NewerFormat, NoSpace, StartError, StorageFailed
+from crdtdb.errors import ADVICE, DamagedStore, NewerFormat, NoSpace, StartError, StorageFailed
 from crdtdb.store.base import Batch, StoreStats, Table, check_keys
 from crdtdb.store.disk import mostly_deletes, write_problem
 from crdtdb.store.layer import Layer, View
 from crdtdb.store.lmdb import LmdbSnapshot, LmdbStore
-from crdtdb.store.lmdb.directory import ADVICE
 from crdtdb.store.logged.log import DamagedLog, Frame, Log
 from crdtdb.store.logged.snapshot import LoggedSnapshot
 

@@ -1,30 +1,29 @@
-"""Regions as processes: started, cut apart, healed, and gone at the end, whatever comes.
+"""Regions to tell a story to: cut apart, healed, and as they were at the end, whatever comes.
 
-Each region is one `crdtdb serve` with a data directory of its own, on a free loopback port. They
-know nothing of the demo; a cut is a fault that a replica injects into its own links.
+Each region is one `crdtdb serve`: a process that is started for the demo, with a data directory of
+its own on a free loopback port, or a replica that runs somewhere already. They know nothing of the
+demo; a cut is a fault that a replica injects into its own links.
 """
 
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import FrameType
 from typing import Final
 
 from crdtdb.errors import CrdtdbError, StartError
 from crdtdb.reading import Digest
 from crdtdb_client import Client, Unreachable
 
-__all__ = ["NotConverged", "Region", "Regions", "running"]
+__all__ = ["NotConverged", "Region", "Regions", "Started", "already_running", "running"]
 
 #: A replica starts in about a second, on a very busy machine in ten.
 _START_S: Final = 60.0
@@ -41,27 +40,32 @@ class NotConverged(CrdtdbError):
 
 
 @dataclass(frozen=True, slots=True)
-class Region:
-    """One replica: its process, and a session with it."""
+class Started:
+    """The process of a replica, if it was started for the demo."""
 
-    name: str
-    url: str
+    process: subprocess.Popen[bytes]
     data_dir: Path
     log: Path
-    process: subprocess.Popen[bytes]
-    db: Client
 
-    @property
-    def replica(self) -> str:
-        return f"{self.name}-1"
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """One replica, and a session with it."""
+
+    name: str
+    replica: str
+    url: str
+    db: Client
+    started: Started | None = None
 
 
 class Regions:
-    """The replicas of the demo, which start equal: empty."""
+    """The replicas of the demo, which start equal."""
 
     def __init__(self, regions: Sequence[Region]) -> None:
         self.all = tuple(regions)
         self._by_name = {region.name: region for region in regions}
+        self._cut_off: set[str] = set()
 
     def __getitem__(self, name: str) -> Region:
         return self._by_name[name]
@@ -72,6 +76,7 @@ class Regions:
 
     def cut(self, name: str) -> None:
         """Let nothing through between this region and the others, in either direction."""
+        self._cut_off.add(name)
         for other in self.others(name):
             self[name].db.put_fault(other.replica, drop=True)
 
@@ -79,6 +84,13 @@ class Regions:
         """Undo the cut."""
         for other in self.others(name):
             self[name].db.mend(other.replica)
+        self._cut_off.discard(name)
+
+    def heal_all(self) -> None:
+        """Undo what is left of cuts, as far as that can be done."""
+        for name in tuple(self._cut_off):
+            with suppress(CrdtdbError):
+                self.heal(name)
 
     def meet(self, names: Sequence[str] = ()) -> tuple[Digest, float]:
         """Wait until these regions (or all) show the same; the digest, and the milliseconds.
@@ -95,15 +107,18 @@ class Regions:
         raise NotConverged(f"the regions still differ {_CONVERGE_S:.0f} s later")
 
     def log_tails(self) -> str:
-        """The last lines that each replica has logged."""
-        return "\n".join(f"--- {region.replica}\n{_tail(region.log)}" for region in self.all)
+        """The last lines that each replica of this demo has logged."""
+        return "\n".join(
+            f"--- {region.replica}\n{_tail(region.started.log)}"
+            for region in self.all
+            if region.started is not None
+        )
 
 
 @contextmanager
 def running(names: Sequence[str]) -> Iterator[Regions]:
     """Replicas in these regions, serving, while the block lasts. Raises StartError."""
     with ExitStack() as stack:
-        stack.enter_context(_unwound_by_signals())
         home = Path(stack.enter_context(TemporaryDirectory(prefix="crdtdb-demo-")))
         ports = _free_ports(len(names))
         urls = [f"http://127.0.0.1:{port}" for port in ports]
@@ -113,15 +128,42 @@ def running(names: Sequence[str]) -> Iterator[Regions]:
             db = stack.enter_context(Client(url))
             regions.append(_start(name, url, [peer for peer in urls if peer != url], home, db))
         for region in regions:
-            _await_serving(region)
+            _await_serving(region.replica, region.db, region.started)
         yield Regions(regions)
+
+
+@contextmanager
+def already_running(names: Sequence[str], urls: Sequence[str]) -> Iterator[Regions]:
+    """The replicas at these URLs, one in each of these regions; left without a cut.
+
+    Raises StartError if they are not.
+    """
+    with ExitStack() as stack:
+        found = [_ask(url, stack.enter_context(Client(url))) for url in urls]
+        labels = [region.name for region in found]
+        if sorted(labels) != sorted(names):
+            raise StartError(
+                f"one replica in each of the regions {', '.join(names)} is needed; "
+                f"these are in: {', '.join(labels)}"
+            )
+        regions = Regions(sorted(found, key=lambda region: names.index(region.name)))
+        stack.callback(regions.heal_all)
+        yield regions
+
+
+def _ask(url: str, db: Client) -> Region:
+    """Who is at a URL, as soon as it serves?"""
+    _await_serving(f"the replica at {url}", db)
+    oneself = db.cluster()["self"]
+    return Region(oneself["region"], oneself["replica"], url, db)
 
 
 def _start(name: str, url: str, peers: Sequence[str], home: Path, db: Client) -> Region:
     log = home / f"{name}.log"
+    replica = f"{name}-1"
     command = [sys.executable, "-m", "crdtdb_server", "serve"]
     command += ["--data-dir", str(home / name), "--listen", url.removeprefix("http://")]
-    command += ["--replica", f"{name}-1", "--region", name, "--cluster", "demo"]
+    command += ["--replica", replica, "--region", name, "--cluster", "demo"]
     command += [part for peer in peers for part in ("--peer", peer)]
     command += ["--allow-fault-injection"]
     with log.open("wb") as output:
@@ -135,32 +177,33 @@ def _start(name: str, url: str, peers: Sequence[str], home: Path, db: Client) ->
             # Ctrl-C is for the demo, which then stops the replicas in good order.
             start_new_session=True,
         )
-    return Region(name, url, home / name, log, process, db)
+    return Region(name, replica, url, db, Started(process, home / name, log))
 
 
 def _stop(regions: Sequence[Region]) -> None:
-    for region in regions:
-        region.process.terminate()
-    for region in regions:
+    processes = [region.started.process for region in regions if region.started is not None]
+    for process in processes:
+        process.terminate()
+    for process in processes:
         try:
-            region.process.wait(_STOP_S)
+            process.wait(_STOP_S)
         except subprocess.TimeoutExpired:
-            region.process.kill()
-            region.process.wait()
+            process.kill()
+            process.wait()
 
 
-def _await_serving(region: Region) -> None:
+def _await_serving(replica: str, db: Client, started: Started | None = None) -> None:
     deadline = time.monotonic() + _START_S
     while time.monotonic() < deadline:
-        if region.process.poll() is not None:
-            raise StartError(f"{region.replica} ended at once. Its log:\n{_tail(region.log)}")
+        if started is not None and started.process.poll() is not None:
+            raise StartError(f"{replica} ended at once.{_logged(started)}")
         try:
-            if region.db.readiness() == "serving":
+            if db.readiness() == "serving":
                 return
         except Unreachable:
             pass
         time.sleep(_POLL_S)
-    raise StartError(f"{region.replica} is not ready yet. Its log:\n{_tail(region.log)}")
+    raise StartError(f"{replica} is not ready yet.{_logged(started)}")
 
 
 def _free_ports(count: int) -> list[int]:
@@ -172,19 +215,8 @@ def _free_ports(count: int) -> list[int]:
         return [int(one.getsockname()[1]) for one in sockets]
 
 
-@contextmanager
-def _unwound_by_signals() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP unwind the stack as Ctrl-C does, so that no replica is left behind."""
-
-    def unwind(number: int, _frame: FrameType | None) -> None:
-        sys.exit(128 + number)
-
-    before = {number: signal.signal(number, unwind) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _logged(started: Started | None) -> str:
+    return "" if started is None else f" Its log:\n{_tail(started.log)}"
 
 
 def _tail(log: Path) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from rich.text import Text
@@ -21,21 +23,37 @@ from crdtdb_server.demo.plot import (
     Line,
     in_brief,
 )
-from crdtdb_server.demo.regions import Region, Regions, running
+from crdtdb_server.demo.regions import Region, Regions, already_running, running
 from crdtdb_server.demo.screen import Screen, shown
 
-__all__ = ["tell"]
+__all__ = ["tell", "tell_at"]
 
+#: Where nothing else is.
 _BUCKET: Final = "shop"
 
 
 def tell(screen: Screen) -> bool:
-    """Tell the story; True if it ended as it must."""
+    """Tell the story to replicas of its own; True if it ended as it must."""
     screen.heading("1  Three regions, three processes")
+    return _tell(screen, running(REGIONS), _BUCKET)
+
+
+def tell_at(screen: Screen, urls: Sequence[str]) -> bool:
+    """Tell it to running replicas in those regions, in a bucket of its own; True if it ended well.
+
+    Their clocks must agree to the millisecond, as on one machine: of two concurrent writes to a
+    register the plain loop takes the one that came later *here*.
+    """
+    screen.heading("1  Three regions")
+    bucket = f"story-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    return _tell(screen, already_running(REGIONS, urls), bucket)
+
+
+def _tell(screen: Screen, opened: AbstractContextManager[Regions], bucket: str) -> bool:
     began = time.monotonic()
-    with running(REGIONS) as regions:
+    with opened as regions:
         try:
-            return _Telling(screen, regions, time.monotonic() - began).tell()
+            return _Telling(screen, regions, bucket, time.monotonic() - began).tell()
         except CrdtdbError as error:
             screen.verdict(str(error), good=False)
             screen.say(regions.log_tails(), "dim")
@@ -45,9 +63,10 @@ def tell(screen: Screen) -> bool:
 class _Telling:
     """One telling of the story, and what was acknowledged in it."""
 
-    def __init__(self, screen: Screen, regions: Regions, started_s: float) -> None:
+    def __init__(self, screen: Screen, regions: Regions, bucket: str, started_s: float) -> None:
         self._screen = screen
         self._regions = regions
+        self._bucket = bucket
         self._started_s = started_s
         self._history: list[Acknowledged] = []
         self._refused: list[str] = []
@@ -80,9 +99,9 @@ class _Telling:
             f"Ready in {self._started_s:.1f} s."
         )
         self._screen.table(
-            ("region", "server", "process", "data"),
+            ("region", "replica", "server", "runs as"),
             (
-                (region.name, region.url, str(region.process.pid), str(region.data_dir))
+                (region.name, region.replica, region.url, _runs_as(region))
                 for region in self._regions.all
             ),
         )
@@ -92,8 +111,9 @@ class _Telling:
         self._write(Chapter.BEFORE, BEFORE)
         digest, waited_ms = self._regions.meet()
         self._screen.say(
-            f"{len(BEFORE)} writes to {digest.objects} objects. {waited_ms:.0f} ms later all three "
-            f"regions show the same (digest {_short(digest.digest)})."
+            f"{len(BEFORE)} writes to {len(self._addresses)} objects in the bucket {self._bucket}. "
+            f"{waited_ms:.0f} ms later all three regions show the same "
+            f"(digest {_short(digest.digest)})."
         )
 
     def _write_on_both_sides(self) -> None:
@@ -157,7 +177,7 @@ class _Telling:
                 self._addresses.append(address)
             began_ms = _now_ms()
             try:
-                self._regions[region].db.update(ObjectName(_BUCKET, *address), [plain])
+                self._regions[region].db.update(ObjectName(self._bucket, *address), [plain])
             except CrdtdbError as error:
                 self._refused.append(f"{region} refused {plain} on {'/'.join(address)}: {error}")
                 continue
@@ -168,7 +188,7 @@ class _Telling:
                 time.sleep(0)
 
     def _values(self, region: Region) -> dict[Address, Any]:
-        names = [ObjectName(_BUCKET, *address) for address in self._addresses]
+        names = [ObjectName(self._bucket, *address) for address in self._addresses]
         reads = region.db.read_together(names)
         return {address: read.value for address, read in zip(self._addresses, reads, strict=True)}
 
@@ -198,6 +218,13 @@ class _Telling:
         columns = ("object", ", ".join(REGIONS), "plain loop", "", "what wins")
         self._screen.table(columns, rows, last_dim=True)
         return good
+
+
+def _runs_as(region: Region) -> str:
+    started = region.started
+    if started is None:
+        return "it was running"
+    return f"process {started.process.pid}, data in {started.data_dir}"
 
 
 def _now_ms() -> int:

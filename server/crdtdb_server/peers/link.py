@@ -8,6 +8,7 @@ after it is back compares what both have seen.
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -32,7 +33,8 @@ from crdtdb_server.peers.envelope import (
     seal_sender,
 )
 from crdtdb_server.peers.faults import Faults, LinkDown
-from crdtdb_server.peers.secret import PROOF_HEADER, ClusterSecret, Unproven
+from crdtdb_server.peers.secret import PROOF_HEADER, Unproven
+from crdtdb_server.peers.trust import Trust
 
 __all__ = ["Hub", "Link"]
 
@@ -47,6 +49,8 @@ _BACKOFF_FIRST_S: Final = 0.1
 _BACKOFF_MOST_S: Final = 2.0
 #: Of what a refusal says, in the log and in `/v1/cluster`.
 _DETAIL_CHARACTERS: Final = 500
+#: A connection that the other end has cut.
+_CUT: Final = frozenset({errno.ECONNRESET, errno.EPIPE})
 #: What keeps an exchange from happening, and is no bug here.
 _TROUBLES: Final = (
     TimeoutError,
@@ -89,7 +93,7 @@ class Link:
         faults: Faults,
         random: Random,
         on_bytes: Callable[[int], None],
-        secret: ClusterSecret | None,
+        trust: Trust,
     ) -> None:
         self.endpoint = endpoint
         #: The replica that answered there last.
@@ -105,7 +109,7 @@ class Link:
         self._faults = faults
         self._random = random
         self._on_bytes = on_bytes
-        self._secret = secret
+        self._trust = trust
         self._waiting: deque[bytes] = deque()
         self._waiting_bytes = 0
         self._wake = asyncio.Event()
@@ -162,7 +166,7 @@ class Link:
                 answer = await self._exchange(frames)
             except _TROUBLES as error:
                 backoff_s = min(backoff_s * 2, _BACKOFF_MOST_S)
-                self._note_trouble(_described(error))
+                self._note_trouble(self._described(error))
                 continue
             except Exception:
                 backoff_s = _BACKOFF_MOST_S
@@ -190,12 +194,19 @@ class Link:
         headers = {SENDER_HEADER: me}
         if encoding is not None:
             headers[ENCODING_HEADER] = encoding
-        secret, proof = self._secret, ""
+        trust, proof = self._trust, ""
+        if trust.certified is not None:
+            trust.certified.check_call(self.endpoint)
+        secret = None if trust.secrets is None else trust.secrets.first
         if secret is not None:
             proof = headers[PROOF_HEADER] = secret.prove_request(now_s(), me, encoding, body)
         self._on_bytes(len(body))
         async with self._session.post(
-            self.endpoint + PATH, data=body, headers=headers, allow_redirects=False
+            self.endpoint + PATH,
+            data=body,
+            headers=headers,
+            allow_redirects=False,
+            ssl=trust.calling or True,
         ) as response:
             answer = await _bounded(response)
             if response.status != 200:
@@ -226,6 +237,15 @@ class Link:
             return []
         self.refused = None
         return called_for
+
+    def _described(self, error: BaseException) -> str:
+        was_cut = isinstance(error, aiohttp.ServerDisconnectedError) or (
+            isinstance(error, OSError) and error.errno in _CUT
+        )
+        if was_cut and self._trust.certified is not None:
+            # By TLS 1.3 the caller's certificate is looked at after the caller has begun to speak.
+            return "it closed the connection; it may not believe this replica's certificate"
+        return _described(error)
 
     def _note_trouble(self, trouble: str) -> None:
         """Said once: when it begins, or when it becomes another."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from random import Random
-from ssl import SSLContext
 from typing import Final
 
 import aiohttp
@@ -28,7 +27,7 @@ from crdtdb_server.peers.envelope import BODY_BYTES
 from crdtdb_server.peers.faults import Faults
 from crdtdb_server.peers.link import Link
 from crdtdb_server.peers.newer import NewerPeers
-from crdtdb_server.peers.secret import ClusterSecret
+from crdtdb_server.peers.trust import Trust
 from crdtdb_server.signals import Signal
 from crdtdb_server.writer import Writer
 
@@ -52,10 +51,9 @@ class Network:
         replication: Replication,
         writer: Writer,
         random: Random,
-        secret: ClusterSecret | None = None,
-        tls: SSLContext | None = None,
+        trust: Trust,
     ) -> None:
-        """`secret` proves who speaks; `tls` says whom to believe at https URLs (None: as usual)."""
+        """`trust` says by what other replicas are known."""
         self.replication = replication
         self.faults = Faults(random)
         #: Bytes of bodies sent to peers since the start.
@@ -65,8 +63,7 @@ class Network:
         self.refusals: Counter[str] = Counter()
         self._writer = writer
         self._random = random
-        self._secret = secret
-        self._tls = tls
+        self.trust = trust
         self._links: dict[str, Link] = {}
         self._session: aiohttp.ClientSession | None = None
         self._ticking: asyncio.Task[None] | None = None
@@ -81,10 +78,7 @@ class Network:
 
     async def start(self) -> None:
         """Take up the conversation; the listening socket is open already."""
-        connector = aiohttp.TCPConnector(ssl=self._tls or True)
-        self._session = aiohttp.ClientSession(
-            connector=connector, timeout=_TIMEOUT, auto_decompress=False
-        )
+        self._session = aiohttp.ClientSession(timeout=_TIMEOUT, auto_decompress=False)
         self._dispatch(await self._writer.call(lambda: self.replication.start(monotonic_ms())))
         self._note_eviction()
         self._started.set()
@@ -193,6 +187,8 @@ class Network:
 
     async def knock(self, endpoint: str) -> None:
         """Make the acquaintance of a replica that shall become a member."""
+        if self.trust.certified is not None:
+            self.trust.certified.name(endpoint)
         self._dispatch(await self._writer.call(lambda: self.replication.knock(endpoint)))
 
     async def stake(self, name: str) -> Stake:
@@ -298,7 +294,7 @@ class Network:
                     self.faults,
                     self._random,
                     self._count_bytes,
-                    self._secret,
+                    self.trust,
                 )
             link.send(frame)
 

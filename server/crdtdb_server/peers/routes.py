@@ -34,8 +34,9 @@ from crdtdb_server.peers.envelope import (
 )
 from crdtdb_server.peers.faults import BrokenDocument, Fault, FaultsDocument, LinkDown
 from crdtdb_server.peers.network import Network
-from crdtdb_server.peers.secret import PROOF_HEADER, ClusterSecret, Unproven
+from crdtdb_server.peers.secret import PROOF_HEADER, Unproven
 from crdtdb_server.peers.status import ClusterDocument, cluster_document
+from crdtdb_server.problems import problem_answer
 from crdtdb_server.routing import Route
 from crdtdb_server.schemas import Content, DroppedDocument, content_of
 from crdtdb_server.service import Service
@@ -54,14 +55,16 @@ _FAULT_BYTES: Final = 4_096
 #: So many names at most are told to who asks for another.
 _NAMED: Final = 20
 
+#: Who was not believed: a connection is known by the certificate that was shown when it began.
+_BEGIN_ANEW: Final[Headers] = (("Connection", "close"),)
 #: Refusals that say: this is not a peer of yours.
 _IDENTITY: Final = frozenset({"wrong-cluster", "self", "identity-conflict"})
 
 
-def peer_routes(network: Network, secret: ClusterSecret | None = None) -> tuple[Route, ...]:
+def peer_routes(network: Network) -> tuple[Route, ...]:
     """How replicas talk, and how the cluster looks from here.
 
-    With a secret, frames are taken only from those who know it.
+    Frames are taken only from those who prove that they are of this cluster (`Network.trust`).
     """
 
     said = _Said()
@@ -71,11 +74,18 @@ def peer_routes(network: Network, secret: ClusterSecret | None = None) -> tuple[
         sealed_sender = request.headers.get(SENDER_HEADER.lower(), "")
         encoding = request.headers.get(ENCODING_HEADER.lower())
         proof = request.headers.get(PROOF_HEADER.lower(), "")
+        secrets, certified, _ = network.trust
+        secret = None
         try:
             try:
-                if secret is not None:
-                    secret.check_request(proof, now_s(), sealed_sender, encoding, request.body)
+                if secrets is not None:
+                    secret = secrets.check_request(
+                        proof, now_s(), sealed_sender, encoding, request.body
+                    )
                 sender = open_sender(sealed_sender)
+                if certified is not None:
+                    members = network.replication.members
+                    certified.check(sender, request.connection, members)
                 frames = open_body(request.body, encoding)
             except (Unproven, PeerError) as error:
                 reason = error.reason if isinstance(error, PeerError) else "unproven"
@@ -83,10 +93,9 @@ def peer_routes(network: Network, secret: ClusterSecret | None = None) -> tuple[
                 raise
             answers = await network.receive(sender, frames)
         except Unproven as error:
-            raise Forbidden(
-                f"replication is refused: {error}; give all replicas one --cluster-secret-file",
-                Field(PROOF_HEADER, str(error)),
-            ) from error
+            field = Field("" if secrets is None else PROOF_HEADER, str(error))
+            forbidden = Forbidden(f"replication is refused: {error}", field)
+            return problem_answer(forbidden, service.seen, _BEGIN_ANEW)
         except LinkDown:
             return Answer(b"", service.seen, 503)
         except PeerError as error:

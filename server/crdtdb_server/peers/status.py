@@ -23,6 +23,7 @@ class SelfDocument(TypedDict):
     incarnation: str
     region: str
     state: State
+    clock_off_by_ms: NotRequired[int]
     progress: NotRequired[ProgressDocument]
 
 
@@ -136,8 +137,10 @@ def cluster_document(service: Service, network: Network) -> ClusterDocument:
     Ages are in milliseconds; `lag_events` counts operations known here that a member has not
     reported, `missing_events` operations it reported that are not here; null: never heard (of
     `lag_ms`: never level with it since the start). `troubles`: URLs that cannot be replicated with
-    now, or not wholly, members or not yet, and why. `reclaimed` is what has gone so far, `waiting`
-    what would go if it were stable, as last looked at (not what a cut hides until its turn comes).
+    now, or not wholly, members or not yet, and why. `clock_off_by_ms` is there when the clocks of
+    most members are that far off this one's, and more than they may be. `reclaimed` is what has
+    gone so far, `waiting` what would go if it were stable, as last looked at (not what a cut hides
+    until its turn comes).
     """
     replication, database = network.replication, service.database
     reclaimed = database.engine.reclaimed
@@ -148,6 +151,8 @@ def cluster_document(service: Service, network: Network) -> ClusterDocument:
         "region": database.region or "",
         "state": service.state(),
     }
+    if (off_by_ms := service.clock_off_by_ms()) is not None:
+        myself["clock_off_by_ms"] = off_by_ms
     if (progress := replication.progress) is not None:
         myself["progress"] = progress_document(progress)
     return {
@@ -188,6 +193,7 @@ def cluster_document(service: Service, network: Network) -> ClusterDocument:
             if (why := link.trouble or link.refused) is not None
         }
         | network.newer.troubles(monotonic_ms())
+        | replication.failing()
         | replication.namesakes()
         | replication.twins(),
         "refusals": dict(network.refusals + Counter(replication.refusals)),
@@ -238,7 +244,8 @@ def _member(service: Service, network: Network, incarnation: int) -> MemberOfClu
         "url": member.endpoint,
         "self": False,
         "reachable": link is not None and link.is_up,
-        "trouble": None if link is None else link.trouble or link.refused,
+        "trouble": (None if link is None else link.trouble or link.refused)
+        or (None if peer is None else peer.failed),
         "last_contact_ms": None if peer is None else now_ms - peer.last_contact_ms,
         "lag_events": None if peer is None else peer.seen.missing(seen),
         "missing_events": None if peer is None else seen.missing(peer.seen),

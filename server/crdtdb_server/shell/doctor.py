@@ -220,6 +220,8 @@ def _size(size_bytes: int) -> str:
 
 def _cluster(server: Server) -> Iterator[Finding]:
     yield from _certificate(server.url)
+    if server.tls_ca is not None:
+        yield from _authorities(server.tls_ca)
     try:
         with server.client() as client:
             version = client.about()["version"]
@@ -284,15 +286,27 @@ def _certificate(url: str) -> Iterator[Finding]:
     parts = urlsplit(url)
     if parts.scheme != "https":
         return
-    from crdtdb_server.tls import WARNING_S, expiry_s
-
     where = (parts.hostname or "", parts.port or 443)
     try:
-        left_s = expiry_s(ssl.get_server_certificate(where, timeout=_CONNECT_S).encode())
-        left_s -= time.time()
+        pem = ssl.get_server_certificate(where, timeout=_CONNECT_S).encode()
+        yield _ending(f"that of {url}", pem)
     except (OSError, StartError) as error:
         yield Finding("certificate", "wrong", f"{url} shows none: {error}")
-        return
-    detail = f"that of {url} ended" if left_s < 0 else f"that of {url} ends in"
-    detail += f" {abs(left_s) / _DAY_S:.0f} days" + (" ago" if left_s < 0 else "")
-    yield Finding("certificate", _graded(wrong=left_s < 0, warning=left_s < WARNING_S), detail)
+
+
+def _authorities(file: Path) -> Iterator[Finding]:
+    """Those that are believed: without them, nobody's certificate is worth anything."""
+    try:
+        yield _ending(f"the first of the authorities in {file}", file.read_bytes())
+    except (OSError, StartError) as error:
+        yield Finding("certificate", "wrong", f"{file}: {error}")
+
+
+def _ending(whose: str, pem: bytes) -> Finding:
+    """Raises StartError."""
+    from crdtdb_server.tls import WARNING_S, expiry_s
+
+    left_s = expiry_s(pem) - time.time()
+    days = f"{abs(left_s) / _DAY_S:.0f} days"
+    detail = f"{whose} ended {days} ago" if left_s < 0 else f"{whose} ends in {days}"
+    return Finding("certificate", _graded(wrong=left_s < 0, warning=left_s < WARNING_S), detail)

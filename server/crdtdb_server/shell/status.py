@@ -51,21 +51,41 @@ def status(
         note(_described(me["progress"]))
     columns = ("replica", "region", "url", "link", "heard", "level", "lacks", "clock")
     print_table(columns, (_row(member) for member in cluster["members"]))
+    for line in _notes(cluster):
+        note(line)
+
+
+def _notes(cluster: dict[str, Any]) -> Iterator[str]:
+    """What is not as it should be, a sentence each, and what can be done about it."""
+    troubles, stability = dict(cluster["troubles"]), cluster["stability"]
     for gone in cluster["evicted"]:
         by = f"by {printable(gone['by'])}, {moment(gone['at_ms'])}"
-        note(f"evicted: {printable(gone['replica'])} {printable(gone['url'])} {by}")
-    if me["state"] == "evicted":
-        note("this replica was evicted and takes no writes; back with: crdtdb cluster rejoin")
-    for peer_url in cluster["stability"]["unmet_peers"]:
-        note(f"not met yet: {peer_url}: {cluster['troubles'].get(peer_url, 'no answer yet')}")
-    for blocker in cluster["stability"]["blocked_by"]:
-        lacks = f"{blocker['replica']} has not reported {blocker['events']} operations"
-        note(f"not stable yet: {lacks}; heard more from it: {age(blocker['reported_ms'])}")
-    if damaged := cluster["integrity"]["damaged"]:
-        note(f"damaged: {damaged} records wait for a peer that has seen all they held to mend them")
-    waiting = cluster["stability"]["waiting"]
+        yield f"evicted: {printable(gone['replica'])} {printable(gone['url'])} {by}"
+    if cluster["self"]["state"] == "evicted":
+        yield "this replica was evicted and takes no writes; back with: crdtdb cluster rejoin"
+    for url in stability["unmet_peers"]:
+        yield f"not met yet: {url}: {troubles.pop(url, 'no answer yet')}"
+    for member in cluster["members"]:
+        if not member["self"] and not member["reachable"]:
+            troubles.pop(member["url"], None)  # the table has it
+    for url, why in troubles.items():
+        yield f"trouble with {printable(url)}: {printable(why)}"
+    for blocker in stability["blocked_by"]:
+        yield (
+            f"deletes wait for {printable(blocker['replica'])}: it has not reported "
+            f"{blocker['events']} operations; {_reported(blocker['reported_ms'])}"
+        )
+    waiting = stability["waiting"]
     if waiting["records"]:
-        note(f"reclaiming waits for that: {waiting['records']} records, {waiting['bytes']} bytes")
+        yield f"not reclaimed for that: {waiting['records']} records, {waiting['bytes']} bytes"
+    if damaged := cluster["integrity"]["damaged"]:
+        yield f"damaged: {damaged} records wait for a peer that has seen all they held to mend them"
+
+
+def _reported(ago_ms: int | None) -> str:
+    if ago_ms is None:
+        return "it has reported nothing since this replica started"
+    return f"it last reported more {age(ago_ms)} ago"
 
 
 def _watch(client: Client) -> None:

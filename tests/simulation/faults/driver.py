@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final
 
+from simulation.faults.identities import named_alike
 from simulation.faults.links import asymmetric_loss, cut, flapping
 from simulation.faults.machines import (
     clock_jump,
@@ -41,6 +42,7 @@ FAULTS: Final[dict[str, _Fault]] = {
         disk_lost,
         evict,
         flapping,
+        named_alike,
         put_back,
         record_flipped,
         replace,

@@ -7,6 +7,7 @@ from typing import Final
 from crdtdb.causal import NOTHING
 from crdtdb.kinds import object_of
 from crdtdb.reading import Reading
+from crdtdb.store.base import Table
 from simulation.disk import Moment
 from simulation.faults.world import OUTLIVED_MS, World
 from simulation.replica import Machine
@@ -26,6 +27,8 @@ _PATIENCE_MS: Final = 1_000
 #: How often an operator looks after a machine with a damaged record, and how long it is hoped for.
 _LOOK_AFTER_MS: Final = 1_000
 _HOPED_FOR_MS: Final = 12_000
+#: Where bits flip, and how often.
+_FLIPPED: Final = (*3 * (Table.RECORDS,), Table.HEADS, Table.FOLDED, Table.SEQUENCE)
 _JUMPS_MS: Final = (-3_600_000, -3_000, -200, 40, 900, 4_500, 60_000, 86_400_000)
 
 
@@ -109,16 +112,19 @@ def disk_full(world: World) -> None:
 
 
 def record_flipped(world: World) -> None:
-    """A bit of a stored record flips. The machine finds out, and has it mended by another.
+    """A bit of a stored row flips. The machine finds out, and has a record mended by another.
 
-    If no other disk holds all that the record held, or those that do are out of reach or damaged
-    for long, an operator gives it a new disk.
+    What follows from records it makes anew. If no other disk holds all that the record held, or
+    those that do are out of reach or damaged for long, an operator gives it a new disk.
     """
     machine = world.some_up() if world.can_spare_one() else None
-    if machine is None or machine.disk.flipped or not machine.disk.flip(world.random):
+    if machine is None or machine.disk.flipped:
         return
-    world.tally["records flipped"] += 1
-    world.note(machine.name, "has a flipped bit")
+    table = world.random.choice(_FLIPPED)
+    if not machine.disk.flip(world.random, table=table):
+        return
+    world.tally[f"{table.value} flipped"] += 1
+    world.note(machine.name, f"has a flipped bit among its {table.value}")
 
     until_ms = world.scheduler.now_ms + _HOPED_FOR_MS
 

@@ -8,7 +8,7 @@ from crdtdb.causal import NOTHING, VersionVector
 from simulation.faults.world import World
 from simulation.replica import Machine
 
-__all__ = ["evict", "replace"]
+__all__ = ["await_all", "evict", "replace"]
 
 #: Most who were evicted come back soon, some much later; who has not been told is asked again.
 _OUT_MS: Final = ((0, 500), (500, 2_000), (2_000, 5_000))
@@ -53,7 +53,7 @@ def replace(world: World) -> None:
             each.knock(name)  # nobody can reach it, so it has to be told
     world.later((0, 1_000), lambda: world.start(other))
     world.later((0, 2_000), lambda: _evict_gone(world, machine.name))
-    _await_all(world, other)
+    await_all(world, other)
 
 
 def _able(world: World) -> Machine | None:
@@ -89,12 +89,12 @@ def _take_back(world: World, machine: Machine, gone: set[int]) -> None:
         machine.rejoin()
     survived = machine.is_up and not machine.disk.crashed
     if survived and machine.replication.incarnation not in gone:
-        _await_all(world, machine)
+        await_all(world, machine)
     else:
         world.scheduler.after(_ASK_AGAIN_MS, lambda: _take_back(world, machine, gone))
 
 
-def _await_all(world: World, machine: Machine, floor: VersionVector | None = None) -> None:
+def await_all(world: World, machine: Machine, floor: VersionVector | None = None) -> None:
     """Let nobody be evicted until everybody counts on the one that has come.
 
     And until that one has what others reclaimed without it: two replicas that evict each other
@@ -116,4 +116,4 @@ def _await_all(world: World, machine: Machine, floor: VersionVector | None = Non
     if floor is not None and machine.is_up and machine.seen.includes(floor):
         world.out = None
     else:
-        world.scheduler.after(_ASK_AGAIN_MS, lambda: _await_all(world, machine, floor))
+        world.scheduler.after(_ASK_AGAIN_MS, lambda: await_all(world, machine, floor))
