@@ -8,9 +8,11 @@ TOPOLOGIES ?=
 FOR ?= 30m
 JOBS ?= 2
 START ?= 1000
+REQUESTS ?= 10000
+FRAMES ?= 10000
 ONLY ?=
 
-.PHONY: demo test lint docs laws simulate faults bench bench-quick bench-first bench-store bench-partition bench-feed bench-replication planted sessions clean help
+.PHONY: demo test lint docs laws simulate faults bench bench-quick bench-first bench-store bench-partition bench-feed bench-replication planted sessions hostile clean help
 
 help:            ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */ — /'
@@ -66,6 +68,9 @@ planted: $(VENV)/dev        ## every planted mistake, and what noticed it
 
 sessions: $(VENV)/dev       ## 100,000 operations by sessions that hop under flapping links
 	$(BIN)/python tests/sessions --operations 100000
+
+hostile: $(VENV)/dev        ## 10,000 requests by schemathesis, 10,000 changed frames (REQUESTS=10000 FRAMES=10000 START=1000)
+	$(BIN)/python tests/hostile --requests $(REQUESTS) --frames $(FRAMES) --seed $(START)
 
 $(VENV)/user: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

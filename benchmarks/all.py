@@ -57,6 +57,7 @@ BENCHMARKS: Final = (
     Benchmark("text", (), ("--edits", "5000", "--rounds", "3")),
     Benchmark("append_first", (), ("--quick", "--records", "20000")),
     Benchmark("feed", takes_rounds=False),
+    Benchmark("overload", quick=("--quick", "--rounds", "1")),
     Benchmark("bombs", takes_rounds=False),
 )
 

@@ -37,6 +37,8 @@ _FORM_MS: Final = 120_000
 _CONVERGE_MS: Final = 60_000
 #: After forming: whatever was under way is done.
 _SETTLE_MS: Final = 5_000
+#: Neighbours have greeted each other.
+_GREETED_MS: Final = 1_000
 #: Neighbours of each of many replicas, on average.
 _CROWD_NEIGHBOURS: Final = 10
 
@@ -101,8 +103,9 @@ def _most_hops(network: Network) -> int:
 def crowd(number: int, seed: int) -> Figure:
     """One update among very many replicas, each of which reaches about ten others.
 
-    They begin as copies of one store that names them all as members, each with its own identity:
-    as when one replica has taken in all others.
+    They begin as copies of one store that names them all as members, each with its own identity,
+    and all have heard of each other that they have seen that: as long after one replica has taken
+    in all others.
     """
     random = Random(f"{seed} crowd")
     overlay = random_mesh(number, _CROWD_NEIGHBOURS, random)
@@ -121,7 +124,10 @@ def crowd(number: int, seed: int) -> Figure:
             [f"r{other}" for other in neighbours],
             _identity(incarnations[place], random),
         )
-    network.run_until(_SETTLE_MS)
+    for replica in network.replicas.values():
+        for incarnation in incarnations:
+            replica.replication._cluster.note_report(incarnation, replica.seen)
+    network.run_until(_GREETED_MS)
     network.traffic = Traffic()
     _add(network.replicas["r0"], random)
     took_ms = network.run_while(lambda: not network.is_level, _CONVERGE_MS)

@@ -218,14 +218,14 @@ class _Caller(asyncio.Protocol):
             self._ask(run, due)
 
     def _ask(self, run: _Run, due: float) -> None:
-        request = run.next_request(due)
+        began = perf_counter() if run.refusals else due
+        request = run.next_request(began)
         if request is None:
             self._run = None
             self._transport.close()
             run.leave()
             return
-        self._due = due
-        self._began = perf_counter() if run.refusals else due
+        self._due, self._began = due, began
         self._transport.write(request)
 
     def data_received(self, data: bytes) -> None:

@@ -4,12 +4,12 @@
 
 What a replica can do is what it does for 64 clients who each write again as soon as they are
 answered; how long they wait is what is normal. Then clients come who together send four times as
-many requests in the same time, spread over 1,024 connections. Who is refused waits as long as
+many requests in the same time, spread over 512 connections. Who is refused waits as long as
 `Retry-After` says, or (*pressing*) does not heed it. Then normal again, in short windows, until it
 is as it was. In the end the counters must show every write that was acknowledged and no other.
 
-The times of a pressed server are the server's and the generator's: near 1, `generator busy` says
-that the load was less than it was meant to be. `offered` is what it was.
+`offered` is what really came: a server that is pressed answers no faster than it can, and refusing
+takes a quarter of what a write takes. So for clients who press, the figure is for information.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from raw_http import Line, request
 __all__ = ["measure"]
 
 _NORMAL: Final = 64
-_CROWD: Final = 1_024
+_CROWD: Final = 512
 _TIMES: Final = 4
 _COUNTERS: Final = 1_000
 #: As it was: within so many times of what was normal before.
 _AS_BEFORE: Final = 1.5
 _RECOVERY_S: Final = 10.0
-#: A refused client comes again after a second, so less would show the first rush only.
-_OVERLOAD_S: Final = 4.0
+#: A refused client comes again after some seconds: less would show the first rush only.
+_OVERLOAD_S: Final = 5.0
 
 _KEPT: Final = at_most(5)
 _RECOVERED: Final = at_most(1)
@@ -60,7 +60,8 @@ def measure(plan: Plan, directory: Path, disk: Disk) -> Iterator[Figure]:
                     waits.append(wait)
                     recoveries.append(recovery)
             who = "pressing" if pressing else "heeding"
-            yield Figure(f"p99 of the admitted / normal, {who}", _KEPT, waits)
+            bound = None if pressing else _KEPT
+            yield Figure(f"p99 of the admitted / normal, {who}", bound, waits)
             yield Figure(f"recovery / {_RECOVERY_S:g} s, {who}", _RECOVERED, recoveries)
         shown, acknowledged = overload.shown(), overload.acknowledged
     if shown != acknowledged:
@@ -123,9 +124,11 @@ class _Overload:
         """Seconds from the end of the overload to the end of the first window as before."""
         began = perf_counter()
         while True:
-            again = self._run(self._normal._replace(seconds=self._window_s / 2))
+            load = self._normal._replace(seconds=self._window_s / 2, refusals=True)
+            again = self._run(load)
             recovered_s = perf_counter() - began
-            if again.p99_ms <= _AS_BEFORE * normal.p99_ms or recovered_s > 3 * _RECOVERY_S:
+            is_as_before = not again.refused and again.p99_ms <= _AS_BEFORE * normal.p99_ms
+            if is_as_before or recovered_s > 3 * _RECOVERY_S:
                 return recovered_s
 
 

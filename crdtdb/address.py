@@ -17,10 +17,11 @@ Names are UTF-8 and hold no U+0000, so they need no escaping. A tail begins with
 05 OPERATION one operation: incarnation, counter (8 bytes each, big-endian)
 06 MEMBER    one member or element: its `crdtdb.jsonvalue.encode`
 07 LEAF      one leaf of a map: its field path, `crdtdb.jsonvalue.encode` of a list of strings;
-             the leaf's type; 00; the tail (02 or 06) that its record would have by itself
+             the leaf's type; 00; the tail (02, 04, 05, 06) that its record would have by itself
 == ========= ================================================================================
 
-A cut may end after the bucket, the type, any character of the key, the key, the kind or the tail.
+A cut may end after the bucket, the type, any character of the key, the key, the kind, the type of
+a leaf or the tail.
 
 Reading (`parse`, `name_of`, `member_value`, …) raises `ValueError` on anything else, because
 addresses arrive from peers. `check_bucket` and `check_key` are for what arrives from users.
@@ -79,8 +80,10 @@ __all__ = [
     "object_prefix",
     "operation",
     "operation_dot",
+    "operation_in",
     "own",
     "parse",
+    "split_leaf",
     "split_object",
     "type_prefix",
 ]
@@ -184,7 +187,12 @@ def base(name: ObjectName) -> bytes:
 
 
 def operation(name: ObjectName, dot: tuple[int, int]) -> bytes:
-    return name.prefix + OPERATION + _DOT.pack(*dot)
+    return operation_in(name.prefix, dot)
+
+
+def operation_in(prefix: bytes, dot: tuple[int, int]) -> bytes:
+    """The address of an operation in the log of an object, or of a leaf, with this prefix."""
+    return prefix + OPERATION + _DOT.pack(*dot)
 
 
 def member(name: ObjectName, value: JsonValue) -> bytes:
@@ -215,8 +223,16 @@ def is_cut(address: bytes) -> bool:
 
 
 def is_base(address: bytes) -> bool:
-    """Is this the base of an op-based object? (Some members' addresses end like one.)"""
-    return address.endswith(BASE) and not is_cut(address) and split_object(address)[1] == BASE
+    """Is this the base of an op-based object or leaf? (Some members' addresses end like one.)"""
+    if not address.endswith(BASE) or is_cut(address):
+        return False
+    tail = split_object(address)[1]
+    if not tail.startswith(LEAF):
+        return tail == BASE
+    try:
+        return split_leaf(tail).tail == BASE
+    except ValueError:
+        return False
 
 
 def cut_prefix(address: bytes) -> bytes:
@@ -263,6 +279,16 @@ def member_values(addresses: Sequence[bytes], prefix_bytes: int) -> list[JsonVal
 
 def leaf_of(tail: bytes) -> Leaf:
     """Take the tail of a record of a map apart, checking every part of it."""
+    leaf = split_leaf(tail)
+    if leaf.tail.startswith(OPERATION):
+        operation_dot(leaf.tail)
+    elif leaf.tail not in (OWN, BASE):
+        member_value(leaf.tail)
+    return leaf
+
+
+def split_leaf(tail: bytes) -> Leaf:
+    """The same, but what follows the leaf's type may be anything, or nothing."""
     if not tail.startswith(LEAF):
         raise ValueError("not the tail of a leaf")
     path, end = jsonvalue.decode(tail, 1)
@@ -272,10 +298,7 @@ def leaf_of(tail: bytes) -> Leaf:
     match = _LEAF_TYPE.match(tail, end)
     if match is None or len(fields) < len(path):
         raise ValueError("a leaf has a field of strings, and a type")
-    inner = tail[match.end() :]
-    if inner != OWN:
-        member_value(inner)
-    return Leaf(fields, match[1].decode(), inner)
+    return Leaf(fields, match[1].decode(), tail[match.end() :])
 
 
 def operation_dot(tail: bytes) -> tuple[int, int]:
@@ -340,7 +363,8 @@ def _check_cut(prefix: bytes) -> None:
     if match := _OBJECT_START.match(prefix):
         _name(match)
         tail = prefix[match.end() :]
-        if tail not in (b"", OPERATION, MEMBER, LEAF):
+        is_leaf = tail.startswith(LEAF) and tail != LEAF and not split_leaf(tail).tail
+        if tail not in (b"", OPERATION, MEMBER, LEAF) and not is_leaf:
             _check_tail(tail)
     elif match := _TYPE_START.match(prefix):
         key_start = prefix[match.end() :]

@@ -20,6 +20,7 @@ from crdtdb.datatype import DataType, OperationType, ScalarType
 from crdtdb.draft import Draft
 from crdtdb.errors import PeerError
 from crdtdb.expiry import check_deadline
+from crdtdb.kinds import log_at, log_in
 from crdtdb.limits import LIMITS
 from crdtdb.record import Record
 from crdtdb.store.base import KEY_BYTES
@@ -89,8 +90,8 @@ def admit_together(draft: Draft, addresses: Iterable[bytes]) -> None:
 
 
 def _covered_by_cut(cut: CutAddress, record: Record) -> VersionVector:
-    if not is_wide_or_object(cut.prefix):
-        raise ValueError("cuts within an object have no meaning yet")
+    if not is_wide_or_object(cut.prefix) and log_at(cut.prefix) is None:
+        raise ValueError("within an object only the logs of op-based leaves are cut")
     is_object = is_object_prefix(cut.prefix)
     vector = NOTHING
     for payload in record.live.values():
@@ -115,6 +116,10 @@ def _check_record(parsed: RecordAddress, record: Record) -> None:
         raise ValueError(f"a {kind.name} has no record there")
     if isinstance(kind, OperationType):
         _check_log(kind, parsed.tail, record)
+        return
+    log = log_in(parsed.name.prefix, parsed.tail)
+    if log is not None and log.kind is not None:
+        _check_log(log.kind, address.leaf_of(parsed.tail).tail, record)
         return
     own = kind.at(parsed.tail)
     for dot, payload in record.live.items():

@@ -15,6 +15,7 @@ __all__ = [
     "LEFT_OUT",
     "WRONG_LINES_TOLD",
     "Conflict",
+    "Enrolled",
     "Event",
     "FieldRead",
     "Given",
@@ -87,6 +88,16 @@ class FieldRead:
     others: Mapping[str, JsonValue]
     #: The read context, as of a `Read`.
     seen: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolled:
+    """What a Yjs editor gets that takes part in a text at one replica."""
+
+    #: The client id to type under: this replica, and no other, takes in what is new under it.
+    client: int
+    #: What the editor lacks of the text.
+    update: bytes
 
 
 @dataclass(frozen=True, slots=True)

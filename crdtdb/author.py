@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import reduce
 from itertools import groupby
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from crdtdb import address, hlc
 from crdtdb.address import ObjectName
@@ -21,6 +21,7 @@ from crdtdb.datatype import (
     Cut,
     Delete,
     DocumentType,
+    Logged,
     Operation,
     OperationType,
     ScalarType,
@@ -38,9 +39,9 @@ from crdtdb.expiry import (
     is_hidden,
     since_of,
 )
-from crdtdb.kinds import is_uncut, type_of
+from crdtdb.kinds import Log, is_uncut, log_at, type_of
 from crdtdb.limits import LIMITS
-from crdtdb.record import EMPTY, Live, Record, after, visible
+from crdtdb.record import EMPTY, Live, Payload, Record, after, visible
 from crdtdb.transaction import CleanUp, Erase, Result, Transaction, Update
 from crdtdb.types import CATALOGUE
 
@@ -153,20 +154,23 @@ class Author:
         draft: Draft,
         view: _View,
         kind: StateType,
-        changes: Iterator[Change | Cut],
+        changes: Iterator[Change | Cut | Logged],
         stamp: Stamp,
     ) -> bool:
         """Join what one operation changes; does it change what users see?"""
         wrote = changed = False
         for change in changes:
-            if isinstance(change, Cut):
+            if isinstance(change, Change):
+                changed |= self._change(draft, view, kind, change, stamp.dot)
+            elif isinstance(change, Logged):
+                prefix = view.prefix + change.stem
+                changed |= self._log(draft, prefix, change.payload, stamp.dot)
+            else:
                 if not draft.has_standing(view.prefix):
                     continue
                 covers = draft.seen if view.seen is None else view.seen
                 changed |= self._cut_object(draft, view.prefix, kind, covers, stamp.dot)
                 view.forget()
-            else:
-                changed |= self._change(draft, view, kind, change, stamp.dot)
             wrote = True
         if wrote:
             self._mint(draft, stamp)
@@ -189,6 +193,18 @@ class Author:
         if was_alive and is_alive:
             return bool(own.shows(before) != own.shows(left))
         return was_alive != is_alive
+
+    def _log(self, draft: Draft, prefix: bytes, payload: Payload | Cut, dot: Dot) -> bool:
+        """Add an operation to the log of a leaf, or cut it; does that change what users see?"""
+        if not isinstance(payload, Cut):
+            record = Record({dot: payload}, VersionVector.of([dot]))
+            draft.join(address.operation_in(prefix, dot), record, draft.seen.with_dot(dot))
+            return True
+        log = log_at(prefix)
+        assert log is not None
+        was_shown = draft.is_shown(log)
+        self._cut(draft, prefix, draft.seen, dot)
+        return was_shown
 
     def _cut_object(
         self, draft: Draft, prefix: bytes, kind: StateType, covers: VersionVector, dot: Dot
@@ -538,3 +554,11 @@ class _View:
 
     def replicas(self) -> Mapping[int, str]:
         return self._replicas()
+
+    def folded(self, stem: bytes, kind: OperationType) -> Any:
+        log = Log(self.prefix + stem, self.prefix, kind)
+        return self._draft.folded(log.prefix, kind) if self._draft.in_force(log) else None
+
+    @property
+    def has_context(self) -> bool:
+        return self.seen is not None

@@ -27,7 +27,9 @@ from crdtdb.errors import BadToken, CursorExpired, Field
 from crdtdb.expiry import is_hidden
 from crdtdb.floors import Floors, read_floored, write_floored
 from crdtdb.head import FRESH, Head
+from crdtdb.kinds import Log, log_at, log_in
 from crdtdb.limits import LIMITS
+from crdtdb.materialised import read_shown
 from crdtdb.opaque import from_opaque, to_opaque
 from crdtdb.reclaimed import Reclaimed, read_reclaimed
 from crdtdb.record import Record, visible
@@ -222,13 +224,25 @@ def _changes_at(
         return
     head = read_head(snapshot, prefix) or FRESH
     is_there = _is_there(head, now_ms)
-    if tail.startswith((address.MEMBER, address.LEAF)):
+    log = log_in(prefix, tail)
+    if log is not None and log.is_leaf:
+        yield from _leaf_changes(snapshot, log, is_there=is_there)
+    elif tail.startswith((address.MEMBER, address.LEAF)):
         live = visible(record.live, head.cut)
         own = kind.at(tail) if isinstance(kind, StateType) else None
         if own is not None:
             yield name, tail, not (is_there and live and own.alive(live))
     else:
         yield name, None, not is_there
+
+
+def _leaf_changes(
+    snapshot: Snapshot, log: Log, *, is_there: bool
+) -> Iterator[tuple[ObjectName, bytes | None, bool]]:
+    """Whatever changed of the log of a leaf, it is that leaf that has changed."""
+    if log.kind is not None:
+        deleted = not is_there or read_shown(snapshot, log.prefix, log.kind) is None
+        yield address.name_of(log.owner), log.at[len(log.owner) :], deleted
 
 
 def _is_there(head: Head, now_ms: int) -> bool:
@@ -238,12 +252,16 @@ def _is_there(head: Head, now_ms: int) -> bool:
 def _cut_changes(
     snapshot: Snapshot, prefix: bytes, now_ms: int
 ) -> Iterator[tuple[ObjectName, bytes | None, bool]]:
-    """A cut changes every object below it: one, or all below a wider prefix."""
+    """A cut changes a leaf, or every object below it: one, or all below a wider prefix."""
     if prefix[1:2] == b"_":
         return
     if is_object_prefix(prefix):
         head = read_head(snapshot, prefix) or FRESH
         yield address.name_of(prefix), None, not _is_there(head, now_ms)
+        return
+    if (log := log_at(prefix)) is not None:
+        head = read_head(snapshot, log.owner) or FRESH
+        yield from _leaf_changes(snapshot, log, is_there=_is_there(head, now_ms))
         return
     for object_prefix, head in scan_heads(snapshot, prefix, address.after(prefix)):
         yield address.name_of(object_prefix), None, not _is_there(head, now_ms)

@@ -22,7 +22,7 @@ from crdtdb.datatype import OperationType
 from crdtdb.digests import END, START, Digest, DigestTree, DigestView
 from crdtdb.errors import BadRequest, Field
 from crdtdb.head import Head
-from crdtdb.kinds import alive, type_of
+from crdtdb.kinds import alive, log_in, type_of
 from crdtdb.reading import Reading
 from crdtdb.record import visible
 
@@ -177,9 +177,17 @@ class _Records:
         kind = type_of(self._name.prefix)
         if isinstance(kind, OperationType):
             return  # replicas fold operations at different times; what they come to is the object's
+        prefix = self._name.prefix
+        last = b""
         for at, record in self._reading.records_between(start, end):
-            live = visible(record.live, self._head.cut)
-            if alive(kind, at[len(self._name.prefix) :], live):
+            live, tail = visible(record.live, self._head.cut), at[len(prefix) :]
+            log = log_in(prefix, tail)
+            if log is not None:
+                if log.at != last and log.at >= start:
+                    last = log.at
+                    if digest := self._reading.log_digest(log):
+                        yield Entry(log.at, digest, 1)
+            elif alive(kind, tail, live):
                 yield Entry(at, codec.live_digest(at, live), 1)
 
     def digest(self, start: bytes, end: bytes) -> Digest:

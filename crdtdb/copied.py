@@ -200,20 +200,21 @@ def _add(draft: Draft, plain: _Plain, batch: Batch, needs: dict[int, int], seque
                 own, place = settled[start:end], sequence + end
                 shown = _check(prefix, kind, addresses[start:end], own)
                 digest = reduce(xor, (digests[start + index] for index in shown), 0)
-                former = said.get(prefix, FRESH)
-                heads[prefix] = _raised(former, own, len(shown), digest, place).encode()
+                head = _raised(said.get(prefix, FRESH), own, len(shown), digest, place)
+                heads[prefix] = head.encode()
             continue
         ones = list(runs)  # of one record each
         own = settled[ones[0].start : ones[-1].end]
         kind.check_each(own)
         shows = type(kind).alive is StateType.alive
         for (prefix, _, start, end), one in zip(ones, own, strict=True):
-            former, place, digest = said.get(prefix), sequence + end, digests[start]
-            if former is None and shows:
+            place, digest = sequence + end, digests[start]
+            if shows and prefix not in said:
                 heads[prefix] = Head.encode_first(place, one[0], one[1], digest)
                 continue
             alive = shows or kind.alive({one[:2]: one[2]})
-            head = _raised(former or FRESH, [one], alive, digest if alive else 0, place)
+            former = said.get(prefix, FRESH)
+            head = _raised(former, [one], alive, digest if alive else 0, place)
             heads[prefix] = head.encode()
     _raise(needs, ((incarnation, counter) for incarnation, counter, _ in settled))
     numbers, packed = codec.pack_rows(sequence + 1, addresses, plain.bodies)

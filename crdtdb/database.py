@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
+from itertools import count
 from os import PathLike
 from pathlib import Path
 from threading import Lock
@@ -30,6 +31,7 @@ from crdtdb.address import ObjectName
 from crdtdb.answers import (
     LEFT_OUT,
     Conflict,
+    Enrolled,
     Event,
     FieldRead,
     Given,
@@ -124,6 +126,8 @@ class Database(Handles):
         self._stop: Callable[[], None] | None = None
         self._following = Following(self.engine, cluster)
         self._rankings = Rankings()
+        #: Numbers of editors; after a restart others than before, most likely.
+        self._editors = count(entropy(16))
         self.replica = self._named(replica, entropy)
         self.engine.replicas = self._members
 
@@ -330,6 +334,21 @@ class Database(Handles):
         check_is_document(name.type, "format")
         with self.reading() as reading:
             return reading.difference(name, since)
+
+    def enrol(self, name: ObjectName, since: bytes = b"") -> Enrolled:
+        """What an editor needs to take part in a text here: a client id, and what it lacks."""
+        check_name(name)
+        check_is_document(name.type, "format")
+        with self._writing:
+            if self._submit is None and not self.engine.state.incarnation:
+                self.engine.take_incarnation()
+        with self.reading() as reading:
+            return self.enrol_in(reading, name, since)
+
+    def enrol_in(self, reading: Reading, name: ObjectName, since: bytes) -> Enrolled:
+        """The same as of a reading; the name has been checked."""
+        editor = reading.editor(name, self.engine.state.incarnation, next(self._editors))
+        return Enrolled(editor, reading.difference(name, since))
 
     def standing(self, name: ObjectName, member: JsonValue) -> Standing | None:
         """Score and rank of a member of a sorted set; None if it is none."""

@@ -36,6 +36,7 @@ __all__ = [
     "Delete",
     "DocumentType",
     "Edited",
+    "Logged",
     "NestedType",
     "Operation",
     "OperationType",
@@ -122,6 +123,17 @@ class Cut(NamedTuple):
     """Everything in the object that the operation observed is dead. O(1), whatever the size."""
 
 
+class Logged(NamedTuple):
+    """One more operation of an op-based leaf: it changes nothing but that leaf's log.
+
+    A cut: all that was observed of the leaf is dead. O(1), whatever the size.
+    """
+
+    #: What the tails of the leaf's records start with.
+    stem: bytes
+    payload: Payload | Cut
+
+
 class Restored(NamedTuple):
     """One operation, as a caller would write it, of those that write an exported value again."""
 
@@ -148,6 +160,16 @@ class View(Protocol):
 
     def replicas(self) -> Mapping[int, str]:
         """The names of the members, and of this replica, by incarnation. O(members)."""
+
+    def folded(self, stem: bytes, kind: OperationType) -> Any:
+        """The materialised value of an op-based leaf, the tails of whose records start so.
+
+        None: nothing of it is in force. One store get; of a large value that is not kept, all.
+        """
+
+    @property
+    def has_context(self) -> bool:
+        """Has the operation a read context?"""
 
 
 class DataType:
@@ -221,10 +243,15 @@ class StateType(DataType):
     has_losers: ClassVar[bool] = False
 
     @abstractmethod
-    def mutate(self, operation: Operation, view: View, stamp: Stamp) -> Iterator[Change | Cut]:
-        """What the operation changes. Raises InvalidOperation or BadRequest, before any change."""
+    def mutate(
+        self, operation: Operation, view: View, stamp: Stamp
+    ) -> Iterator[Change | Cut | Logged]:
+        """What the operation changes. Raises InvalidOperation or BadRequest, before any change.
 
-    def delete(self, view: View, stamp: Stamp) -> Iterator[Change | Cut]:
+        Only a `NestedType` has leaves to log something for.
+        """
+
+    def delete(self, view: View, stamp: Stamp) -> Iterator[Change | Cut | Logged]:
         """What deleting the object changes."""
         yield Cut()
 
@@ -349,7 +376,8 @@ class ScoredType(CollectionType):
 class NestedType(StateType):
     """A state-based type whose records belong to other types, at LEAF tails; `at` tells which.
 
-    Some of these have running totals, so no cut applies to it.
+    Some of these have running totals, so no cut applies to it. Those of op-based leaves are logs
+    (`kinds.Log`), of which `at` does not tell.
     """
 
     collection = True
@@ -358,6 +386,10 @@ class NestedType(StateType):
 
     def places(self, tail: bytes) -> bool:
         return tail.startswith(address.LEAF)
+
+    @abstractmethod
+    def holds(self, kind: DataType) -> bool:
+        """Can leaves be of this type?"""
 
 
 class OperationType(DataType):
@@ -385,6 +417,13 @@ class OperationType(DataType):
         Every type has it but a `DocumentType`.
         """
         raise NotImplementedError
+
+    def decided(self, operation: Operation, folded: Any, writer: int) -> Payload | Cut:
+        """The payload of any operation of an incarnation, a `Delete` too; NO_PAYLOAD: none.
+
+        `apply` comes next, if at all. Raises a CallerError.
+        """
+        return Cut() if type(operation) is Delete else self.prepare(operation, folded)
 
     @abstractmethod
     def empty(self) -> Any:
@@ -496,9 +535,21 @@ class DocumentType(OperationType):
         A `Delete` takes out all there is. Raises a CallerError.
         """
 
+    def decided(self, operation: Operation, folded: Any, writer: int) -> Payload | Cut:
+        payload = self.edit(folded, [operation], writer).payload
+        return NO_PAYLOAD if payload is None else payload
+
     @abstractmethod
     def difference(self, folded: Any, since: bytes) -> bytes:
         """What somebody lacks who has got as far as `since` says (empty: nowhere).
 
         In the format of the library that this type is made with. Raises BadRequest.
+        """
+
+    @abstractmethod
+    def editor(self, writer: int, number: int) -> int:
+        """The name, for that library, of an editor whose edits this incarnation is to take in.
+
+        A different one for each number, up to some thousands. Nobody else takes in what is new
+        under it, for no replica could tell which of two edits under one name is meant.
         """

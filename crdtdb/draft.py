@@ -18,15 +18,22 @@ from crdtdb.cuts import WideCuts, covered, is_object_prefix
 from crdtdb.datatype import OperationType, StateType
 from crdtdb.expiry import deadline_of, guards, standing
 from crdtdb.head import Head
-from crdtdb.kinds import alive, is_uncut, log_of, shows_nothing, type_of
+from crdtdb.kinds import (
+    Log,
+    alive,
+    is_uncut,
+    log_at,
+    log_in,
+    log_of,
+    shows_nothing,
+    type_of,
+)
 from crdtdb.oplog import adopt_base, fold_in, refold, replace_log
 from crdtdb.pending import Pending
 from crdtdb.record import EMPTY, Live, Record, join, visible
 from crdtdb.store.base import Snapshot, Table
 
 __all__ = ["EVERYWHERE", "Draft", "Span"]
-
-_OPERATION: Final = address.OPERATION[0]
 
 
 class Span(NamedTuple):
@@ -53,18 +60,22 @@ class Draft(Pending):
         """Join a record, whose sender has seen `seen`, into what is here: how state changes."""
         is_cut = address.is_cut(at)
         prefix, tail = (b"", b"") if is_cut else address.split_object(at)
-        if tail == address.BASE:
-            return adopt_base(self, at, prefix, incoming)
+        log = log_in(prefix, tail)
+        if log is not None and tail.endswith(address.BASE) and address.is_base(at):
+            return adopt_base(self, at, log, incoming)
         old = self.record(at)
-        adopted = self.adopted.get(prefix)
-        if adopted is not None and adopted.includes(incoming.context):
-            return old  # an operation of the base that came with it
+        if log is not None:
+            adopted = self.adopted.get(log.prefix)
+            if adopted is not None and adopted.includes(incoming.context):
+                return old  # an operation of the base that came with it
         new = join(old, incoming, self.seen, seen)
         if new == old:
             return old
         self.put(at, new)
         if is_cut:
             self.install_cut(at, old, new)
+        elif log is not None and log.kind is not None:
+            self._install_operation(at, log, new)
         else:
             self._install(at, prefix, tail, old, new)
         return new
@@ -99,9 +110,7 @@ class Draft(Pending):
             context = head.context.join(new.context)
             self.set_head(prefix, msgspec.structs.replace(head, context=context))
             self.settle(prefix, at)
-        elif isinstance(kind, OperationType):
-            self._install_operation(at, prefix, tail, kind, new)
-        elif kind is None:
+        elif not isinstance(kind, StateType):
             self._install_state(at, prefix, bool, old, new)
         elif (own := kind.at(tail)) is None:
             self._install_state(at, prefix, shows_nothing, old, new)
@@ -110,16 +119,14 @@ class Draft(Pending):
             if own.has_losers and len(new.live) > 1 and len(self.live(at, prefix)) > 1:
                 self._contended[at] = prefix
 
-    def _install_operation(
-        self, at: bytes, prefix: bytes, tail: bytes, kind: OperationType, new: Record
-    ) -> None:
-        self._set(self._latest, prefix, at)
-        head = self.head(prefix)
+    def _install_operation(self, at: bytes, log: Log, new: Record) -> None:
+        self._set(self._latest, log.owner, at)
+        head = self.head(log.owner)
         context = head.context.join(new.context)
-        if tail[0] == _OPERATION and (live := visible(new.live, head.cut)):
-            fold_in(self, prefix, kind, head, context, live)
+        if live := visible(new.live, self.cut_of(log)):
+            fold_in(self, log, head, context, live)
         else:
-            self.set_head(prefix, msgspec.structs.replace(head, context=context))
+            self.set_head(log.owner, msgspec.structs.replace(head, context=context))
 
     def _install_state(
         self, at: bytes, prefix: bytes, shows: Callable[[Live], bool], old: Record, new: Record
@@ -165,6 +172,11 @@ class Draft(Pending):
                 self.settle(prefix, at)
                 return
             self._cut_object(prefix, vector, at)
+        elif (log := log_at(prefix)) is not None:
+            if not vector.includes(before):
+                self._sweep(prefix, before)
+            self._cut_leaf(log, vector, at)
+            return
         else:
             self.wide = self.wide.with_cut(prefix, vector)
             for object_prefix in self.heads_under(prefix):
@@ -185,7 +197,8 @@ class Draft(Pending):
             live = visible(record.live, vector)
             below, _ = address.split_object(at)
             kind = type_of(below)
-            if len(live) < len(record.live) and kind is not None and not is_uncut(kind):
+            is_swept = len(below) < len(prefix) or (kind is not None and not is_uncut(kind))
+            if len(live) < len(record.live) and is_swept:
                 self.put(at, Record(live, record.context))
                 self._set(self._latest, below, at)
                 self.set_head(below, self.head(below))
@@ -201,12 +214,23 @@ class Draft(Pending):
         if cut.includes(head.context):
             # All there is was seen by the cut: nothing is left, and nothing need be read.
             if isinstance(kind, OperationType):
-                self.set_folded(prefix, kind, head, None)
+                self.set_folded(Log(prefix, prefix, kind), head, None)
             self.set_head(prefix, msgspec.structs.replace(head, size=0, digest=0))
         else:
             self.recount(prefix, head, kind)
         if head.timed:
             self.settle(prefix, at)
+
+    def _cut_leaf(self, log: Log, vector: VersionVector, at: bytes) -> None:
+        """O(1) if the cut has seen all there is of the map, else O(operations of the leaf)."""
+        self._set(self._latest, log.owner, at)
+        head = self.head(log.owner)
+        if log.kind is None:
+            self.set_head(log.owner, head)
+        elif vector.includes(head.context):
+            self.set_folded(log, head, None)
+        else:
+            refold(self, log, head)
 
     def settle(self, prefix: bytes, at: bytes) -> None:
         """Find out anew what is cut of an object and until when it is there; `at` has changed.
@@ -252,15 +276,22 @@ class Draft(Pending):
     def recount(self, prefix: bytes, head: Head, kind: StateType | OperationType | None) -> None:
         """Count again what survives a cut that something is concurrent to. O(records)."""
         if isinstance(kind, OperationType):
-            refold(self, prefix, head, kind)
+            refold(self, Log(prefix, prefix, kind), head)
             return
         size = digest = 0
+        logs: dict[bytes, Log] = {}
         for at, record in self.records_under(prefix):
+            tail = at[len(prefix) :]
             live = visible(record.live, head.cut)
-            if alive(kind, at[len(prefix) :], live):
+            if alive(kind, tail, live):
                 size += 1
                 digest ^= codec.live_digest(at, live)
+            elif (log := log_in(prefix, tail)) is not None and log.kind is not None:
+                logs[log.prefix] = log
         self.set_head(prefix, msgspec.structs.replace(head, size=size, digest=digest))
+        for log in logs.values():
+            self.count_anew(log)
+            refold(self, log, self.head(prefix))
 
     # -- all that somebody holds --------------------------------------------------------------
 
@@ -269,13 +300,13 @@ class Draft(Pending):
     ) -> None:
         """Join all records of a replica that has seen `seen`; what it lacks, it has removed.
 
-        All of a span of addresses, that is, which divides no op-based object. Cuts that it lacks
+        All of a span of addresses, that is, which divides no log. Cuts that it lacks
         stay: they cover nothing that is left. Raises PeerError.
         """
         logs: dict[bytes, list[tuple[bytes, Record]]] = {}
         for at, record in incoming:
-            if prefix := log_of(at):
-                logs.setdefault(prefix, []).append((at, record))
+            if log := log_of(at):
+                logs.setdefault(log, []).append((at, record))
             else:
                 self.join(at, record, seen)
         sent = {at for at, _ in incoming}
@@ -284,12 +315,11 @@ class Draft(Pending):
             at for at, _ in self._snapshot.scan(Table.RECORDS, start, span.end) if at not in sent
         ]
         for at in lacking:
-            prefix = address.split_object(at)[0]
-            if log_of(at):
-                logs.setdefault(prefix, [])
+            if log := log_of(at):
+                logs.setdefault(log, [])
             elif self.join(at, EMPTY, seen) == EMPTY:
                 self.drop(at)
-                self.vacate_if_bare(prefix)
+                self.vacate_if_bare(address.split_object(at)[0])
         for prefix, records in logs.items():
             replace_log(self, prefix, records, seen)
 

@@ -44,7 +44,7 @@ from crdtdb.errors import (
     StorageFailed,
 )
 from crdtdb.idempotency import KeptAnswers
-from crdtdb.kinds import log_of, object_of
+from crdtdb.kinds import mended_with, object_of
 from crdtdb.limits import LIMITS
 from crdtdb.mending import rebuild, replace_damaged
 from crdtdb.opening import open_rows
@@ -546,7 +546,7 @@ class Engine:
         return self._state.seen if head is None else head.context.join(self._reclaimed.vector)
 
     def held(self, damaged: Iterable[bytes]) -> list[tuple[bytes, bytes]]:
-        """What a peer needs whose records there are damaged: of an op-based object every record.
+        """What a peer needs whose records there are damaged: of a log every record.
 
         They are in the order of the sequence, so operations come after those that they continue.
         Raises StorageFailed for one that is damaged here.
@@ -554,10 +554,9 @@ class Engine:
         found: dict[bytes, tuple[int, bytes]] = {}
         with self._store.snapshot() as snapshot:
             for at in damaged:
-                prefix = object_of(at)
-                is_log = prefix and log_of(prefix)
-                end = address.after(prefix) if is_log else at + b"\0"
-                for below, row in snapshot.scan(Table.RECORDS, prefix if is_log else at, end):
+                log = mended_with(at)
+                end = address.after(log) if log else at + b"\0"
+                for below, row in snapshot.scan(Table.RECORDS, log or at, end):
                     _, place = record_of(below, row)
                     found[below] = place, codec.row_record(below, row)
         in_order = sorted(found.items(), key=lambda entry: entry[1])
@@ -613,7 +612,7 @@ class Engine:
         damaged = {at for at in replacement.damaged if at in self._damaged}
         if not all(seen.includes(self._damaged[at].seen) for at in damaged):
             raise PeerError("knows-too-little", "a peer mends records of which it knows too little")
-        logs = tuple(p for at in damaged if (p := object_of(at)) and log_of(p))
+        logs = tuple(log for at in damaged if (log := mended_with(at)))
         mended = {
             at: admit(at, data, seen)
             for at, data in replacement.held

@@ -14,6 +14,7 @@ from crdtdb.address import ObjectName
 from crdtdb.causal import VersionVector, format_dot, format_incarnation
 from crdtdb.datatype import OperationType, ScalarType, StateType
 from crdtdb.expiry import deadline_of, describe_deadline
+from crdtdb.kinds import log_in
 from crdtdb.operations import type_named
 from crdtdb.reading import PageQuery, Reading
 from crdtdb.record import Record, visible
@@ -45,12 +46,15 @@ def explain(
     more = False
     for tail, record in reading.records(name, query):
         own = kind.at(tail) if isinstance(kind, StateType) else kind
+        log, cut = log_in(name.prefix, tail), head.cut
+        if log is not None and log.is_leaf:
+            own, cut = log.kind, reading.cut_of(log)
         if not record.live or own is None or tail == address.EXPIRY:
             continue
         if len(records) == query.limit:
             more = True
             break
-        records.append(_record(own, tail, record, head.cut))
+        records.append(_record(own, tail, record, cut))
         writers.update(incarnation for incarnation, _ in record.live)
         if isinstance(kind, ScalarType):
             writers.update(kind.concerns(visible(record.live, head.cut)))

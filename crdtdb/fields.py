@@ -1,7 +1,8 @@
 """Reading a map: its leaves in pages, as one nested value, or one field.
 
 A leaf is read from its records by its own type. Pages are of records, so a collection with many
-members goes on in the next page, under the same field. A field that holds several types shows the
+members goes on in the next page, under the same field; an op-based leaf is one, and read whole. A
+field that holds several types shows the
 one first in the catalogue; what lies below a field counts as a map there.
 """
 
@@ -14,9 +15,10 @@ from typing import Any, NamedTuple
 from crdtdb import address, codec
 from crdtdb.address import ObjectName
 from crdtdb.answers import FieldRead
-from crdtdb.datatype import CollectionType, NestedType, ScalarType, StateType
+from crdtdb.datatype import CollectionType, NestedType, OperationType, ScalarType, StateType
 from crdtdb.errors import Field, TooLarge
 from crdtdb.jsonvalue import JsonValue
+from crdtdb.kinds import log_in
 from crdtdb.limits import LIMITS
 from crdtdb.operations import type_named
 from crdtdb.reading import PageQuery, Reading
@@ -43,12 +45,22 @@ class LeafPage(NamedTuple):
 
 
 class _Alive(NamedTuple):
-    """A record that shows something."""
+    """A record that shows something, or all of an op-based leaf."""
 
+    #: Where a page goes on that ends with it.
     tail: bytes
     leaf: address.Leaf
-    kind: StateType
+    kind: StateType | OperationType
     live: Live
+    #: The materialised value of an op-based leaf.
+    folded: Any = None
+
+    @property
+    def size_bytes(self) -> int:
+        held: Any = [*self.live.values()]
+        if isinstance(self.kind, OperationType):
+            held = self.kind.dump(self.folded)
+        return len(self.tail) + len(codec.pack(held))
 
 
 def read_leaves(
@@ -67,7 +79,7 @@ def read_leaves(
         if len(page) == query.limit or room < 0:
             return LeafPage(_leaves(page, exported), page[-1].tail, alive.leaf.path)
         page.append(alive)
-        room -= len(alive.tail) + len(codec.pack([*alive.live.values()]))
+        room -= alive.size_bytes
     return LeafPage(_leaves(page, exported), None)
 
 
@@ -148,22 +160,43 @@ def _end(stem: bytes) -> bytes:
 
 
 def _alive(reading: Reading, name: ObjectName, query: PageQuery) -> Iterator[_Alive]:
-    """The records in a range that show something, in order."""
+    """The records in a range that show something, in order; each op-based leaf once."""
     map_type = type_named(name.type)
     assert isinstance(map_type, NestedType)
-    for tail, record in reading.records(name, query):
-        kind = map_type.at(tail)
-        if kind is not None and kind.alive(record.live):
-            yield _Alive(tail, address.leaf_of(tail), kind, record.live)
+    prefix = name.prefix
+    rest: PageQuery | None = query
+    while rest is not None:
+        records, rest = reading.records(name, rest), None
+        for tail, record in records:
+            if (log := log_in(prefix, tail)) is not None:
+                end = _behind(log.prefix[len(prefix) :], reverse=query.reverse)
+                folded = reading.folded(log)
+                if folded is not None and log.kind is not None:
+                    yield _Alive(end, address.leaf_of(tail), log.kind, {}, folded)
+                rest = query._replace(after=end)
+                break
+            kind = map_type.at(tail)
+            if kind is not None and kind.alive(record.live):
+                yield _Alive(tail, address.leaf_of(tail), kind, record.live)
+
+
+def _behind(stem: bytes, *, reverse: bool) -> bytes:
+    """A tail between the records that start so and what is read next."""
+    return stem if reverse else stem + b"\xff"
 
 
 def _leaves(page: list[_Alive], exported: bool) -> list[Leaf]:
     leaves: list[Leaf] = []
     for _, same in groupby(page, key=lambda alive: (alive.leaf.path, alive.leaf.type)):
         records = list(same)
-        _, leaf, kind, live = records[0]
+        _, leaf, kind, live, folded = records[0]
         value: JsonValue
-        if isinstance(kind, CollectionType):
+        if isinstance(kind, OperationType):
+            value = kind.value(folded)
+            if exported and kind.collection:
+                assert isinstance(value, list)
+                value = kind.exported_items(value)
+        elif isinstance(kind, CollectionType):
             value = kind.entries(
                 [alive.leaf.tail for alive in records], [alive.live for alive in records]
             )

@@ -21,7 +21,18 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from crdtdb.address import ObjectName
-from crdtdb.answers import LEFT_OUT, FieldRead, Given, Order, Plain, Read, Rights, Standing, Written
+from crdtdb.answers import (
+    LEFT_OUT,
+    Enrolled,
+    FieldRead,
+    Given,
+    Order,
+    Plain,
+    Read,
+    Rights,
+    Standing,
+    Written,
+)
 from crdtdb.jsonvalue import JsonValue, encode, normalise
 from crdtdb.limits import LIMITS
 from crdtdb.writes import (
@@ -71,6 +82,9 @@ class Door(Protocol):
 
     def difference(self, name: ObjectName, since: bytes = b"") -> bytes:
         """What somebody lacks of a text who has got as far as a Yjs state vector: an update."""
+
+    def enrol(self, name: ObjectName, since: bytes = b"") -> Enrolled:
+        """The same, with a client id for an editor that is going to type here."""
 
     def standing(self, name: ObjectName, member: JsonValue) -> Standing | None:
         """Score and rank of a member of a sorted set; None if it is none."""
@@ -367,6 +381,25 @@ class Text(Value[str], TextWrites[Written]):
         The document has the text under the name `text`.
         """
         return self._door.difference(self.name, since)
+
+    def enrol(self, since: bytes = b"") -> Enrolled:
+        """Get an editor a client id to type under, and what it lacks (as `difference`).
+
+        Edits under that id are taken in at this replica only: an editor that goes elsewhere is
+        enrolled there, too. Under any other id, what is new is refused, for nobody could tell
+        apart what two replicas take in under one.
+
+            >>> from crdtdb import Database
+            >>> from pycrdt import Doc, Text
+            >>> note = Database.in_memory().text("home", "note")
+            >>> enrolled = note.enrol()
+            >>> editor = Doc(client_id=enrolled.client)
+            >>> editor.apply_update(enrolled.update)
+            >>> editor.get("text", type=Text).insert(0, "buy pears")
+            >>> note.update(editor.get_update()).changed, note.get().value
+            (True, 'buy pears')
+        """
+        return self._door.enrol(self.name, since)
 
 
 class Handles:

@@ -2,12 +2,50 @@
 
 from __future__ import annotations
 
+from typing import Final, NamedTuple
+
 from crdtdb import address
+from crdtdb.cuts import is_object_prefix
 from crdtdb.datatype import DocumentType, OperationType, StateType
 from crdtdb.record import Live
 from crdtdb.types import CATALOGUE
 
-__all__ = ["alive", "is_uncut", "log_of", "object_of", "shows_nothing", "type_of"]
+__all__ = [
+    "Log",
+    "alive",
+    "is_uncut",
+    "log_at",
+    "log_in",
+    "log_of",
+    "mended_with",
+    "object_of",
+    "shows_nothing",
+    "type_of",
+]
+
+_LOGGED: Final = (address.BASE, address.OPERATION)
+#: An operation's tail is so long.
+_OPERATION_BYTES: Final = 17
+
+
+class Log(NamedTuple):
+    """Operations that are folded together: those of an op-based object, or of such a leaf."""
+
+    #: What the addresses of its records start with, and no others. Its cut is at this prefix.
+    prefix: bytes
+    #: The prefix of the object whose head counts it: the object itself, or the map.
+    owner: bytes
+    #: None: a type that only a newer version knows.
+    kind: OperationType | None
+
+    @property
+    def is_leaf(self) -> bool:
+        return len(self.owner) < len(self.prefix)
+
+    @property
+    def at(self) -> bytes:
+        """The address that stands for all of it, before those of its records. None is there."""
+        return self.prefix + address.OWN
 
 
 def type_of(prefix: bytes) -> StateType | OperationType | None:
@@ -24,13 +62,63 @@ def object_of(at: bytes) -> bytes:
     return b"" if address.is_cut(at) else address.split_object(at)[0]
 
 
+def log_in(prefix: bytes, tail: bytes) -> Log | None:
+    """The log that the record of an object at this tail belongs to, if it belongs to one."""
+    first = tail[:1]
+    if first in _LOGGED:
+        return Log(prefix, prefix, _op_based(type_of(prefix)))
+    if first != address.LEAF:
+        return None
+    # Most are of other leaves, and need not be taken apart.
+    if not tail.endswith(address.BASE) and tail[-_OPERATION_BYTES:][:1] != address.OPERATION:
+        return None
+    leaf = address.split_leaf(tail)
+    if leaf.tail[:1] not in _LOGGED:
+        return None
+    stem = tail[: len(tail) - len(leaf.tail)]
+    return Log(prefix + stem, prefix, _op_based(CATALOGUE.get(leaf.type)))
+
+
+def log_at(prefix: bytes) -> Log | None:
+    """The log whose records' addresses start so; None if that is not what they have in common."""
+    if prefix.count(b"\0") < 3:
+        return None
+    if is_object_prefix(prefix):
+        kind = _op_based(type_of(prefix))
+        return None if kind is None else Log(prefix, prefix, kind)
+    owner, stem = address.split_object(prefix)
+    if not stem.startswith(address.LEAF):
+        return None
+    leaf = address.split_leaf(stem)
+    if leaf.tail:
+        return None
+    named = CATALOGUE.get(leaf.type)
+    kind = _op_based(named)
+    return Log(prefix, owner, kind) if named is kind else None
+
+
 def log_of(at: bytes) -> bytes:
-    """The prefix of the op-based object whose log a record belongs to; empty if it does not."""
+    """The prefix of the log that a record belongs to; empty if it belongs to none."""
     if address.is_cut(at):
         return b""
-    prefix, tail = address.split_object(at)
-    is_log = isinstance(type_of(prefix), OperationType) and tail != address.EXPIRY
-    return prefix if is_log else b""
+    log = log_in(*address.split_object(at))
+    return log.prefix if log is not None and log.kind is not None else b""
+
+
+def mended_with(at: bytes) -> bytes:
+    """The prefix of all that has to be taken over together with a record; empty: it alone.
+
+    That is a log, for operations are folded at different times; with its deadline if it is an
+    object.
+    """
+    prefix = object_of(at)
+    if prefix and _op_based(type_of(prefix)) is not None:
+        return prefix
+    return log_of(at) if prefix else b""
+
+
+def _op_based(kind: StateType | OperationType | None) -> OperationType | None:
+    return kind if isinstance(kind, OperationType) else None
 
 
 def shows_nothing(_: Live) -> bool:

@@ -27,7 +27,15 @@ from crdtdb.record import Payload
 from crdtdb.rows import Steps, pack_folded, pack_steps, read_folded, unpack_folded, unpack_steps
 from crdtdb.store.base import Snapshot, Table
 
-__all__ = ["Materialised", "Step", "materialised_rows", "read_materialised", "reread_materialised"]
+__all__ = [
+    "Materialised",
+    "Step",
+    "materialised_rows",
+    "read_materialised",
+    "read_shown",
+    "reread_materialised",
+    "shown_digest",
+]
 
 #: An operation whose effect is taken in.
 Step: TypeAlias = tuple[Dot, Payload]
@@ -61,6 +69,8 @@ class Materialised(NamedTuple):
 
     value: Any
     rows: _Rows = _Rows()
+    #: False: there is none, and this is the value of no operation.
+    is_there: bool = True
 
 
 class _Kept:
@@ -112,7 +122,7 @@ def read_materialised(snapshot: Snapshot, prefix: bytes, kind: OperationType) ->
     end = address.after(prefix)
     last = next(snapshot.scan(Table.FOLDED, prefix, end, reverse=True), None)
     if last is None:
-        return Materialised(kind.empty())
+        return Materialised(kind.empty(), is_there=False)
     rows = _rows_until(prefix, *last)
     found = _kept.get(prefix, rows)
     if found is None:
@@ -124,11 +134,19 @@ def read_materialised(snapshot: Snapshot, prefix: bytes, kind: OperationType) ->
     return found
 
 
+def read_shown(snapshot: Snapshot, prefix: bytes, kind: OperationType) -> Any | None:
+    """The same value; None if users see nothing of it. Raises StorageFailed."""
+    found = read_materialised(snapshot, prefix, kind)
+    return found.value if found.is_there and kind.size(found.value) else None
+
+
 def reread_materialised(snapshot: Snapshot, prefix: bytes, kind: OperationType) -> Materialised:
     """The same, from all its rows. O(value). Raises StorageFailed."""
     if not kind.stepwise:
         plain = read_folded(snapshot, prefix)
-        return Materialised(kind.empty() if plain is None else kind.load(plain))
+        if plain is None:
+            return Materialised(kind.empty(), is_there=False)
+        return Materialised(kind.load(plain))
     value, rows = kind.empty(), _Rows()
     since: list[Step] = []
     for key, row in snapshot.scan(Table.FOLDED, prefix, address.after(prefix)):
@@ -143,7 +161,8 @@ def reread_materialised(snapshot: Snapshot, prefix: bytes, kind: OperationType) 
                 )
             since += (((inc, counter), payload) for inc, counter, payload in steps.steps)
         rows = now
-    return Materialised(kind.replayed(value, since) if since else value, rows)
+    replayed = kind.replayed(value, since) if since else value
+    return Materialised(replayed, rows, is_there=rows != _Rows())
 
 
 def materialised_rows(
@@ -176,6 +195,11 @@ def materialised_rows(
         written[prefix] = row = pack_folded(kind.dump(value))
         _kept.put(prefix, Materialised(value, _checkpoint(row)), former)
     return written
+
+
+def shown_digest(prefix: bytes, kind: OperationType, value: Any) -> int:
+    """The digest of what users see of a value that is not empty. O(value)."""
+    return codec.live_digest(prefix, {(0, 0): kind.shown(value)})
 
 
 def _checkpoint(row: bytes) -> _Rows:

@@ -9,7 +9,7 @@ from crdtdb.causal import NOTHING, VersionVector
 from crdtdb.draft import Draft
 from crdtdb.expiry import standing
 from crdtdb.head import Head
-from crdtdb.kinds import is_uncut, log_of, object_of, type_of
+from crdtdb.kinds import is_uncut, log_at, log_of, mended_with, object_of, type_of
 from crdtdb.oplog import replace_log
 from crdtdb.record import EMPTY, Record
 
@@ -22,24 +22,29 @@ def replace_damaged(
     """Put what a replica that has seen `seen` holds in the place of damaged records.
 
     That replica had seen all that they said: what it does not hold was removed, whatever is
-    known here. Of an op-based object `incoming` has every record. O(records of the objects).
+    known here. Of a log `incoming` has every record. O(records of the objects).
     """
     for at in damaged:
         draft.pass_over(at)
     prefixes = {at: object_of(at) for at in damaged}
     for prefix in set(prefixes.values()) - {b""}:
         _begin_head(draft, prefix)
-    for at, prefix in prefixes.items():
-        if prefix and log_of(at):
+    for at in damaged:
+        if prefixes[at] and log_of(at):
             continue
         record = incoming.get(at)
         draft.put(at, record)
         if record is not None and address.is_cut(at):
             draft.install_cut(at, EMPTY, record)
+    logs = set(map(mended_with, damaged)) - {b""}
+    for prefix in logs:
+        log = log_at(prefix)
+        if log is not None and log.is_leaf:
+            draft.count_anew(log)
+        held = [entry for entry in incoming.items() if entry[0].startswith(prefix)]
+        replace_log(draft, prefix, held, seen)
     for prefix in set(prefixes.values()) - {b""}:
-        if log_of(prefix):
-            held = [entry for entry in incoming.items() if entry[0].startswith(prefix)]
-            replace_log(draft, prefix, held, seen)
+        if prefix in logs:
             draft.settle(prefix, prefix)
         else:
             rebuild(draft, prefix)

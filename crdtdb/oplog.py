@@ -1,8 +1,11 @@
-"""Op-based objects: their operations folded into a materialised value, and into a base.
+"""Logs: operations folded into a materialised value, and into a base.
 
-The operations of such an object are records of their own. Their effect is in the materialised value
-with the commit that takes them in. Those that every member has seen go into the object's base, and
-their records go. A base of a peer is taken over whole.
+The operations of an op-based object, or of such a leaf of a map, are records of their own. Their
+effect is in the materialised value with the commit that takes them in. Those that every member has
+seen go into the log's base, and their records go. A base of a peer is taken over whole.
+
+What removes a leaf is a cut at the prefix of its log, as it is the cut of the object that removes
+an op-based object: operations that it covers are out of force, those concurrent to it stay.
 """
 
 from __future__ import annotations
@@ -17,46 +20,46 @@ from crdtdb.causal import VersionVector
 from crdtdb.datatype import OperationType
 from crdtdb.errors import PeerError
 from crdtdb.head import Head
-from crdtdb.kinds import log_of, type_of
+from crdtdb.kinds import Log, log_at, log_of
 from crdtdb.pending import Pending
 from crdtdb.record import EMPTY, Live, Record, visible
 
 __all__ = ["adopt_base", "fold_in", "fold_stable", "refold", "replace_log"]
 
 
-def fold_in(
-    pending: Pending,
-    prefix: bytes,
-    kind: OperationType,
-    head: Head,
-    context: VersionVector,
-    live: Live,
-) -> None:
+def fold_in(pending: Pending, log: Log, head: Head, context: VersionVector, live: Live) -> None:
     """Take the effect of an operation into the materialised value. O(it)."""
-    folded = pending.folded(prefix, kind)
+    kind = log.kind
+    assert kind is not None
+    folded = pending.folded(log.prefix, kind)
     for dot, payload in live.items():
         folded = kind.apply(folded, dot, payload)
     head = msgspec.structs.replace(head, context=context)
-    pending.add_steps(prefix, kind, head, folded, live)
+    pending.add_steps(log, head, folded, live)
 
 
-def refold(pending: Pending, prefix: bytes, head: Head, kind: OperationType) -> None:
-    """Fold the base and every operation left again, in causal order. O(operations)."""
-    base_at = prefix + address.BASE
-    base = visible(pending.record(base_at).live, head.cut)
+def refold(pending: Pending, log: Log, head: Head) -> None:
+    """Fold the base and every operation left again, in causal order. O(operations).
+
+    `head` is that of the object, with what is cut of it.
+    """
+    prefix, _, kind = log
+    assert kind is not None
+    cut = pending.cut_of(log) if log.is_leaf else head.cut
+    base = visible(pending.record(prefix + address.BASE).live, cut)
     folded = _base_value(kind, base)
     order = pending.order()
     rest = [
         (order.get(at) or pending.found(at)[1], dot, payload)
         for at, record in pending.records_under(prefix + address.OPERATION)
-        for dot, payload in visible(record.live, head.cut).items()
+        for dot, payload in visible(record.live, cut).items()
     ]
     for _, dot, payload in sorted(rest, key=lambda entry: entry[:2]):
         folded = kind.apply(folded, dot, payload)
-    pending.set_folded(prefix, kind, head, folded if base or rest else None)
+    pending.set_folded(log, head, folded if base or rest else None)
 
 
-def adopt_base(pending: Pending, at: bytes, prefix: bytes, incoming: Record) -> Record:
+def adopt_base(pending: Pending, at: bytes, log: Log, incoming: Record) -> Record:
     """Take over a peer's base, unless all of it has been seen here.
 
     Only a replica that has never reported what it saw can meet a base it does not cover
@@ -67,28 +70,29 @@ def adopt_base(pending: Pending, at: bytes, prefix: bytes, incoming: Record) -> 
     standing = pending.record(at)
     if pending.seen.includes(incoming.context):
         return standing
-    if not incoming.context.includes(standing.context) and pending.live(at, prefix):
+    if not incoming.context.includes(standing.context) and visible(
+        standing.live, pending.cut_of(log)
+    ):
         raise _separate_histories()
-    kind = type_of(prefix)
+    prefix, owner, kind = log
     pending.put(at, incoming)
-    pending.changed_last(prefix, at)
+    pending.changed_last(owner, at)
     pending.adopted[prefix] = incoming.context
     for operation_at, record in list(pending.records_under(prefix + address.OPERATION)):
         if record.live and incoming.context.includes(record.context):
             pending.put(operation_at, None)
-    head = pending.head(prefix)
+    head = pending.head(owner)
     head = msgspec.structs.replace(head, context=head.context.join(incoming.context))
-    if isinstance(kind, OperationType):
-        refold(pending, prefix, head, kind)
+    if kind is not None:
+        refold(pending, log, head)
     return incoming
 
 
 def replace_log(
     pending: Pending, prefix: bytes, incoming: list[tuple[bytes, Record]], seen: VersionVector
 ) -> None:
-    """Take over an op-based object, with one's own operations that `seen` lacks on top."""
-    kind = type_of(prefix)
-    assert isinstance(kind, OperationType)
+    """Take over the log at a prefix, with one's own operations that `seen` lacks on top."""
+    log = _log_at(prefix)
     if not seen.includes(pending.record(prefix + address.BASE).context):
         raise _separate_histories()
     own = sorted(
@@ -103,14 +107,14 @@ def replace_log(
     base_at = prefix + address.BASE
     base = dict(incoming).get(base_at, EMPTY).context
     taken = [e for e in incoming if e[0] == base_at or not base.includes(e[1].context)]
-    context = pending.record(prefix + address.EXPIRY).context
+    head = pending.head(log.owner)
+    context = head.context if log.is_leaf else pending.record(prefix + address.EXPIRY).context
     for at, record in (*taken, *later):
         pending.put(at, record)
-        pending.changed_last(prefix, at)
+        pending.changed_last(log.owner, at)
         context = context.join(record.context)
-    head = msgspec.structs.replace(pending.head(prefix), context=context)
-    refold(pending, prefix, head, kind)
-    pending.vacate_if_bare(prefix)
+    refold(pending, log, msgspec.structs.replace(head, context=context))
+    pending.vacate_if_bare(log.owner)
 
 
 def fold_stable(
@@ -123,9 +127,10 @@ def fold_stable(
     a later cut covers all of the base. Unless it is from an evicted replica: so long, nothing
     that its operations may refer to goes (`settle`).
     """
-    kind = type_of(prefix)
-    assert isinstance(kind, OperationType)
-    cut = pending.head(prefix).cut
+    log = _log_at(prefix)
+    kind = log.kind
+    assert kind is not None
+    cut = pending.cut_of(log)
     base_at = prefix + address.BASE
     base = pending.record(base_at)
     live, context = visible(base.live, cut), base.context
@@ -146,7 +151,13 @@ def fold_stable(
     live = {last: stored} if left and last is not None else {}
     pending.put(base_at, Record(live, context))
     if has_settled or not left:
-        refold(pending, prefix, pending.head(prefix), kind)
+        refold(pending, log, pending.head(log.owner))
+
+
+def _log_at(prefix: bytes) -> Log:
+    log = log_at(prefix)
+    assert log is not None
+    return log
 
 
 def _base_value(kind: OperationType, base: Live) -> Any:

@@ -16,12 +16,18 @@ import msgspec
 
 from crdtdb import address, codec
 from crdtdb.causal import NOTHING, VersionVector
-from crdtdb.cuts import WideCuts
+from crdtdb.cuts import WideCuts, covered
 from crdtdb.datatype import NestedType, OperationType
 from crdtdb.digests import HeadChanges
 from crdtdb.head import FRESH, Head
-from crdtdb.kinds import is_uncut, type_of
-from crdtdb.materialised import Materialised, Step, materialised_rows, read_materialised
+from crdtdb.kinds import Log, is_uncut, type_of
+from crdtdb.materialised import (
+    Materialised,
+    Step,
+    materialised_rows,
+    read_materialised,
+    shown_digest,
+)
 from crdtdb.record import EMPTY, Live, Record, visible
 from crdtdb.rows import place_of, read_head, read_record, scan_heads
 from crdtdb.store.base import Batch, Snapshot, Table
@@ -63,7 +69,10 @@ class _Chain(NamedTuple):
 class _Folded(NamedTuple):
     """What a materialised value has become; None: none is left."""
 
+    log: Log
     value: Any
+    #: How much users see of it.
+    size: int
     #: All that was done to the one in the snapshot; None: it is another one.
     since: _Chain | None
 
@@ -83,11 +92,13 @@ class Pending:
         #: Objects of which nothing is left, not even a head.
         self._vacated: set[bytes] = set()
         self._heads: dict[bytes, Head] = {}
-        #: Object prefix → what its materialised value has become.
+        #: Prefix of a log → what its materialised value has become.
         self._folded: dict[bytes, _Folded] = {}
+        #: Prefixes of those leaves' logs that the head of their map, begun anew, did not count.
+        self._uncounted: dict[bytes, bool] = {}
         #: Object prefix → the record of it that changed last.
         self._latest: dict[bytes, bytes] = {}
-        #: Object prefix → what the base of its log that was adopted stands for.
+        #: Prefix of a log → what the base of it that was adopted stands for.
         self.adopted: dict[bytes, VersionVector] = {}
         #: Address → the bytes of a changed record, where they are known.
         self._encoded: dict[bytes, bytes] = {}
@@ -95,6 +106,8 @@ class Pending:
         self._found: dict[bytes, tuple[Record, int]] = {}
         self._found_heads: dict[bytes, Head | None] = {}
         self._found_folded: dict[bytes, Materialised] = {}
+        #: How much users see of these, asked before they are built on.
+        self._found_sizes: dict[bytes, int] = {}
         self._trail: _Trail | None = None
 
     # -- trails -------------------------------------------------------------------------------
@@ -180,15 +193,44 @@ class Pending:
         return FRESH if cut is None or is_uncut(type_of(prefix)) else Head(cut=cut)
 
     def folded(self, prefix: bytes, kind: OperationType) -> Any:
-        """The materialised value of an op-based object, as of this draft."""
+        """The materialised value of a log, as of this draft."""
         changed = self._folded.get(prefix)
         if changed is not None:
             return kind.empty() if changed.value is None else changed.value
+        return self._find_folded(prefix, kind).value
+
+    def _find_folded(self, prefix: bytes, kind: OperationType) -> Materialised:
+        """The materialised value of a log in the snapshot."""
         found = self._found_folded.get(prefix)
         if found is None:
             found = read_materialised(self._snapshot, prefix, kind)
             self._found_folded[prefix] = found
-        return found.value
+            self._found_sizes[prefix] = kind.size(found.value) if found.is_there else 0
+        return found
+
+    def in_force(self, log: Log) -> bool:
+        """Is there any operation in a log that no cut covers, seen by users or not?"""
+        assert log.kind is not None
+        changed = self._folded.get(log.prefix)
+        if changed is not None:
+            return changed.value is not None
+        return self._find_folded(log.prefix, log.kind).is_there
+
+    def is_shown(self, log: Log) -> bool:
+        """Do users see anything of a log?"""
+        assert log.kind is not None
+        changed = self._folded.get(log.prefix)
+        if changed is not None:
+            return changed.size > 0
+        self._find_folded(log.prefix, log.kind)
+        return self._found_sizes[log.prefix] > 0
+
+    def cut_of(self, log: Log) -> VersionVector | None:
+        """What is cut of a log."""
+        if not log.is_leaf:
+            return self.head(log.prefix).cut
+        vector = covered(self.record(address.cut(log.prefix)).live)
+        return vector if len(vector) else None
 
     def live(self, at: bytes, prefix: bytes) -> Live:
         """The visible live dots at an address."""
@@ -253,27 +295,31 @@ class Pending:
     def set_head(self, prefix: bytes, head: Head) -> None:
         self._set(self._heads, prefix, head)
 
-    def set_folded(self, prefix: bytes, kind: OperationType, head: Head, folded: Any) -> None:
-        """An object has another materialised value; None: none any more."""
-        self._install_folded(prefix, kind, head, _Folded(folded, None))
+    def set_folded(self, log: Log, head: Head, folded: Any) -> None:
+        """A log has another materialised value; None: none any more. `head` is its owner's."""
+        self._install_folded(log, head, folded, None)
 
-    def add_steps(
-        self, prefix: bytes, kind: OperationType, head: Head, folded: Any, operations: Live
-    ) -> None:
+    def add_steps(self, log: Log, head: Head, folded: Any, operations: Live) -> None:
         """The materialised value, which was looked at, has become this by these operations."""
-        former = self._folded.get(prefix)
+        former = self._folded.get(log.prefix)
         since = None
         if former is None or former.since is not None:
             since = _Chain(None if former is None else former.since, operations)
-        self._install_folded(prefix, kind, head, _Folded(folded, since))
+        self._install_folded(log, head, folded, since)
 
-    def _install_folded(
-        self, prefix: bytes, kind: OperationType, head: Head, folded: _Folded
-    ) -> None:
+    def _install_folded(self, log: Log, head: Head, value: Any, since: _Chain | None) -> None:
         """The digest of what is shown is taken once, when it is written."""
-        self._set(self._folded, prefix, folded)
-        size = 0 if folded.value is None else kind.size(folded.value)
-        self.set_head(prefix, msgspec.structs.replace(head, size=size))
+        assert log.kind is not None
+        counted = size = 0 if value is None else log.kind.size(value)
+        if log.is_leaf:
+            counted = head.size - self.is_shown(log) + (size > 0)
+        self._set(self._folded, log.prefix, _Folded(log, value, size, since))
+        self.set_head(log.owner, msgspec.structs.replace(head, size=counted))
+
+    def count_anew(self, log: Log) -> None:
+        """The head of the map does not count this leaf; it does when the leaf is set next."""
+        self._set(self._folded, log.prefix, _Folded(log, None, 0, None))
+        self._set(self._uncounted, log.prefix, True)
 
     def pass_over(self, at: bytes) -> None:
         """A stored record is damaged: it counts as none, in the place that it has."""
@@ -299,6 +345,10 @@ class Pending:
     def vacate_if_bare(self, prefix: bytes) -> None:
         """Let the head of an object go if neither a record of it nor a cut of its own is left."""
         if self.head(prefix).exists or self.record(address.cut(prefix)).live:
+            return
+        if isinstance(type_of(prefix), NestedType) and any(
+            record.live for _, record in self.records_under(address.cut(prefix))
+        ):
             return
         stored = self._snapshot.scan(Table.RECORDS, prefix, address.after(prefix))
         changed = self._records
@@ -361,16 +411,26 @@ class Pending:
     def _dump_folded(self) -> dict[bytes, bytes | None]:
         """The rows of materialised values; their heads get the digests. O(bytes of them)."""
         rows: dict[bytes, bytes | None] = {}
-        for prefix, (folded, since) in self._folded.items():
-            kind, head = type_of(prefix), self.head(prefix)
-            assert isinstance(kind, OperationType)
+        for prefix, (log, folded, size, since) in self._folded.items():
+            kind, head = log.kind, self.head(log.owner)
+            assert kind is not None
             changed = None if since is None else (self._found_folded[prefix], _steps(since))
             rows |= materialised_rows(self._snapshot, prefix, kind, folded, changed)
-            digest = 0
-            if head.size:
-                digest = codec.live_digest(prefix, {(0, 0): kind.shown(folded)})
-            self._heads[prefix] = msgspec.structs.replace(head, digest=digest)
+            digest = shown_digest(prefix, kind, folded) if size else 0
+            if log.is_leaf:
+                digest ^= head.digest ^ self._counted_digest(log)
+            self._heads[log.owner] = msgspec.structs.replace(head, digest=digest)
         return rows
+
+    def _counted_digest(self, log: Log) -> int:
+        """What a leaf has added to the digest in the head of its map, as that was found."""
+        assert log.kind is not None
+        if log.prefix in self._uncounted:
+            return 0
+        found = self._find_folded(log.prefix, log.kind)
+        if not self._found_sizes[log.prefix]:
+            return 0
+        return shown_digest(log.prefix, log.kind, found.value)
 
 
 def _steps(chain: _Chain | None) -> list[Step]:

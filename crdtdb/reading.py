@@ -17,9 +17,11 @@ from crdtdb.address import ObjectName
 from crdtdb.answers import LEFT_OUT, Given
 from crdtdb.causal import NOTHING, VersionVector
 from crdtdb.conflicts import NotedPage, read_journal
+from crdtdb.cuts import covered
 from crdtdb.datatype import (
     CollectionType,
     DocumentType,
+    NestedType,
     OperationType,
     ScalarType,
     ScoredType,
@@ -31,7 +33,8 @@ from crdtdb.errors import BadRequest, Field, InvalidOperation
 from crdtdb.expiry import is_hidden
 from crdtdb.head import FRESH, Head
 from crdtdb.jsonvalue import JsonValue
-from crdtdb.materialised import read_materialised
+from crdtdb.kinds import Log, log_at
+from crdtdb.materialised import read_materialised, read_shown, shown_digest
 from crdtdb.operations import type_named
 from crdtdb.paging import Page, PageQuery, range_of, read_page
 from crdtdb.record import EMPTY, Live, Record, visible
@@ -178,6 +181,12 @@ class Reading:
             return kind.difference(kind.empty(), since)
         return kind.difference(self._stored(name, kind), since)
 
+    def editor(self, name: ObjectName, writer: int, number: int) -> int:
+        """A name for an editor of a document; see `DocumentType.editor`."""
+        kind = type_named(name.type)
+        assert isinstance(kind, DocumentType)
+        return kind.editor(writer, number)
+
     def _expires_at_ms(self, prefix: bytes) -> int | None:
         row = self._snapshot.get(Table.HEADS, prefix)
         return None if row is None else _head(prefix, row).expires_at_ms
@@ -189,6 +198,22 @@ class Reading:
     def _stored(self, name: ObjectName, kind: OperationType) -> Any:
         """The same, also of an object that shows nothing any more."""
         return read_materialised(self._snapshot, name.prefix, kind).value
+
+    def folded(self, log: Log) -> Any | None:
+        """The materialised value of an op-based leaf; None if users see nothing of it."""
+        return None if log.kind is None else read_shown(self._snapshot, log.prefix, log.kind)
+
+    def log_digest(self, log: Log) -> int:
+        """The digest of what users see of an op-based leaf; 0 if that is nothing. O(value)."""
+        folded = self.folded(log)
+        if folded is None or log.kind is None:
+            return 0
+        return shown_digest(log.prefix, log.kind, folded)
+
+    def cut_of(self, log: Log) -> VersionVector | None:
+        """What is cut of an op-based leaf. One store get."""
+        vector = covered(self._record(address.cut(log.prefix)).live)
+        return vector if len(vector) else None
 
     def _own(self, name: ObjectName, head: Head) -> Live:
         """What is in force of an object that is one record."""
@@ -248,6 +273,10 @@ class Reading:
         """
         kind = type_named(name.type)
         assert isinstance(kind, StateType)
+        log = log_at((name.prefix + tail)[:-1]) if isinstance(kind, NestedType) else None
+        if log is not None:
+            folded = self.folded(log)
+            return LEFT_OUT if folded is None or log.kind is None else log.kind.value(folded)
         own = kind.at(tail)
         live = visible(self._record(name.prefix + tail).live, self.head(name.prefix).cut)
         if isinstance(own, ScoredType):

@@ -3,7 +3,7 @@
 A *walk* goes once over the by-change sequence below one stable VV, in portions. It drops
 
 - tombstones: records with nothing in force;
-- operations of op-based objects, which become part of their object's base;
+- operations of op-based objects and leaves, which become part of the base of their log;
 - cuts, each after a *sweep*: what the cut covers is taken out of the records below its prefix, then
   the cut is taken out of the heads there, then it goes itself;
 - heads of objects of which nothing is left.
@@ -37,10 +37,10 @@ from itertools import islice
 from crdtdb import address
 from crdtdb.causal import NOTHING, Dot, VersionVector
 from crdtdb.cuts import covered, is_object_prefix
-from crdtdb.datatype import OperationType, StateType
+from crdtdb.datatype import StateType
 from crdtdb.draft import Draft
 from crdtdb.expiry import guards, standing
-from crdtdb.kinds import is_uncut, type_of
+from crdtdb.kinds import is_uncut, log_at, log_in, type_of
 from crdtdb.oplog import fold_stable
 from crdtdb.reclaimed import Reclaimed
 from crdtdb.record import Record, visible
@@ -172,7 +172,7 @@ class _Portion:
         self._walk = walk
         self._snapshot = snapshot
         self._draft = draft
-        #: Stable operations in the order of the sequence, by object.
+        #: Stable operations in the order of the sequence, by the prefixes of their logs.
         self._operations: dict[bytes, list[bytes]] = {}
         #: Objects of which perhaps nothing is left.
         self._touched: dict[bytes, None] = {}
@@ -211,7 +211,8 @@ class _Portion:
         record, row = read_row(self._snapshot, at, walk.place)
         is_cut = address.is_cut(at)
         prefix, tail = (b"", b"") if is_cut else address.split_object(at)
-        is_operation = tail.startswith(address.OPERATION)
+        log = log_in(prefix, tail)
+        is_operation = log is not None and not address.is_base(at)
         if not walk.stable.includes(record.context):
             walk.wait(walk.place)
             if is_cut or is_operation or len(self._idle(at, record)) == len(record.live):
@@ -229,8 +230,8 @@ class _Portion:
             self._visit_deadline(prefix, record)
         elif is_operation and self._draft.is_guarded(prefix):
             walk.wait(walk.place)  # what is cut may come back, and so must not be folded away
-        elif is_operation and isinstance(type_of(prefix), OperationType):
-            self._operations.setdefault(prefix, []).append(at)
+        elif log is not None and is_operation and log.kind is not None:
+            self._operations.setdefault(log.prefix, []).append(at)
             self.records += 1
             self.size_bytes += len(at) + len(row)
         elif idle := self._idle(at, record):
@@ -321,6 +322,8 @@ class _Portion:
             self._drop(sweep.at, found, sweep.place, row_bytes)
             if is_object_prefix(sweep.prefix):
                 self._touched[sweep.prefix] = None
+            elif (log := log_at(sweep.prefix)) is not None:
+                self._touched[log.owner] = None
             else:
                 draft.wide = draft.wide.without(sweep.prefix)
         walk.sweep = None
@@ -328,8 +331,9 @@ class _Portion:
 
     def _sweep_record(self, sweep: _Sweep, at: bytes, row_bytes: int) -> None:
         prefix = address.split_object(at)[0]
-        kind = type_of(prefix)
-        if is_uncut(kind):
+        log = log_at(sweep.prefix)
+        kind = type_of(prefix) if log is None else log.kind
+        if log is None and is_uncut(kind):
             return
         record, place = self._draft.found(at)
         live = visible(record.live, sweep.vector)

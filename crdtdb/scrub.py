@@ -23,8 +23,8 @@ from crdtdb.causal import VersionVector
 from crdtdb.damage import Damage, Kind
 from crdtdb.datatype import OperationType
 from crdtdb.errors import StorageFailed
-from crdtdb.kinds import alive, type_of
-from crdtdb.materialised import reread_materialised
+from crdtdb.kinds import Log, alive, log_in, type_of
+from crdtdb.materialised import reread_materialised, shown_digest
 from crdtdb.record import visible
 from crdtdb.rows import read_head
 from crdtdb.store.base import Snapshot, Table
@@ -133,12 +133,28 @@ class Scrub:
         if snapshot.get(Table.SEQUENCE, number) != at:
             yield Damage(Kind.SEQUENCE, number, "it does not name the record there", at)
         kind = type_of(prefix) if prefix else None
-        if self._at.head and not isinstance(kind, OperationType):
-            live = visible(record.live, self._cut_of(snapshot, prefix))
-            if alive(kind, tail, live):
-                self._at.size += 1
-                digest = int.from_bytes(self._at.digest, "big") ^ codec.live_digest(at, live)
-                self._at.digest = digest.to_bytes(16, "big")
+        if not self._at.head or isinstance(kind, OperationType):
+            return
+        live = visible(record.live, self._cut_of(snapshot, prefix))
+        if alive(kind, tail, live):
+            self._count(1, codec.live_digest(at, live))
+            return
+        log = log_in(prefix, tail)
+        if log is None or log.kind is None or self._at.key.startswith(log.prefix):
+            return  # of an op-based leaf, the first record stands for all
+        try:
+            size, digest = _shown(snapshot, log)
+        except (StorageFailed, ValueError, TypeError) as error:
+            self._at.head = b""
+            yield Damage(Kind.OBJECT, prefix, f"a leaf of it cannot be read: {error}")
+        else:
+            self._count(min(size, 1), digest)
+
+    def _count(self, size: int, digest: int) -> None:
+        """Something of the object is shown."""
+        self._at.size += size
+        digest ^= int.from_bytes(self._at.digest, "big")
+        self._at.digest = digest.to_bytes(16, "big")
 
     def _cut_of(self, snapshot: Snapshot, prefix: bytes) -> VersionVector | None:
         """What is cut in the object, as of when it was reached or gone on with."""
@@ -182,10 +198,7 @@ def _head_damage(snapshot: Snapshot, prefix: bytes, at: _Position) -> str | None
     kind = type_of(prefix)
     if isinstance(kind, OperationType):
         try:
-            folded = reread_materialised(snapshot, prefix, kind).value
-            rows = snapshot.scan(Table.FOLDED, prefix, address.after(prefix))
-            size = 0 if next(rows, None) is None else kind.size(folded)
-            digest = codec.live_digest(prefix, {(0, 0): kind.shown(folded)}) if size else 0
+            size, digest = _shown(snapshot, Log(prefix, prefix, kind))
         except (StorageFailed, ValueError, TypeError) as error:
             return f"its value cannot be read: {error}"
     else:
@@ -193,6 +206,15 @@ def _head_damage(snapshot: Snapshot, prefix: bytes, at: _Position) -> str | None
     if (size, digest) == (head.size, head.digest):
         return None
     return f"its head counts {head.size} where its records come to {size}, or another digest"
+
+
+def _shown(snapshot: Snapshot, log: Log) -> tuple[int, int]:
+    """How much users see of a log, and the digest of that, from all its rows."""
+    prefix, _, kind = log
+    assert kind is not None
+    found = reread_materialised(snapshot, prefix, kind)
+    size = kind.size(found.value) if found.is_there else 0
+    return size, shown_digest(prefix, kind, found.value) if size else 0
 
 
 # -- the sequence and the heads -------------------------------------------------------------------

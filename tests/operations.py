@@ -16,7 +16,6 @@ from typing import Any, Final, TypeAlias
 from crdtdb.limits import LIMITS
 
 __all__ = [
-    "EDITED",
     "EXPORTS",
     "NO_EXPORTS",
     "OPERATIONS",
@@ -79,9 +78,8 @@ _TYPED: Final[Sequence[tuple[str, _Arguments]]] = (
     ("insert", {"index": (0,), "text": ("d", "e€")}),
     ("insert", {"index": (1, 2), "text": ("𝄞f", "g")}),
 )
-#: What a Yjs editor has typed, and what it sends: always the same, so it counts once.
-EDITED: Final = "hi"
-_FROM_AN_EDITOR: Final = "AQEJAAQBBHRleHQCaGkA"
+#: What a Yjs editor sends that has typed nothing: it would need a client id of the replica's.
+_FROM_AN_EDITOR: Final = "AAA="
 
 #: Leaves of a map, at fields of which one is below another: few, so that concurrent ones meet.
 _FIELDS: Final[Sequence[Any]] = (["a"], ["a", "b"], ["a", "b", "c"])
@@ -92,6 +90,23 @@ _COUNTED: Final[Sequence[Any]] = (
     {"type": "counter", "op": "reset"},
     {"type": "zset", "op": "increment", "member": "a", "by": 0.1},
     {"type": "gcounter", "op": "increment"},
+    {"type": "opcounter", "op": "increment"},
+)
+#: Op-based ones.
+_LOGGED: Final[Sequence[Any]] = (
+    {"type": "list", "op": "insert", "value": "x"},
+    {"type": "list", "op": "insert", "index": 0, "values": ["y", 1]},
+    {"type": "list", "op": "insert", "index": 1, "value": "z"},
+    {"type": "list", "op": "delete", "index": 0},
+    {"type": "list", "op": "delete"},
+    {"type": "opcounter", "op": "increment", "by": 10},
+    {"type": "opcounter", "op": "decrement", "by": 3},
+    {"type": "opcounter", "op": "reset"},
+    {"type": "opcounter", "op": "delete"},
+    {"type": "text", "op": "insert", "text": "ab"},
+    {"type": "text", "op": "insert", "index": 0, "text": "c€"},
+    {"type": "text", "op": "delete", "index": 0, "length": 1},
+    {"type": "text", "op": "delete"},
 )
 _LEAVES: Final[Sequence[Any]] = (
     *_COUNTED,
@@ -147,6 +162,7 @@ OPERATIONS: Final[Mapping[str, Sequence[tuple[str, _Arguments]]]] = {
     "map": (
         ("update", {"field": _FIELDS, "do": _COUNTED}),
         *(("update", {"field": _FIELDS, "do": _LEAVES}),) * 3,
+        *(("update", {"field": _FIELDS, "do": _LOGGED}),) * 2,
         ("remove", {"field": _FIELDS}),
         ("delete", {}),
     ),

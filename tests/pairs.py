@@ -35,6 +35,8 @@ class Pair:
 
     def deliver(self, sender: str, sends: list[Send]) -> None:
         for whom, frame in sends:
+            if whom not in self.machines:
+                continue  # nobody is there
             machine = self.machines[whom]
             self.deliver(whom, machine.step(self.machines[sender].me, frame, self.now_ms))
 

@@ -15,9 +15,10 @@ from typing import Any, Final, NamedTuple
 from crdtdb import codec
 from crdtdb.address import ObjectName
 from crdtdb.causal import VersionVector
-from crdtdb.datatype import NestedType
+from crdtdb.datatype import NestedType, SequenceType
 from crdtdb.engine import Engine, Entropy
 from crdtdb.jsonvalue import JsonValue
+from crdtdb.kinds import log_at
 from crdtdb.operations import read_operation, type_named
 from crdtdb.reading import Digest, PageQuery, Reading
 from crdtdb.reclaim import Walk
@@ -163,10 +164,11 @@ class Replica:
             return Shown.value(value, head.exists)._replace(size=size)
 
     def elements(self, name: ObjectName) -> frozenset[ElementId]:
-        """All elements of a list that are stored, deleted ones among them."""
+        """All elements that are stored of a list, or of those in a map, deleted ones among them."""
         with self.store.snapshot() as snapshot:
-            rows = folded_values(snapshot).get(name.prefix, [])
-        lengths = ((tuple(first), held) for first, *_, held in rows)
+            values = folded_values(snapshot)
+        lists = [rows for prefix, rows in values.items() if _is_list(name, prefix)]
+        lengths = ((tuple(first), held) for rows in lists for first, *_, held in rows)
         return frozenset(
             one
             for first, held in lengths
@@ -242,6 +244,13 @@ class Replica:
     def merge(self, records: Iterable[tuple[bytes, bytes]], seen: VersionVector, time: int) -> None:
         """Take in records from somebody who has seen `seen`."""
         self.times_refused += self.engine.merge(records, seen, time)
+
+
+def _is_list(name: ObjectName, prefix: bytes) -> bool:
+    """Is this the prefix of a list that is the object, or a leaf of it?"""
+    log = log_at(prefix)
+    is_own = log is not None and log.owner == name.prefix
+    return is_own and isinstance(log.kind if log else None, SequenceType)
 
 
 def acquaint(*replicas: Replica) -> None:

@@ -342,9 +342,9 @@ def build(vector: dict[str, Any]) -> bytes:
         case {"kind": "member", "name": name, "member": member}:
             return address.member(ObjectName(*name), member)
         case {"kind": "leaf", "name": name, "path": path, "type": type_name, **rest}:
-            prefix = ObjectName(*name).prefix
-            member = address.MEMBER + encode(rest["member"]) if rest else address.OWN
-            return prefix + address.leaf(path, type_name, member)
+            return ObjectName(*name).prefix + address.leaf(path, type_name, _inner(rest))
+        case {"kind": "cut", "name": name, "path": path, "leaf_type": type_name}:
+            return address.cut(ObjectName(*name).prefix + address.leaf(path, type_name))
         case {"kind": "cut", "name": name}:
             return address.cut(ObjectName(*name).prefix)
         case {"kind": "cut", "key_start": start}:
@@ -354,6 +354,18 @@ def build(vector: dict[str, Any]) -> bytes:
         case {"kind": "cut", "bucket": bucket}:
             return address.cut(address.bucket_prefix(bucket))
     raise AssertionError(vector)
+
+
+def _inner(rest: dict[str, Any]) -> bytes:
+    """What the tail of a leaf's record ends with."""
+    match rest:
+        case {"member": member}:
+            return address.MEMBER + encode(member)
+        case {"dot": [incarnation, counter]}:
+            return address.operation_in(b"", (incarnation, counter))
+        case {"base": True}:
+            return address.BASE
+    return address.OWN
 
 
 def take_apart(data: bytes) -> dict[str, Any]:
@@ -369,7 +381,11 @@ def take_apart(data: bytes) -> dict[str, Any]:
             path, type_name, inner = address.leaf_of(tail)
             vector: dict[str, Any] = {"kind": "leaf", "name": list(name), "path": list(path)}
             vector["type"] = type_name
-            if inner != address.OWN:
+            if inner == address.BASE:
+                vector["base"] = True
+            elif inner.startswith(address.OPERATION):
+                vector["dot"] = [*address.operation_dot(inner)]
+            elif inner != address.OWN:
                 vector["member"] = address.member_value(inner)
             return vector
         case RecordAddress(name, tail):

@@ -28,6 +28,7 @@ from crdtdb.store.base import Table
 from replicas import Replica, exchange
 
 CART: Final = ObjectName("shop", "set", "cart")
+MAP: Final = ObjectName("shop", "map", "m")
 
 
 class Counted:
@@ -158,11 +159,34 @@ def test_what_does_not_count_as_a_difference() -> None:
     a.do("set", "add", key="gone", value=1)
     a.do("set", "clear", key="gone")
     a.do("opcounter", "increment", key="log")
+    for path in ("a", "b"):
+        do = {"type": "opcounter", "op": "increment"}
+        a.do("map", "update", key="m", field=[path], do=do)
+    a.do("map", "remove", key="m", field=["a"])
     exchange(a, b)
     a.reclaim()
     assert a.rows()[Table.RECORDS] != b.rows()[Table.RECORDS]
     assert find_difference(of(a), of(b)) is None
     assert find_difference(of(a), of(b), CART) is None
+    assert find_difference(of(a), of(b), MAP) is None
+
+
+def test_an_op_based_leaf_that_differs_is_one_part_of_its_map() -> None:
+    """It is named as a whole, for its operations are not what two replicas have in common."""
+    a, b = Replica(1), Replica(2)
+    for path in ("a", "b", "c"):
+        do = {"type": "opcounter", "op": "increment"}
+        a.do("map", "update", key="m", field=[path], do=do)
+    exchange(a, b)
+    a.reclaim()
+    diverge(
+        a,
+        ("map", "update", {"key": "m", "field": ["b"], "do": {"type": "opcounter", "op": "reset"}}),
+    )
+    found = find_difference(of(a), of(b), MAP)
+    assert isinstance(found, Difference)
+    assert found.start == found.end == MAP.prefix + address.leaf(["b"], "opcounter", address.OWN)
+    assert (found.mine, found.theirs is None) == (None, False)
 
 
 def test_positions_out_of_order_are_refused() -> None:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import pytest
+import xxhash
+from msgspec import structs
 
 from crdtdb import address, codec
 from crdtdb.address import ObjectName
@@ -75,13 +77,15 @@ def test_nothing_is_served_before_all_is_there() -> None:
 
 def change_everything(replica: Replica) -> None:
     """Below and above what has been copied: added, removed, cut, counted, inserted."""
+    for i in range(5):
+        replica.do("list", "insert", key="l", index=17 + 2 * i, value=f"later {i}")
+        replica.do("text", "insert", key="t", index=5 + i, text=f"{i}")
     write_everything(replica)
     for i in range(0, RECORDS, 3):
         replica.do("set", "remove", key=f"k{i % 7}", value=i)
     replica.do("set", "clear", key="k2")
     replica.do("set", "add", key="k2", value=1_000)
     replica.commit(Erase(address.type_prefix("shop", "register")))
-    replica.do("list", "insert", key="l", index=0, value="first")
 
 
 @pytest.mark.parametrize("pages", range(0, 24, 2))
@@ -154,7 +158,7 @@ def flipped(at: bytes, row: bytes) -> tuple[bytes, bytes]:
 
 def sealed(at: bytes, body: bytes) -> tuple[bytes, bytes]:
     """A row with a body that is none, and the right checksum."""
-    record = b"\x01" + codec.xxhash.xxh3_64_digest(at + body) + body
+    record = b"\x01" + xxhash.xxh3_64_digest(at + body) + body
     return at, codec.pack_row(1, at, record)
 
 
@@ -162,7 +166,8 @@ BAD: dict[str, Callable[[bytes, bytes], tuple[bytes, bytes]]] = {
     "a flipped bit": flipped,
     "no record": lambda at, row: sealed(at, b"\x92\x90\x91nothing"),
     "cut short": lambda at, row: (at, row[:12]),
-    "no address": lambda at, row: sealed(b"\x10shop\0set\0k3", row[17:]),
+    "no address": lambda at, row: sealed(b"\x10shop\0set\0kz", row[17:]),
+    "no such tail": lambda at, row: sealed(CART.prefix + b"\x09", row[17:]),
     "no such member": lambda at, row: sealed(CART.prefix + b"\x06\x99", row[17:]),
     "a member that is not UTF-8": lambda at, row: sealed(CART.prefix + b"\x060\xff\0", row[17:]),
     "two members in one": lambda at, row: sealed(CART.prefix + b"\x060a\0b\0", row[17:]),
@@ -180,21 +185,14 @@ def test_a_bad_row_is_refused_with_all_that_came_before(
     pair = Pulling()
     pair.write()
     pair.donor.do("set", "add", key="k3", value="text")
-    read, is_bad = newcomer.read_copy, True
+    is_bad = True
 
     def lying(engine: Any, copy: Copy) -> Any:
-        page = read(engine, copy)
-        if isinstance(page, Copied) and is_bad and page.is_last:
-            *rows, (_, row) = page.rows
-            page = Copied(
-                page.session,
-                page.after,
-                page.epoch,
-                page.place,
-                [*rows, BAD[what](address.member(CART, "text"), row)],
-                True,
-                page.total,
-            )
+        page = donor.read_copy(engine, copy)
+        if isinstance(page, Copied) and is_bad:
+            text = address.member(CART, "text")
+            rows = [BAD[what](at, row) if at == text else (at, row) for at, row in page.rows]
+            return structs.replace(page, rows=sorted(rows))
         return page
 
     monkeypatch.setattr(newcomer, "read_copy", lying)
@@ -202,7 +200,8 @@ def test_a_bad_row_is_refused_with_all_that_came_before(
     for _ in range(100):
         pair.tick()
         assert pair.machine.phase is Phase.BOOTSTRAPPING
-    assert sum(pair.machine.refusals.values()) >= 1
+    assert pair.machine.refusals.keys() <= {"bad-record", "beyond-claim", "newer-version"}
+    assert pair.machine.refusals
     is_bad = False
     pair.run(60_000)
     pair.run_until_equal()
@@ -212,14 +211,11 @@ def test_a_bad_row_is_refused_with_all_that_came_before(
 def test_rows_out_of_order_lead_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     pair = Pulling()
     pair.write()
-    read = newcomer.read_copy
 
     def endless(engine: Any, copy: Copy) -> Any:
-        page = read(engine, Copy(copy.session, b"", copy.whole))
+        page = donor.read_copy(engine, Copy(copy.session, b"", copy.whole))
         assert isinstance(page, Copied)
-        return Copied(
-            page.session, copy.after, page.epoch, page.place, page.rows, False, page.total
-        )
+        return structs.replace(page, after=copy.after, is_last=False)
 
     monkeypatch.setattr(newcomer, "read_copy", endless)
     pair.start()
@@ -260,9 +256,21 @@ def write_everything(replica: Replica) -> None:
         replica.do(
             "map", "update", key="m", field=[f"f{i}"], do={"type": "set", "op": "add", "value": i}
         )
+        for do in (
+            {"type": "opcounter", "op": "increment"},
+            {"type": "list", "op": "insert", "value": i},
+            {"type": "text", "op": "insert", "index": 0, "text": str(i)},
+        ):
+            replica.do("map", "update", key="m", field=["a", f"g{i % 3}"], do=do)
         replica.do("rwset", "add", key="rw", values=[i, i + 1])
         replica.do("mvregister", "set", key="mv", value=i)
         replica.do("zset", "increment", key="z", member=f"m{i % 4}", by=i)
+    replica.do("map", "remove", key="m", field=["a", "g0"])
+    replica.do(
+        "map", "update", key="m", field=["a", "g0"], do={"type": "list", "op": "insert", "value": 1}
+    )
+    for i in range(12):
+        replica.do("text", "insert", key="t", index=i, text="x")
     replica.do("rwset", "remove", key="rw", value=3)
     replica.do("list", "delete", key="l", index=2, count=3)
     replica.do("set", "add", key="gone", values=list(range(30)))
@@ -298,7 +306,13 @@ def test_taken_over_as_joined(monkeypatch: pytest.MonkeyPatch, *, reclaims: bool
 
 def shown(replica: Replica) -> list[object]:
     objects = [("set", "gone"), ("list", "l"), ("opcounter", "o"), ("map", "m"), ("rwset", "rw")]
-    objects += [("mvregister", "mv"), ("zset", "z"), ("counter", "c1"), ("register", "r1")]
+    objects += [
+        ("mvregister", "mv"),
+        ("zset", "z"),
+        ("counter", "c1"),
+        ("register", "r1"),
+        ("text", "t"),
+    ]
     return [replica.value(kind, key) for kind, key in objects]
 
 

@@ -94,7 +94,18 @@ def _calls(
     type_name: str, operation: Plain, size: int, monkeypatch: pytest.MonkeyPatch, times: int = 1
 ) -> Counter[str]:
     """What an operation on an object of so many members looks up and writes."""
-    replica = _large(type_name, size)
+    name = ObjectName("shop", type_name, "k")
+    return _calls_on(_large(type_name, size), name, operation, monkeypatch, times)
+
+
+def _calls_on(
+    replica: Replica,
+    name: ObjectName,
+    operation: Plain,
+    monkeypatch: pytest.MonkeyPatch,
+    times: int = 1,
+) -> Counter[str]:
+    """What an operation looks up and writes."""
     calls: Counter[str] = Counter()
     snapshot, commit = MemoryStore.snapshot, MemoryStore.commit
 
@@ -109,7 +120,7 @@ def _calls(
         patch.setattr(MemoryStore, "commit", committed)
         for _ in range(times):
             with suppress(CallerError):  # what is refused costs no more
-                replica.commit(update(ObjectName("shop", type_name, "k"), operation))
+                replica.commit(update(name, operation))
     return calls
 
 
@@ -131,6 +142,38 @@ def test_an_operation_makes_as_many_store_calls_on_a_large_object_as_on_a_small_
         assert large == small, operation
         if not isinstance(CATALOGUE[type_name], DocumentType):  # these are written whole
             assert large_bytes <= small_bytes + _LONGER_NUMBERS_BYTES, operation
+
+
+@pytest.mark.parametrize(
+    ("step", "then"),
+    [
+        ({"type": "opcounter", "op": "increment"}, {"type": "opcounter", "op": "decrement"}),
+        ({"type": "opcounter", "op": "increment"}, {"type": "opcounter", "op": "reset"}),
+        ({"type": "opcounter", "op": "increment"}, {"type": "opcounter", "op": "delete"}),
+        (
+            {"type": "list", "op": "insert", "value": "a"},
+            {"type": "list", "op": "insert", "index": 1, "value": "b"},
+        ),
+        ({"type": "list", "op": "insert", "value": "a"}, {"type": "list", "op": "delete"}),
+    ],
+    ids=lambda do: do["op"],
+)
+def test_an_operation_on_an_op_based_leaf_costs_the_same_however_much_was_done_to_it(
+    step: Plain, then: Plain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = ObjectName("shop", "map", "k")
+
+    def written(times: int) -> Replica:
+        replica = Replica(1)
+        replica.commit(
+            *(update(name, {"op": "update", "field": ["a"], "do": step}) for _ in range(times))
+        )
+        return replica
+
+    operation = {"op": "update", "field": ["a"], "do": then}
+    counted = [_calls_on(written(size), name, operation, monkeypatch) for size in (SMALL, LARGE)]
+    small, large = ({kind: n for kind, n in one.items() if kind != "bytes"} for one in counted)
+    assert small == large
 
 
 @pytest.mark.parametrize("op", [{"op": "insert", "value": "a", "index": 1}, DELETE])

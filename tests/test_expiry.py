@@ -160,6 +160,20 @@ def test_what_is_written_anew_takes_nothing_that_may_come_back() -> None:
     assert one.value("set") == other.value("set") == ["both", "old"]
 
 
+def test_a_newcomer_that_takes_over_what_was_folded_gets_the_deadline_too() -> None:
+    """It comes before the last operation of the base, and is no part of it."""
+    a, newcomer = Replica(1), Replica(2)
+    a.do("opcounter", "increment")
+    a.do("opcounter", "expire", in_ms=1_000)
+    a.do("opcounter", "increment")
+    a.reclaim()
+    newcomer.pull(a)
+    assert newcomer.digest() == a.digest()
+    name = ObjectName("shop", "opcounter", "k")
+    with newcomer.reading() as reading:
+        assert reading.head(name.prefix).expires_at_ms == START_MS + 1_000
+
+
 def test_the_later_of_concurrent_deadlines_wins() -> None:
     one, other = _two()
     _write(one, "set")

@@ -122,6 +122,27 @@ def test_the_log_of_an_opcounter_and_its_base() -> None:
     assert records[1]["entries"][0]["by"] == -2
 
 
+def test_an_op_based_leaf_shows_its_log_and_what_was_cut_of_it() -> None:
+    replica = Replica(1)
+
+    def put(op: str, **arguments: Any) -> None:
+        do = {"type": "opcounter", "op": op, **arguments}
+        replica.do("map", "update", field=["a", "n"], do=do)
+
+    put("increment", by=5)
+    replica.do("map", "remove", field=["a"])
+    put("increment", by=2)
+    records = _explained(replica, "map")["records"]
+    assert [(one["kind"], one["field"], one["type"]) for one in records] == [
+        ("leaf", ["a", "n"], "opcounter")
+    ] * 2
+    entries = [one["entries"][0] for one in records]
+    assert [(entry["by"], entry["state"]) for entry in entries] == [(5, "cut"), (2, "wins")]
+    replica.reclaim()
+    (base,) = _explained(replica, "map")["records"]
+    assert base["entries"][0]["value"] == 2
+
+
 def test_what_was_cut_is_said_to_be() -> None:
     replica = Replica(1)
     replica.do("set", "add", values=[1, 2])

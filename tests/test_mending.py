@@ -14,6 +14,7 @@ from crdtdb.address import ObjectName
 from crdtdb.causal import NOTHING
 from crdtdb.damage import MARKER_ROWS, Kind, Marker, Replacement
 from crdtdb.errors import PeerError, StorageFailed
+from crdtdb.kinds import log_at
 from crdtdb.replication import Send, donor, mending
 from crdtdb.replication.donor import read_page
 from crdtdb.replication.mending import ASK_MS, FIRST_MS
@@ -28,6 +29,7 @@ CART: Final = ObjectName("shop", "set", "cart")
 MILK: Final = address.member(CART, "milk")
 LOG: Final = ObjectName("shop", "opcounter", "log")
 LIST: Final = ObjectName("shop", "list", "todo")
+MAP: Final = ObjectName("shop", "map", "m")
 
 
 def fill(a: Replica) -> None:
@@ -39,6 +41,16 @@ def fill(a: Replica) -> None:
     a.do("opcounter", "increment", key="gone")
     a.do("opcounter", "delete", key="gone")
     a.do("list", "insert", key="todo", index=0, values=["a", "b"])
+    for path in ("gone", "kept"):
+        for do in (
+            {"type": "opcounter", "op": "increment"},
+            {"type": "list", "op": "insert", "values": ["a", "b"]},
+            {"type": "text", "op": "insert", "text": "ab"},
+            {"type": "flag", "op": "enable"},
+        ):
+            a.do("map", "update", key="m", field=[path, "x"], do=do)
+    a.do("map", "remove", key="m", field=["gone"])
+    a.do("map", "update", key="m", field=["gone", "x"], do={"type": "opcounter", "op": "increment"})
     a.do("register", "set", key="title", value="Shop")
     a.do("gset", "add", value=1)
     a.commit(Erase(address.type_prefix("shop", "gset")))
@@ -141,14 +153,16 @@ def test_all_records_at_once() -> None:
 def test_folded_operations_come_back_with_their_base() -> None:
     """The peer has folded what is damaged here: taken for removed, it would be lost."""
     a, b = pair()
-    for name in (LOG, LIST):
-        (at, *_) = (at for at in records(a) if at.startswith(name.prefix))
+    leaf = MAP.prefix + address.leaf(["kept", "x"], "list")
+    for prefix in (LOG.prefix, LIST.prefix, leaf):
+        (at, *_) = (at for at in records(a) if at.startswith(prefix))
         flip(a, Table.RECORDS, at)
     b.reclaim()
     shown = b.value("opcounter", "log"), b.value("list", "todo")
     scrub(a)
     mend(a, b)
     assert (a.value("opcounter", "log"), a.value("list", "todo")) == shown
+    assert a.value("map", "m") == b.value("map", "m")
     assert_sound(a, b)
 
 
@@ -157,7 +171,9 @@ def test_what_follows_from_records_is_made_anew(table: Table) -> None:
     for key in pair()[0].rows()[table]:
         a, b = pair()
         flip(a, table, key)
-        assert [(damage.kind, damage.key) for damage in scrub(a)] == [(Kind.OBJECT, key)]
+        log = log_at(key)
+        owner = key if log is None else log.owner
+        assert [(damage.kind, damage.key) for damage in scrub(a)] == [(Kind.OBJECT, owner)]
         assert_sound(a, b)
 
 

@@ -12,6 +12,7 @@ from crdtdb.address import ObjectName
 from crdtdb.answers import (
     LEFT_OUT,
     Conflict,
+    Enrolled,
     Event,
     FieldRead,
     Given,
@@ -123,6 +124,10 @@ class AsyncClient(Asking, AsyncHandles):
     async def difference(self, name: ObjectName, since: bytes = b"") -> bytes:
         """What somebody lacks of a text who has got as far as a Yjs state vector: an update."""
         return await self._run(calls.difference(name, since))
+
+    async def enrol(self, name: ObjectName, since: bytes = b"") -> Enrolled:
+        """The same, with a client id for an editor that is going to type there."""
+        return await self._run(calls.enrol(name, since))
 
     async def standing(self, name: ObjectName, member: JsonValue) -> Standing | None:
         """Score and rank of a member of a sorted set; None if it is none."""

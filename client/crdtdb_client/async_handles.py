@@ -10,7 +10,18 @@ from collections.abc import AsyncIterator, Coroutine, Sequence
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from crdtdb.address import ObjectName
-from crdtdb.answers import LEFT_OUT, FieldRead, Given, Order, Plain, Read, Rights, Standing, Written
+from crdtdb.answers import (
+    LEFT_OUT,
+    Enrolled,
+    FieldRead,
+    Given,
+    Order,
+    Plain,
+    Read,
+    Rights,
+    Standing,
+    Written,
+)
 from crdtdb.handles import score_in
 from crdtdb.jsonvalue import JsonValue
 from crdtdb.limits import LIMITS
@@ -77,6 +88,8 @@ class AsyncDoor(Protocol):
     async def contains(self, name: ObjectName, value: JsonValue) -> bool: ...
 
     async def difference(self, name: ObjectName, since: bytes = b"") -> bytes: ...
+
+    async def enrol(self, name: ObjectName, since: bytes = b"") -> Enrolled: ...
 
     async def standing(self, name: ObjectName, member: JsonValue) -> Standing | None: ...
 
@@ -261,6 +274,10 @@ class AsyncText(AsyncValue[str], TextWrites[_Later]):
     async def difference(self, since: bytes = b"") -> bytes:
         """What a Yjs document with this state vector lacks; see `crdtdb.handles.Text`."""
         return await self._door.difference(self.name, since)
+
+    async def enrol(self, since: bytes = b"") -> Enrolled:
+        """Get an editor a client id, and what it lacks; see `crdtdb.handles.Text.enrol`."""
+        return await self._door.enrol(self.name, since)
 
 
 class AsyncMap(AsyncValue[dict[str, Any]], MapWrites[_Later]):

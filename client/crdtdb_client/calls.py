@@ -12,6 +12,7 @@ from crdtdb.address import ObjectName
 from crdtdb.answers import (
     LEFT_OUT,
     Conflict,
+    Enrolled,
     Event,
     FieldRead,
     Given,
@@ -144,6 +145,14 @@ def difference(name: ObjectName, since: bytes) -> Call[bytes]:
     state = b2a_base64(since, newline=False).decode() if since else None
     target = path_to(name, format="yjs", since=state)
     return Call(Request("GET", target), lambda answer: a2b_base64(answer.document["value"]))
+
+
+def enrol(name: ObjectName, since: bytes) -> Call[Enrolled]:
+    return Call(difference(name, since).request, lambda answer: _enrolled(answer.document))
+
+
+def _enrolled(shown: dict[str, Any]) -> Enrolled:
+    return Enrolled(shown["client"], a2b_base64(shown["value"]))
 
 
 def standing(name: ObjectName, member: JsonValue) -> Call[Standing | None]:

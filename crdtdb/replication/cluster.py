@@ -44,7 +44,7 @@ from crdtdb.replication.members import (
 )
 from crdtdb.replication.messages import Message, Sender, read_vector, write_frame
 from crdtdb.replication.peers import Contact, Peer
-from crdtdb.replication.stability import Reports
+from crdtdb.replication.stability import Latest, Reports
 from crdtdb.replication.staging import Staging
 from crdtdb.replication.twins import Twins
 from crdtdb.transaction import Push, Transaction
@@ -85,6 +85,8 @@ class Cluster:
         #: The floors that the cluster has agreed on, by mark.
         self.laid: dict[int, Laid] = {}
         self.reports = Reports()
+        self._stable: Latest[VersionVector] = Latest()
+        self._reports_mark: Latest[int] = Latest()
         #: When each member last reported to have seen more than before.
         self.reported_ms: dict[int, int] = {}
         #: The pages of the pull under way, or of the last one that was interrupted.
@@ -503,9 +505,17 @@ class Cluster:
         return {member: write_floored(reported) for member, reported in table.items()}
 
     def reports_mark(self) -> int:
-        """A few bytes that stand for that table, whatever floors it rests on."""
-        table = self.reports.table(self.counting(), self.incarnation, self.seen)
-        return codec.fingerprint({member: reported.flat() for member, reported in table.items()})
+        """Bytes that stand for that table, whatever floors it rests on. O(1) while it stays."""
+
+        def mark() -> int:
+            table = self.reports.table(self.counting(), self.incarnation, self.seen)
+            return codec.fingerprint({i: reported.flat() for i, reported in table.items()})
+
+        return self._reports_mark.get(self._reported(), mark)
+
+    def _reported(self) -> tuple[object, ...]:
+        """What the table of reports is made of. (Who departed is read with the members.)"""
+        return self.seen, self.members, self.reports.changed, self.incarnation
 
     def unmet(self) -> list[str]:
         """Configured peers that are no members yet, as far as is known here."""
@@ -524,7 +534,10 @@ class Cluster:
         """
         if self.unmet():
             return NOTHING
-        return self.reports.stable(self.counting(), self.incarnation, self.seen)
+        return self._stable.get(
+            self._reported(),
+            lambda: self.reports.stable(self.counting(), self.incarnation, self.seen),
+        )
 
     def blocking(self) -> dict[int, int]:
         """Members that keep operations from being stable: incarnation → operations it lacks."""

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from typing import Final
 
+from crdtdb.causal import NOTHING
 from crdtdb.errors import Overloaded
 from crdtdb.replication.cluster import Cluster, Send
-from crdtdb.replication.messages import Hello, Welcome, write_frame
+from crdtdb.replication.messages import Hello, Remembered, Welcome, read_vector, write_frame
 from crdtdb.replication.peers import Contact, Peer
 
 __all__ = ["Greeting"]
@@ -105,7 +106,9 @@ class Greeting:
         """Tell a replica how much of it is known here, with the pushes that are `held` back."""
         cluster = self._cluster
         known = max(cluster.seen.get(peer.sender.incarnation), held)
-        sends = cluster.answer(peer, Welcome(known)) + self.ask(peer)
+        reported = cluster.reports.counted(peer.sender.incarnation).flat()
+        welcome = Remembered(known, reported) if reported else Welcome(known)
+        sends = cluster.answer(peer, welcome) + self.ask(peer)
         endpoint = peer.sender.endpoint
         if endpoint and endpoint != cluster.me.endpoint:
             contact = Contact(endpoint, peer.sender.incarnation, fresh=peer.sender.fresh)
@@ -113,11 +116,19 @@ class Greeting:
                 cluster.contacts.setdefault(endpoint, contact)
         return sends
 
-    def on_welcome(self, peer: Peer, message: Welcome) -> list[Send]:
+    def on_welcome(self, peer: Peer, message: Welcome | Remembered) -> list[Send]:
+        """Go on as who this replica is, unless its disk went back.
+
+        It may have lost operations of its own, whose dots it would give out again; or others' that
+        it had reported, so that they count as seen here, and may be reclaimed: what is written
+        without having seen them must not continue what was written before.
+        """
         cluster = self._cluster
+        reported = read_vector(message.reported) if isinstance(message, Remembered) else NOTHING
         for contact in cluster.contacts_of(peer):
             contact.welcomed = True
-        if message.known > cluster.seen.get(cluster.incarnation):
+        lost = message.known > cluster.seen.get(cluster.incarnation)
+        if lost or not cluster.seen.includes(reported):
             return cluster.take_new_incarnation()
         if cluster.settled:
             return []

@@ -41,6 +41,7 @@ from crdtdb.replication.messages import (
     Pull,
     Received,
     Refused,
+    Remembered,
     Same,
     Sender,
     Summary,
@@ -341,7 +342,7 @@ class Replication:
                 return self._fence(sender, message, via)
             peer = self._cluster.meet(sender, via)
             sends = self._take(peer, message)
-            if not isinstance(message, Hello | Welcome):
+            if not isinstance(message, Hello | Welcome | Remembered):
                 sends += self._greeting.ask(peer)
             return sends
         except PeerError as error:
@@ -381,7 +382,7 @@ class Replication:
         match message:
             case Hello():
                 return self._greeting.on_hello(peer, self._early.last(peer.sender.incarnation))
-            case Welcome():
+            case Welcome() | Remembered():
                 return self._greeting.on_welcome(peer, message) + self._after_welcome(peer)
             case Page():
                 return self._repair.on_page(peer, message) + self._after_merge()

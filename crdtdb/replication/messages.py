@@ -34,6 +34,7 @@ __all__ = [
     "Push",
     "Received",
     "Refused",
+    "Remembered",
     "Same",
     "Sender",
     "Summary",
@@ -47,6 +48,8 @@ __all__ = [
 ]
 
 _VERSION: Final = 1
+#: What the stems of a page's addresses come to at most.
+_UNSTEMMED_BYTES: Final = 2**26
 _NO_FLOORS: Final[Floors] = MappingProxyType({})
 
 _Incarnation: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
@@ -142,7 +145,8 @@ class Claim(_Message, frozen=True):
 class Page(_Message, tag=7, frozen=True):
     """Some records; at the head of the sequence with a claim. Echoes the request.
 
-    `head` is the last place of the donor's sequence: how far there is to go.
+    `head` is the last place of the donor's sequence: how far there is to go. In a frame, what all
+    addresses begin with is said once, in `stem`.
     """
 
     session: int
@@ -152,6 +156,26 @@ class Page(_Message, tag=7, frozen=True):
     records: list[tuple[bytes, bytes]]
     claim: Claim | None
     head: _Counter = 0
+    stem: bytes = b""
+
+    def stemmed(self) -> Page:
+        """The same as it is in a frame."""
+        addresses = [at for at, _ in self.records] or [b""]
+        first, last = min(addresses), max(addresses)
+        apart = (i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b)
+        stem = first[: next(apart, len(first))]
+        records = [(at[len(stem) :], data) for at, data in self.records]
+        return msgspec.structs.replace(self, records=records, stem=stem)
+
+    def unstemmed(self) -> Page:
+        """The same with whole addresses. Raises PeerError for a small page that would be huge."""
+        stem = self.stem
+        if not stem:
+            return self
+        if len(stem) * len(self.records) > _UNSTEMMED_BYTES:
+            raise PeerError("bad-frame", "the addresses of a page are too long")
+        records = [(stem + at, data) for at, data in self.records]
+        return msgspec.structs.replace(self, records=records, stem=b"")
 
 
 class Push(_Message, tag=8, frozen=True):
@@ -192,6 +216,14 @@ class Evicted(_Message, tag=12, frozen=True):
     """The answer to everything that comes from this incarnation: it was evicted, and is fenced."""
 
     incarnation: _Incarnation
+
+
+class Remembered(_Message, tag=13, frozen=True):
+    """The answer to Hello of somebody that is counted on: what it reported to have seen, too."""
+
+    #: As in Welcome.
+    known: _Counter
+    reported: list[int]
 
 
 class Mend(_Message, tag=20, frozen=True):
@@ -250,6 +282,7 @@ class Copied(_Message, tag=23, frozen=True):
 Talk: TypeAlias = (
     Hello
     | Welcome
+    | Remembered
     | Digest
     | Same
     | Summary
@@ -272,7 +305,7 @@ _sender_decoder = msgspec.msgpack.Decoder(Sender)
 
 def write_frame(message: Message) -> bytes:
     """The frame of a message."""
-    return codec.pack_whole(_VERSION, message)
+    return codec.pack_whole(_VERSION, message.stemmed() if isinstance(message, Page) else message)
 
 
 def read_frame(frame: bytes) -> Message:
@@ -283,7 +316,7 @@ def read_frame(frame: bytes) -> Message:
         raise PeerError("newer-version", f"a frame of a newer crdtdb: {error}") from error
     except codec.FormatError as error:
         raise PeerError("bad-frame", f"a frame cannot be read: {error}") from error
-    return message
+    return message.unstemmed() if isinstance(message, Page) else message
 
 
 def read_vector(flat: list[int], floors: Floors = _NO_FLOORS) -> VersionVector:

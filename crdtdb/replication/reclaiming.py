@@ -70,11 +70,11 @@ class Reclaiming:
     def _go_on(self, end: int) -> list[Send]:
         stable = self._cluster.stable()
         walk = self._walk
-        passed_ms = self._cluster.passed_ms()
         due_ms = None if walk is None else walk.next_deadline_ms
-        has_ended = due_ms is not None and due_ms <= passed_ms
+        has_ended = due_ms is not None and due_ms <= self._cluster.passed_ms()
         if walk is None or (walk.done and (walk.stable != stable or has_ended)):
             clean = self._cluster.engine.reclaimed.clean
+            passed_ms = self._cluster.passed_ms()
             walk = self._walk = Walk(stable, clean, end, passed_ms=passed_ms)
         elif walk.done:
             if walk.place >= end:

@@ -8,11 +8,31 @@ Reports travel with summaries, so members need not talk to each other directly.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Generic, TypeVar
 
 from crdtdb.causal import NOTHING, VersionVector
 
-__all__ = ["Reports"]
+__all__ = ["Latest", "Reports"]
+
+_T = TypeVar("_T")
+
+
+class Latest(Generic[_T]):
+    """A value that is worked out again when one of the things that it is made of is another one.
+
+    Those are immutable, or replaced when they change: they are compared by identity, in O(1).
+    """
+
+    def __init__(self) -> None:
+        self._of: tuple[object, ...] = ()
+        self._value: list[_T] = []
+
+    def get(self, of: tuple[object, ...], make: Callable[[], _T]) -> _T:
+        """The value made of these things."""
+        if not self._value or any(a is not b for a, b in zip(of, self._of, strict=True)):
+            self._of, self._value = of, [make()]
+        return self._value[0]
 
 
 class Reports:
@@ -21,6 +41,8 @@ class Reports:
     def __init__(self) -> None:
         self._counted: dict[int, VersionVector] = {}
         self._waiting: dict[int, VersionVector] = {}
+        #: Another object whenever one of them counts for more.
+        self.changed = object()
 
     def take(self, member: int, reported: VersionVector, seen: VersionVector) -> None:
         """A member says what it has seen, while this replica has seen `seen`."""
@@ -37,7 +59,10 @@ class Reports:
                 self._count(member, reported)
 
     def _count(self, member: int, reported: VersionVector) -> None:
-        self._counted[member] = self._counted.get(member, NOTHING).join(reported)
+        counted = self._counted.get(member, NOTHING)
+        if not counted.includes(reported):
+            self._counted[member] = counted.join(reported)
+            self.changed = object()
 
     def counted(self, member: int) -> VersionVector:
         """The counted report of a member; empty if it was never heard."""

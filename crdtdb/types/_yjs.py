@@ -11,11 +11,28 @@ Yjs, `INTERNALS.md` and `UpdateDecoder.js`; lib0, `decoding.js`.
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Iterable
+from itertools import islice
 from typing import Final, NamedTuple
 
 from crdtdb.codec import fingerprint
 
-__all__ = ["ROOT", "State", "Update", "client_of", "covers", "read_state", "read_update"]
+__all__ = [
+    "EDITORS",
+    "ROOT",
+    "Run",
+    "State",
+    "Update",
+    "client_of",
+    "covers",
+    "disagree",
+    "editor_of",
+    "is_editor_of",
+    "read_state",
+    "read_update",
+    "write_state",
+]
 
 #: The name of the one text in a document.
 ROOT: Final = "text"
@@ -23,6 +40,10 @@ ROOT: Final = "text"
 #: Yjs has ids as JavaScript has integers; clocks as far as lib0 reads 32 bits.
 _CLIENTS: Final = 1 << 53
 _CLOCKS: Final = 1 << 31
+#: How many clients a replica can give to editors.
+EDITORS: Final = (1 << 16) - 1
+#: Half of a character that stood in two structs: Yjs puts this in its place.
+_REPLACED: Final = "\ufffd".encode("utf-16-le")
 #: A struct has a number for its content, and says in the same byte which neighbours it names.
 _KIND: Final = 0x1F
 _HAS_LEFT: Final = 0x80
@@ -35,11 +56,28 @@ _TEXT: Final = 4
 State = dict[int, int]
 
 
+class Run(NamedTuple):
+    """Text with ids that follow each other."""
+
+    client: int
+    clock: int
+    #: In UTF-16, as Yjs counts it.
+    units: bytes
+
+    @property
+    def end(self) -> int:
+        """The clock behind it."""
+        return self.clock + len(self.units) // 2
+
+
 class Update(NamedTuple):
     """What an update brings."""
 
-    #: The texts in it, in the order in which it has them.
+    #: The texts in it, in the order in which it has them, and where they stand.
     texts: tuple[str, ...]
+    runs: tuple[Run, ...]
+    #: How far the ids go that it has structs for.
+    brings: State
     #: How far a document must be so that nothing in it is missing, once it has taken that in.
     reach: State
     #: How many UTF-16 units it deletes, in how many ranges.
@@ -55,6 +93,44 @@ def client_of(incarnation: int) -> int:
     object, two have the same with a probability of 1 in 10^10.
     """
     return fingerprint(incarnation) % _CLIENTS
+
+
+def editor_of(incarnation: int, number: int) -> int:
+    """The client of an editor that a replica has given this number, 1 … `EDITORS`.
+
+    They follow the replica's own, so that each replica knows its editors, and nobody else takes
+    them for its own: of ten incarnations that ever write to one object, two share any with a
+    probability of 1 in 10^9.
+    """
+    return (client_of(incarnation) + number) % _CLIENTS
+
+
+def is_editor_of(own: int, client: int) -> bool:
+    """Is it an editor of the replica whose own client is `own`?"""
+    return 1 <= (client - own) % _CLIENTS <= EDITORS
+
+
+def disagree(one: Iterable[Run], other: Iterable[Run]) -> bool:
+    """Do two updates have different text under the same ids? O(runs log runs + bytes)."""
+    by_client: dict[int, list[Run]] = {}
+    for run in one:
+        by_client.setdefault(run.client, []).append(run)  # in order of their clocks
+    for run in other:
+        known = by_client.get(run.client, [])
+        first = bisect_right(known, run.clock, key=lambda candidate: candidate.end)
+        for candidate in islice(known, first, None):
+            if candidate.clock >= run.end:
+                break
+            for clock in range(max(run.clock, candidate.clock), min(run.end, candidate.end)):
+                mine, theirs = _unit(candidate, clock), _unit(run, clock)
+                if mine != theirs and _REPLACED not in (mine, theirs):
+                    return True
+    return False
+
+
+def _unit(run: Run, clock: int) -> bytes:
+    start = 2 * (clock - run.clock)
+    return run.units[start : start + 2]
 
 
 def covers(state: State, reach: State) -> bool:
@@ -75,10 +151,28 @@ def read_state(data: bytes) -> State:
     return state
 
 
+def write_state(state: State) -> bytes:
+    """The inverse of `read_state`."""
+    entries = (_number(part) for entry in sorted(state.items()) for part in entry)
+    return _number(len(state)) + b"".join(entries)
+
+
+def _number(value: int) -> bytes:
+    """An integer of seven bits a byte, the least first."""
+    data = bytearray()
+    while value > 0x7F:
+        data.append(0x80 | value & 0x7F)
+        value >>= 7
+    data.append(value)
+    return bytes(data)
+
+
 def read_update(data: bytes) -> Update:
     """An update of one plain text. Raises ValueError. O(bytes)."""
     reader = _Reader(data)
     texts: list[str] = []
+    runs: list[Run] = []
+    brings: State = {}
     reach: State = {}
     clients: set[int] = set()
 
@@ -113,7 +207,8 @@ def read_update(data: bytes) -> Update:
                     length = reader.number(_CLOCKS - 1)
                 else:
                     texts.append(text := reader.text())
-                    length = len(text) if text.isascii() else len(text.encode("utf-16-le")) // 2
+                    runs.append(Run(client, clock, text.encode("utf-16-le")))
+                    length = len(runs[-1].units) // 2
                 if length == 0:
                     raise ValueError("a struct is empty")
                 clock += length
@@ -121,6 +216,7 @@ def read_update(data: bytes) -> Update:
                 raise ValueError("it holds something else than plain text")
             if clock >= _CLOCKS:
                 raise ValueError("a clock is out of range")
+        brings[client] = clock
         reached(client, clock)
     deleted = ranges = 0
     clients.clear()
@@ -136,7 +232,7 @@ def read_update(data: bytes) -> Update:
             reached(client, clock + length)
             deleted, ranges = deleted + length, ranges + 1
     reader.end()
-    return Update(tuple(texts), reach, deleted, ranges)
+    return Update(tuple(texts), tuple(runs), brings, reach, deleted, ranges)
 
 
 class _Reader:

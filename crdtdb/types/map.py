@@ -10,18 +10,24 @@ object of the leaf's type, whatever the size of the map:
   the order of the catalogue: a page is one scan, and a field, a subtree or a leaf one range.
 - **Delegation.** The leaf's type gets the operation and a view narrowed to the leaf (`_LeafView`);
   its changes come back with the leaf in front of their tails. It does not know where it is.
-- **Size and digest** are those of the records that show something: a leaf that is one value counts
-  as one, a collection as many as it has members. `at` says for a tail whose type decides.
+- **Op-based leaves** have a log each: base and operations at such tails, a materialised value under
+  what these start with, and a cut there (`kinds.Log`). All of it is kept as that of an op-based
+  object is; only the head is the map's.
+- **Size and digest** are those of the records that show something: a leaf that is one value, or
+  op-based, counts as one, a collection as many as it has members. `at` says for a tail whose type
+  decides.
 - **Removing** a field takes out exactly what was observed, at it and below it: dots by the record
   algebra, leaf by leaf and under one dot, so a remove that comes before what it removed is no less
   of one; running totals by baselines, as their type resets them. Of a counter, a replica's
-  steps go if the read context shows the last of them; else they all stay. No cut applies to a map:
-  it could not take totals out, and clearing the other leaves alone would show half a removal. The
-  price: a removal costs O(records below), at most 100,000 (413 beyond).
+  steps go if the read context shows the last of them; else they all stay. An op-based leaf is cut
+  (a text edited) under the same dot: operations that the remover had not seen stay. It cannot be
+  split at an earlier read, for its base does not tell what was there then; so where one is shown, a
+  removal takes no read context. No cut applies to a map as a whole: it could not take totals out,
+  and clearing the other leaves alone would show half a removal. The price: a removal costs
+  O(records below), at most 100,000 (413 beyond).
 - A leaf of a type that only a newer version knows is kept and relayed; users do not see it.
 
-Leaves are of the state-based types but `bcounter`, which nothing may remove. A map in a map is a
-longer path. Operation-based types are logs of a whole object and cannot be leaves yet.
+Leaves are of every type but `bcounter`, which nothing may remove. A map in a map is a longer path.
 """
 
 from __future__ import annotations
@@ -35,9 +41,12 @@ from msgspec import Meta, structs
 from crdtdb import address
 from crdtdb.causal import Dot
 from crdtdb.datatype import (
+    NO_PAYLOAD,
     Change,
     Cut,
+    DataType,
     Delete,
+    Logged,
     NestedType,
     Operation,
     OperationType,
@@ -146,19 +155,23 @@ class NestedMap(NestedType):
 
     # -- writing --------------------------------------------------------------------------------
 
-    def mutate(self, operation: Operation, view: View, stamp: Stamp) -> Iterator[Change | Cut]:
+    def mutate(
+        self, operation: Operation, view: View, stamp: Stamp
+    ) -> Iterator[Change | Cut | Logged]:
         if isinstance(operation, Update):
             type_name, inner = operation.inner
-            kind = _types()[type_name]
+            kind, stem = _types()[type_name], address.leaf(operation.field, type_name)
+            if isinstance(kind, OperationType):
+                return _logged(view, kind, stem, inner, stamp)
             assert isinstance(kind, StateType)
-            leaf = _LeafView(view, address.leaf(operation.field, type_name), kind)
+            leaf = _LeafView(view, stem, kind)
             if isinstance(inner, Delete):
                 return leaf.removed(stamp)
             return leaf.placed(kind.mutate(inner, leaf, stamp))
         assert isinstance(operation, Remove)
         return _removed(view, stamp, address.leaves_below(operation.field))
 
-    def delete(self, view: View, stamp: Stamp) -> Iterator[Change | Cut]:
+    def delete(self, view: View, stamp: Stamp) -> Iterator[Change | Cut | Logged]:
         return _removed(view, stamp, address.LEAF)
 
     def restore(self, value: JsonValue) -> Iterator[Restored]:
@@ -187,9 +200,10 @@ class NestedMap(NestedType):
             return False
         leaf = address.leaf_of(tail)
         kind = _types().get(leaf.type)
-        if kind is None or isinstance(kind, OperationType):
-            return True
-        return _can_be_leaf(kind) and kind.places(leaf.tail)
+        return kind is None or (_can_be_leaf(kind) and kind.places(leaf.tail))
+
+    def holds(self, kind: DataType) -> bool:
+        return _can_be_leaf(kind)
 
     def at(self, tail: bytes) -> StateType | None:
         kind = _types().get(address.leaf_of(tail).type)
@@ -222,9 +236,17 @@ class _LeafView:
     def replicas(self) -> Mapping[int, str]:
         return self._view.replicas()
 
-    def placed(self, changes: Iterator[Change | Cut]) -> Iterator[Change]:
+    def folded(self, stem: bytes, kind: OperationType) -> Any:
+        return self._view.folded(self._stem + stem, kind)
+
+    @property
+    def has_context(self) -> bool:
+        return self._view.has_context
+
+    def placed(self, changes: Iterator[Change | Cut | Logged]) -> Iterator[Change]:
         """The changes of the leaf as changes of the map."""
         for change in changes:
+            assert not isinstance(change, Logged), "a leaf has no leaves"
             if isinstance(change, Cut):
                 yield from self._cleared()
             else:
@@ -241,12 +263,37 @@ class _LeafView:
                 yield Change(tail, observed)
 
 
-def _removed(view: View, stamp: Stamp, stem: bytes) -> Iterator[Change]:
+def _removed(view: View, stamp: Stamp, stem: bytes) -> Iterator[Change | Logged]:
     """Take out what was observed of all leaves below."""
     for start, records in groupby(_bounded(view, stem), key=lambda entry: _leaf_start(entry[0])):
         kind = _types().get(address.leaf_of(next(records)[0]).type)
-        if isinstance(kind, StateType):
+        if isinstance(kind, OperationType):
+            yield from _log_removed(view, kind, start, stamp)
+        elif isinstance(kind, StateType):
             yield from _LeafView(view, start, kind).removed(stamp)
+
+
+def _logged(
+    view: View, kind: OperationType, stem: bytes, operation: Operation, stamp: Stamp
+) -> Iterator[Logged]:
+    """What an operation on an op-based leaf adds to its log. Raises a CallerError."""
+    if view.has_context:
+        raise _indivisible(kind.name, "do.seen")
+    folded = view.folded(stem, kind)
+    in_force = folded is not None
+    payload = kind.decided(operation, folded if in_force else kind.empty(), stamp.dot[0])
+    if payload is not NO_PAYLOAD and (in_force or not isinstance(payload, Cut)):
+        yield Logged(stem, payload)
+
+
+def _log_removed(view: View, kind: OperationType, stem: bytes, stamp: Stamp) -> Iterator[Logged]:
+    """Take out all of an op-based leaf. Raises InvalidOperation for a part of what is shown."""
+    if not view.has_context:
+        return _logged(view, kind, stem, Delete(), stamp)
+    folded = view.folded(stem, kind)
+    if folded is not None and kind.size(folded):
+        raise _indivisible(kind.name, "seen")
+    return iter(())
 
 
 def _leaf_start(tail: bytes) -> bytes:
@@ -274,9 +321,17 @@ def _types() -> Mapping[str, Any]:
     return CATALOGUE
 
 
-def _can_be_leaf(kind: Any) -> bool:
-    """Is it state-based, removable and no map?"""
-    return isinstance(kind, StateType) and kind.deletable and not isinstance(kind, NestedType)
+def _can_be_leaf(kind: DataType | None) -> bool:
+    """Is it a type, one that something may remove, and no map?"""
+    return kind is not None and kind.deletable and not isinstance(kind, NestedType)
+
+
+def _indivisible(type_name: str, field: str) -> InvalidOperation:
+    return InvalidOperation(
+        f"a {type_name} cannot be split at an earlier read; leave `seen` out, or remove what else "
+        "is there by itself",
+        Field(field, f"not for a {type_name}"),
+    )
 
 
 def _no_leaf(type_name: str, field: str = "do.type") -> InvalidOperation:

@@ -75,7 +75,7 @@ class AddWinsSet(CollectionType):
                     if observed := view.observed(view.live(tail)):
                         yield Change(tail, observed)
             case _:
-                yield from self.delete(view, stamp)
+                yield Cut()
 
 
 TYPE = AddWinsSet()

@@ -2,7 +2,8 @@
 
 Positions and lengths count code points, at the replica that is asked; what travels is a Yjs update
 that names characters. `update` takes in what a Yjs editor changed, and reads give Yjs what an
-editor lacks; its document has the text under the name `text`, without formats.
+editor lacks; its document has the text under the name `text`, without formats. Editors type under
+client ids that the replica gives them, and only there: an id must not come to stand for two texts.
 
 Characters that are deleted leave their ids behind, in runs, for good: Yjs never lets these go,
 since others may stand beside them. So a text takes no cut and its base stays when it is deleted.
@@ -12,7 +13,7 @@ A commit that changes a text rewrites it: O(text) bytes, whatever the number of 
 from __future__ import annotations
 
 import binascii
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from msgspec import UNSET, Meta, UnsetType
@@ -24,7 +25,19 @@ from crdtdb.jsonvalue import JsonValue
 from crdtdb.limits import LIMITS
 from crdtdb.record import Payload
 from crdtdb.types._document import Document, Refused, empty
-from crdtdb.types._yjs import Update, client_of, covers, read_state, read_update
+from crdtdb.types._yjs import (
+    EDITORS,
+    State,
+    Update,
+    client_of,
+    covers,
+    disagree,
+    editor_of,
+    is_editor_of,
+    read_state,
+    read_update,
+    write_state,
+)
 
 if TYPE_CHECKING:
     from pycrdt import Doc, Text
@@ -61,10 +74,6 @@ class Merge(Operation, tag="update", frozen=True):
     """Take in what a Yjs editor changed: an update (version 1), in base64."""
 
     yjs: _Base64
-
-    @property
-    def repeatable(self) -> bool:
-        return True
 
 
 class PlainText(DocumentType):
@@ -127,6 +136,9 @@ class PlainText(DocumentType):
                 Field("since", f"no state vector: {error}"),
             ) from error
         return folded.since(since or _NOWHERE)
+
+    def editor(self, writer: int, number: int) -> int:
+        return editor_of(writer, 1 + number % EDITORS)
 
     def describe(self, payload: Payload) -> dict[str, Any]:
         update = read_update(payload)
@@ -263,12 +275,7 @@ class _Editing:
     def _merge(self, merge: Merge) -> bool:
         update, data = _read(merge.yjs)
         before, shown = read_state(self._doc.get_state()), str(self._text)
-        if update.reach.get(self._client, 0) > before.get(self._client, 0):
-            raise InvalidOperation(
-                "the update has edits under the client id of this replica; a Yjs document gives "
-                "itself an id that nobody else has",
-                Field("yjs", "another one's client id"),
-            )
+        self._check_clients(update, before)
         self._check_room(sum(len(text.encode()) for text in update.texts))
         try:
             self._doc.apply_update(data)
@@ -283,6 +290,35 @@ class _Editing:
             )
         self._see(str(self._text))
         return after != before or shown != str(self._text)
+
+    def _check_clients(self, update: Update, before: State) -> None:
+        """Refuse an id that could come to stand for two things.
+
+        Yjs never looks at what has an id that it knows. So replicas that had taken in different
+        texts under one id would differ for good; hence only one of them takes in new ids of a
+        client, and it does not take in one twice.
+        """
+        for client, clock in update.brings.items():
+            if clock > before.get(client, 0) and not is_editor_of(self._client, client):
+                raise InvalidOperation(
+                    f"the update has edits under the client id {client}, which this replica has "
+                    "not given out, so others might take in other edits under it; get one here "
+                    "(`client` of `format=yjs`) and let the editor type under that, or write the "
+                    "edits by `insert` and `delete`",
+                    Field("yjs", "edits under a client id of somewhere else"),
+                )
+        again = {run.client for run in update.runs if run.clock < before.get(run.client, 0)}
+        if again and self._holds_otherwise(update, before, again):
+            raise InvalidOperation(
+                "the update has other text under ids that stand for something here: two editors "
+                "type under one client id; get another one (`client` of `format=yjs`) for this one",
+                Field("yjs", "a client id that somebody else types under"),
+            )
+
+    def _holds_otherwise(self, update: Update, before: State, clients: Collection[int]) -> bool:
+        """Has the document other text of these clients? O(what they typed)."""
+        since = write_state({client: n for client, n in before.items() if client not in clients})
+        return disagree(read_update(self._doc.get_update(since)).runs, update.runs)
 
 
 def _encoded(text: str) -> bytes:

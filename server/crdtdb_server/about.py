@@ -8,7 +8,7 @@ from typing import Final
 
 from crdtdb import __version__
 from crdtdb.causal import VersionVector
-from crdtdb.datatype import Operation, OperationType, StateType
+from crdtdb.datatype import NestedType, Operation, OperationType, StateType
 from crdtdb.limits import LIMITS
 from crdtdb.operations import operation_schema, operation_structs
 from crdtdb.reading import Digest, Reading
@@ -109,6 +109,9 @@ async def get_metrics(service: Service, _: Request) -> Answer:
     return Answer(service.metrics.text(), service.seen, media_type=service.metrics.media_type)
 
 
+_NESTED: Final = [kind for kind in CATALOGUE.values() if isinstance(kind, NestedType)]
+
+
 @cache
 def _types() -> dict[str, TypeDocument]:
     return {name: _described(name, kind) for name, kind in CATALOGUE.items()}
@@ -119,6 +122,7 @@ def _described(name: str, kind: StateType | OperationType) -> TypeDocument:
         "summary": kind.summary,
         "collection": kind.collection,
         "removable": kind.removable,
+        "leaf": any(other.holds(kind) for other in _NESTED),
         "operations": {op: _operation(struct) for op, struct in operation_structs(name).items()},
     }
 

@@ -36,6 +36,9 @@ class Bounds:
     page_items: int = LIMITS.page_items
     #: Connections, those of other replicas included.
     connections: int = 10_000
+    #: Writes that wait for their commit or are in it, one full commit: more would wait longer, and
+    #: none be done sooner.
+    waiting_writes: int = 256
     #: Answers under way that have no end, or no end soon: streams of changes, exports, backups.
     streams: int = 1_000
     #: Requests per second of one token, or of everybody where none is asked for; 0: any number.
@@ -85,6 +88,7 @@ _RANGES: Final = {
     "transaction_operations": (1, LIMITS.transaction_operations),
     "page_items": (LIMITS.page_items_default, LIMITS.page_items),
     "connections": (1, _ANY),
+    "waiting_writes": (1, 4_096),
     "streams": (0, _ANY),
     "requests_per_s": (0, _ANY),
 }

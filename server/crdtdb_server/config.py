@@ -145,6 +145,8 @@ class Settings:
     """Entries of one page; who asks for more gets a shorter page."""
     max_connections: int = _BOUNDS.connections
     """Connections, those of other replicas included."""
+    max_waiting_writes: int = _BOUNDS.waiting_writes
+    """Writes that wait for their commit; further ones are told to come again (503)."""
     max_streams: int = _BOUNDS.streams
     """Streams of changes, exports and backups that are under way."""
     max_requests_per_s: int = _BOUNDS.requests_per_s

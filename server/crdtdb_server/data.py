@@ -81,7 +81,8 @@ def _object(
     seen = reading.seen
     headers = _EXISTS[head.exists] + entity_tag(store_id, head.sequence)
     holds_while = None
-    if head.exists and not head.timed and not explained:
+    names_an_editor = part.since is not None  # each gets another name
+    if head.exists and not (head.timed or explained or names_an_editor):
         holds_while = ObjectState(name.prefix, head.sequence)
     if is_unchanged(request.headers, store_id, head):
         return Answer(b"", seen, 304, headers=headers, holds_while=holds_while)
@@ -120,7 +121,7 @@ def object_document(
     if part.field is not None:
         return _field_document(service, reading, name, part.field)
     if part.since is not None:
-        return _difference_document(reading, name, part.since)
+        return _difference_document(service, reading, name, part.since)
     read = service.database.answer(reading, name, part.query, head)
     document = {
         "bucket": name.bucket,
@@ -154,15 +155,18 @@ def _member_document(
     return {"value": standing.score, "rank": standing.rank}
 
 
-def _difference_document(reading: Reading, name: ObjectName, since: bytes) -> dict[str, Any]:
-    """What somebody lacks of a text."""
-    update = reading.difference(name, since)
+def _difference_document(
+    service: Service, reading: Reading, name: ObjectName, since: bytes
+) -> dict[str, Any]:
+    """What somebody lacks of a text, and who they are here."""
+    enrolled = service.database.enrol_in(reading, name, since)
     return {
         "bucket": name.bucket,
         "type": name.type,
         "key": name.key,
-        "value": b2a_base64(update, newline=False).decode(),
+        "value": b2a_base64(enrolled.update, newline=False).decode(),
         "exists": reading.head(name.prefix).exists,
+        "client": enrolled.client,
     }
 
 

@@ -19,6 +19,7 @@ from multidict import CIMultiDict
 from crdtdb.errors import BadRequest, Field, UnsupportedMediaType
 from crdtdb_server.dispatch import Dispatcher
 from crdtdb_server.exchange import Incoming, Response, join_headers, too_large
+from crdtdb_server.slices import Sliced
 
 __all__ = ["make_front"]
 
@@ -49,6 +50,10 @@ def make_front(dispatcher: Dispatcher) -> web.Server:
 
 
 async def _answer(dispatcher: Dispatcher, request: web.BaseRequest) -> web.StreamResponse:
+    if request.transport is not None and isinstance(
+        sliced := request.transport.get_protocol(), Sliced
+    ):
+        sliced.begin()
     # What the client said, which is all that an answer without a body can depend on.
     key = None if request.body_exists else (request.raw_path, request.raw_headers)
     if key is not None and request.method == "GET":

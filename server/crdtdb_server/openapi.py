@@ -41,6 +41,7 @@ from crdtdb_server.acks import ACK
 from crdtdb_server.conditions import IF_MATCH, IF_NONE_MATCH
 from crdtdb_server.exchange import PROBLEM_JSON
 from crdtdb_server.idempotency import KEY_HEADER
+from crdtdb_server.links import links_of
 from crdtdb_server.parameters import TYPE, FieldPath, Header, Json, Parameter
 from crdtdb_server.peers.secret import PROOF_HEADER
 from crdtdb_server.routing import Route
@@ -64,7 +65,7 @@ _SEGMENT: Final = re.compile(r"\{(\w+)\}")
 
 #: What any request may meet.
 _ALWAYS: Final = (BadRequest, BadToken, BadHeader, BadHost)
-_OF_CALLERS: Final = (Unauthorized, Forbidden)
+_OF_CALLERS: Final = (Unauthorized, Forbidden, Overloaded)
 _OF_DATA: Final = (Bootstrapping, Behind, StorageFailed)
 _OF_WRITES: Final = (InvalidOperation, TooLarge, Overloaded, ReadOnly, Evicted, NoSpace)
 _OF_BODIES: Final = (TooLarge, UnsupportedMediaType, Overloaded)
@@ -217,6 +218,8 @@ def _responses(route: Route) -> dict[str, Any]:
         contents |= _content(content)
     headers = _headers(route)
     done = {"description": "Done", "headers": headers, "content": contents}
+    if links := links_of(route):
+        done["links"] = links
     responses: dict[str, Any] = {str(status): done for status in route.statuses}
     if ACK in route.headers:
         less = "Done, but fewer hold it than Crdtdb-Ack asked for"

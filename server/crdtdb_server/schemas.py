@@ -78,6 +78,9 @@ class ObjectDocument(TypedDict):
     next: NotRequired[Annotated[str, Meta(description="`after` of the next page")]]
     also: NotRequired[Annotated[list[str], Meta(description="Other types that have the key")]]
     expires_at_ms: NotRequired[Annotated[int, Meta(description="Its deadline, ms since 1970")]]
+    client: NotRequired[
+        Annotated[int, Meta(description="A Yjs client id: new edits under it are taken in here")]
+    ]
     explain: NotRequired[dict[str, Any]]
 
 
@@ -261,6 +264,7 @@ class TypeDocument(TypedDict):
     summary: str
     collection: Annotated[bool, Meta(description="Does it read as members, in pages?")]
     removable: Annotated[bool, Meta(description="Do its reads give a read context, `seen`?")]
+    leaf: Annotated[bool, Meta(description="Can a field of a map be of this type?")]
     operations: dict[str, OperationDocument]
 
 

@@ -99,6 +99,7 @@ class Service:
     def __post_init__(self) -> None:
         self.metrics = Metrics(self.database.engine.store, lambda: self.progress())
         self.writer = self.make_writer(self.database, self.metrics)
+        self.writer.take_at_most(self.options.bounds.waiting_writes)
         self.sessions = Sessions(
             self.database.cluster, lambda: self.seen, lambda: self.is_partial()
         )

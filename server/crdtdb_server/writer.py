@@ -32,8 +32,13 @@ __all__ = ["Writer"]
 
 T = TypeVar("T")
 
-#: Transactions and calls that may wait: a second or so of work.
+#: Whatever may wait, calls and bulks included: a second or so of work.
 QUEUE_ENTRIES: Final = 4_096
+#: Who is refused for that comes again after one second, or after up to so many, in turn: those who
+#: were refused together do not come back together.
+RETURN_S: Final = 4
+#: So long none has to be refused until the overload is over.
+RELIEF_S: Final = 1.0
 #: One batch: enough to share an fsync well, few enough to keep the next one's wait short.
 BATCH_TRANSACTIONS: Final = 256
 BATCH_OPERATIONS: Final = 2_000
@@ -86,6 +91,16 @@ class Writer:
         self._refusal: Problem | None = None
         #: Of the bodies of the transactions that wait, held or not.
         self._waiting_bytes = 0
+        #: Requests that may wait or be under way, and how many of them may now.
+        self._most = self._room = QUEUE_ENTRIES
+        #: Has a request been refused lately?
+        self._is_overloaded = False
+        #: A batch of fewer transactions waits for more.
+        self._gathers = BATCH_TRANSACTIONS
+        #: Entries that were refused because too many waited.
+        self._turned_away = 0
+        #: Transactions of the group that the thread persists.
+        self._persisting = 0
         #: A job is under way, or its beginning has been scheduled.
         self._busy = False
         #: How many entries waited when a job was about to begin.
@@ -116,6 +131,8 @@ class Writer:
         `before` runs immediately before it: what that reads is the state that the transaction
         applies to. If it raises, so does this, and nothing is written.
         """
+        if len(self._queue) + self._persisting >= self._room:
+            raise self._turn_away()
         if self._waiting_bytes + body_bytes > LIMITS.waiting_bytes:
             raise Overloaded(
                 f"writes of more than {LIMITS.waiting_bytes} bytes are waiting already; slow down"
@@ -157,6 +174,15 @@ class Writer:
     def is_refused(self) -> bool:
         """Did the disk refuse the last writes, and was that a moment ago?"""
         return self._refused_s is not None and perf_counter() - self._refused_s < REFUSED_S
+
+    def take_at_most(self, waiting_writes: int) -> None:
+        """Refuse requests while so many wait or are under way: more would only wait longer.
+
+        Once one was refused, no more may wait than the event loop commits by itself, until none had
+        to be refused for a moment: a thread would wait for the loop, which is busy with refusing.
+        Calls and bulks are not refused, for who makes one waits for it before the next.
+        """
+        self._most = self._room = waiting_writes
 
     def hold(self) -> None:
         """Keep transactions waiting until `open`; calls go on."""
@@ -215,7 +241,32 @@ class Writer:
         if self._closed:
             raise _stopping()
         if len(queue) >= QUEUE_ENTRIES:
-            raise Overloaded(f"{QUEUE_ENTRIES} writes are waiting already; slow down")
+            raise self._overloaded()
+
+    def _turn_away(self) -> Overloaded:
+        refusal = self._overloaded()
+        if not self._is_overloaded:
+            self._is_overloaded = True
+            self._gathers = 0  # those who come now are refused
+            self._room = min(self._most, INLINE_TRANSACTIONS)
+            self._loop.call_later(RELIEF_S, self._relieve, self._turned_away)
+        return refusal
+
+    def _relieve(self, turned_away: int) -> None:
+        """Let as many wait as before, unless some have been refused meanwhile."""
+        if self._turned_away != turned_away:
+            self._loop.call_later(RELIEF_S, self._relieve, self._turned_away)
+            return
+        self._is_overloaded = False
+        self._gathers = BATCH_TRANSACTIONS
+        self._room = self._most
+
+    def _overloaded(self) -> Overloaded:
+        self._turned_away += 1
+        return Overloaded(
+            "too many writes are waiting already; slow down",
+            retry_after_s=1 + self._turned_away % RETURN_S,
+        )
 
     def _enqueue(self, entry: Waiting | Bulk | Call[Any]) -> None:
         self._check_room(self._queue)
@@ -230,7 +281,7 @@ class Writer:
     def _begin(self) -> None:
         """Start the next job, or come to rest."""
         waiting = len(self._queue)
-        if self._met < waiting < BATCH_TRANSACTIONS and self._turns < GATHERING_TURNS:
+        if self._met < waiting < self._gathers and self._turns < GATHERING_TURNS:
             # More are arriving: who comes now shares the wait for the disk.
             self._met = waiting
             self._turns += 1
@@ -249,6 +300,7 @@ class Writer:
             self._run_inline(job)
         elif isinstance(job, Group):
             job.draft(self._database)
+            self._persisting = len(job)
             self._thread.submit(self._persist, job)
         else:
             self._thread.submit(self._run_in_thread, job)
@@ -306,6 +358,7 @@ class Writer:
 
     def _install(self, job: Group) -> None:
         job.install(self._database)
+        self._persisting = 0
         self._settle(job)
 
     def _settle(self, job: Group | Bulk | Call[Any]) -> None:

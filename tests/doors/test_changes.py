@@ -22,6 +22,12 @@ def shown(door: Door, since: str | None = None) -> list[tuple[str, str]]:
     return [(event.name.type, event.name.key) for event in events]
 
 
+def elements(value: object) -> list[object]:
+    """The values of a list that is a leaf."""
+    assert isinstance(value, list)
+    return [one["value"] for one in value]
+
+
 def test_each_changed_record_is_one_event_with_its_latest_state(door: Door) -> None:
     views, cart = door.counter("shop", "views"), door.set("shop", "cart")
     views.increment()
@@ -44,6 +50,24 @@ def test_a_member_with_a_score_comes_with_it(door: Door) -> None:
     ann, bo = door.changes(follow=False, include_value=True)
     assert (ann.member, ann.value, ann.deleted) == ("ann", 3, False)
     assert (bo.member, bo.value, bo.deleted) == ("bo", LEFT_OUT, True)
+
+
+def test_an_op_based_leaf_is_one_event_whatever_of_its_log_has_changed(door: Door) -> None:
+    cart = door.map("shop", "cart")
+    step = {"type": "opcounter", "op": "increment", "by": 2}
+    cart.update(["n", "sold"], step)
+    cart.update(["n", "sold"], step)
+    cart.update(["n", "todo"], {"type": "list", "op": "insert", "value": "x"})
+    sold, todo = door.changes(follow=False, include_value=True)
+    assert (sold.field, sold.value, sold.member) == (("n", "sold"), 4, LEFT_OUT)
+    assert (todo.field, elements(todo.value)) == (("n", "todo"), ["x"])
+    cart.remove(["n"])
+    cart.update(["n", "sold"], step)
+    events = list(door.changes(since=todo.cursor, follow=False, include_value=True))
+    assert {(event.field, event.deleted) for event in events} == {
+        (("n", "sold"), False),
+        (("n", "todo"), True),
+    }
 
 
 def test_a_value_of_null_is_not_one_left_out(door: Door) -> None:

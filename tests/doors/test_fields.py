@@ -156,7 +156,35 @@ def test_an_export_of_a_map_is_imported_again(door: Door) -> None:
     cart.update(["a", "n"], {**STEP, "by": LIMITS.step})
     cart.update(["a", "n"], {**STEP, "by": LIMITS.step})
     cart.update(["z"], {"type": "zset", "op": "add", "member": 1, "score": 2.5})
+    cart.update(["z"], {"type": "opcounter", "op": "decrement", "by": 7})
+    cart.update(["z"], {"type": "text", "op": "insert", "text": "hé"})
     lines = list(door.export("shop"))
     with Database.in_memory() as other:
         assert other.import_(lines).failed == 0
         assert other.map("shop", "cart").page().value == cart.page().value
+
+
+def test_an_op_based_leaf_is_written_read_and_removed_like_any_other(door: Door) -> None:
+    cart = door.map("shop", "cart")
+    assert cart.update(["a", "n"], {"type": "opcounter", "op": "increment", "by": 5}).size == 1
+    insert = {"type": "list", "op": "insert", "values": ["x", "y"]}
+    assert cart.update(["a", "todo"], insert).size == 2
+    cart.update(["a", "note"], {"type": "text", "op": "insert", "text": "hé"})
+    with door.transaction() as tx:
+        for index in (0, 1):
+            do = {"type": "text", "op": "insert", "index": index, "text": str(index)}
+            tx.map("shop", "cart").update(["a", "note"], do)
+        tx.map("shop", "cart").update(["a", "n"], {"type": "opcounter", "op": "decrement"})
+    todo: Any = cart.field(["a", "todo"]).value
+    assert [one["value"] for one in todo] == ["x", "y"]
+    assert cart.get().value == {"a": {"n": 4, "note": "01hé", "todo": todo}}
+    delete = {"type": "list", "op": "delete", "ids": [todo[0]["id"]]}
+    cart.update(["a", "todo"], delete)
+    assert cart.field(["a", "todo"]).value == todo[1:]
+    with pytest.raises(InvalidOperation):
+        cart.update(["a", "todo"], delete)
+    with pytest.raises(InvalidOperation) as refused:
+        cart.remove(["a"], seen=cart.get().seen)
+    assert refused.value.fields[0].field == "seen"
+    assert cart.remove(["a"]).size == 0
+    assert (cart.get().value, cart.get().exists) == ({}, False)

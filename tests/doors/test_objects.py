@@ -13,6 +13,7 @@ from crdtdb.answers import Rights
 from crdtdb.errors import BadRequest, ConflictingBounds, InvalidOperation, OutOfBounds
 from crdtdb.handles import Flag
 from crdtdb.limits import LIMITS
+from crdtdb.types._yjs import EDITORS
 from crdtdb_client import Client
 
 Door = Database | Client
@@ -55,9 +56,12 @@ def test_texts(door: Door) -> None:
     assert note.remove(14).changed
     found = note.get()
     assert (found.value, found.exists, found.size) == ("buy an apple,  🍐", True, None)
-    editor: Doc[Any] = Doc()
+    enrolled, other = note.enrol(), note.enrol()
+    assert enrolled.client != other.client
+    assert enrolled.update == other.update == note.difference()
+    editor: Doc[Any] = Doc(client_id=enrolled.client)
     text = editor.get("text", type=Text)
-    editor.apply_update(note.difference())
+    editor.apply_update(enrolled.update)
     assert str(text) == found.value
     state = editor.get_state()
     text += "!"
@@ -75,6 +79,10 @@ def test_texts(door: Door) -> None:
         note.insert(19, "x")
     with pytest.raises(BadRequest, match="state vector"):
         note.difference(b"\xff")
+    stranger: Doc[Any] = Doc(client_id=enrolled.client - 1 - EDITORS)
+    stranger.get("text", type=Text).insert(0, "x")
+    with pytest.raises(InvalidOperation, match="not given out"):
+        note.update(stranger.get_update())
     with pytest.raises(InvalidOperation, match="no other format"):
         door.difference(ObjectName("home", "set", "note"))
     assert note.delete().size == 0

@@ -65,6 +65,10 @@ class Honest:
             peers=self.peers,
             random=Random(self.name),
         )
+        machine = self.machine
+        self.replica.engine.replicas = lambda: {
+            member.incarnation: member.name for member in machine.members.values()
+        }
 
     @property
     def seen(self) -> VersionVector:

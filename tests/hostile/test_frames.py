@@ -37,6 +37,7 @@ DEEP = b"\x91" * 100_000 + b"\xc0"
         b"\xdd\xff\xff\xff\xff",
         b"\xc6\xff\xff\xff\xff",
         DEEP,
+        codec.pack((7, 1, 0, 1, 1, [(b"", b"")] * 10_000, None, 1, b"x" * 10_000)),
         b"\x92\x01" + DEEP,
         b"\x81\xa0" * 100_000 + b"\xc0",
         codec.pack([5, [], 0, {"x": []}, True]),

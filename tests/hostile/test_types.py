@@ -113,10 +113,14 @@ def _shifted(record: Record, by: int) -> Record:
 _COUNTER: Final = ObjectName("shop", "opcounter", "k")
 
 
+_LEAF: Final = ObjectName("shop", "map", "k").prefix + address.leaf(["x"], "opcounter")
+
+
 def test_a_folded_value_in_a_push(arena: Arena) -> None:
     """It once stood for the operations of others too, and took out what they had counted."""
-    base = sent(address.base(_COUNTER), "1000", DOT, *arena.a.seen.items())
-    assert arena.attack(arena.push(base)) == "forged-base"
+    for at in (address.base(_COUNTER), _LEAF + address.BASE):
+        base = sent(at, "1000", DOT, *arena.a.seen.items())
+        assert arena.attack(arena.push(base)) == "forged-base"
     assert arena.a.replica.value("opcounter") == 1
     arena.recover()
     assert arena.b.replica.value("opcounter") == 1

@@ -35,6 +35,7 @@ reports = st.dictionaries(incarnations, flats, max_size=3)
 said: dict[type[Any], st.SearchStrategy[Any]] = {
     messages.Hello: st.builds(messages.Hello, counters),
     messages.Welcome: st.builds(messages.Welcome, counters),
+    messages.Remembered: st.builds(messages.Remembered, counters, flats),
     messages.Digest: st.builds(messages.Digest, times, times, times),
     messages.Same: st.builds(messages.Same, times, times, incarnations, counters),
     messages.Summary: st.builds(messages.Summary, flats, times, reports, st.booleans()),
@@ -57,6 +58,17 @@ said: dict[type[Any], st.SearchStrategy[Any]] = {
     ),
     messages.Mended: st.builds(
         messages.Mended, times, st.builds(messages.Claim, flats, times), entries, entries
+    ),
+    messages.Copy: st.builds(messages.Copy, times, st.binary(max_size=8), flats),
+    messages.Copied: st.builds(
+        messages.Copied,
+        times,
+        st.binary(max_size=8),
+        incarnations,
+        counters,
+        entries,
+        st.booleans(),
+        counters,
     ),
     messages.Refused: st.builds(messages.Refused, st.text(max_size=8)),
     messages.Evicted: st.builds(messages.Evicted, incarnations),

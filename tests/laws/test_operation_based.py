@@ -12,16 +12,27 @@ from hypothesis import strategies as st
 
 from crdtdb.address import ObjectName
 from crdtdb.causal import NOTHING, Dot, VersionVector
-from crdtdb.datatype import Cut, Delete, DocumentType, Operation, OperationType
+from crdtdb.datatype import (
+    Cut,
+    Delete,
+    DocumentType,
+    NestedType,
+    Operation,
+    OperationType,
+)
 from crdtdb.errors import InvalidOperation
 from crdtdb.materialised import reread_materialised
 from crdtdb.operations import read_operation
+from crdtdb.transaction import Result
 from crdtdb.types import CATALOGUE
 from laws.states import OPERATION_BASED, reached
 from operations import all_operations
 from oracle.checks import check_books
 from replicas import Replica, Staged, missing
 from witness import WITNESS, in_catalogue
+
+#: Types whose leaves may be op-based.
+NESTED: Final = [name for name, kind in CATALOGUE.items() if isinstance(kind, NestedType)]
 
 every_type = pytest.mark.parametrize("type_name", OPERATION_BASED)
 
@@ -70,7 +81,7 @@ def _prepared(kind: OperationType, operation: Operation, folded: Any, writer: in
     return kind.prepare(operation, folded)
 
 
-@every_type
+@pytest.mark.parametrize("type_name", [*OPERATION_BASED, *NESTED])
 @given(st.data())
 def test_folding_what_everybody_has_changes_nothing(type_name: str, data: st.DataObject) -> None:
     replicas = data.draw(reached(type_name)).replicas
@@ -99,7 +110,9 @@ class _Delivery:
 
     STEPS: Final = ("note", "note", "delete", "pull", "stage", "claim", "again", "settle")
 
-    def __init__(self) -> None:
+    def __init__(self, field: list[str] | None) -> None:
+        """The witness is an object, or the leaf of a map at a field."""
+        self._field = field
         self.replicas = [Replica(number) for number in (1, 2, 3)]
         self._staged: dict[int, Staged] = {}
         #: Each operation, and what its writer had seen.
@@ -112,9 +125,9 @@ class _Delivery:
         before = replica.seen
         match step:
             case "note":
-                replica.do(WITNESS, "note")
+                self._note(replica)
                 self._notes[self._last_dot(replica)] = before
-            case "delete" if replica.do(WITNESS, "delete").changed:
+            case "delete" if self._delete(replica).changed:
                 self._deletes[self._last_dot(replica)] = before
             case "pull":
                 replica.pull(donor)
@@ -128,13 +141,35 @@ class _Delivery:
                 _exchange(self.replicas)
                 replica.reclaim()
 
+    def _note(self, replica: Replica) -> Result:
+        if self._field is None:
+            return replica.do(WITNESS, "note")
+        do = {"type": WITNESS, "op": "note"}
+        return replica.do("map", "update", field=self._field, do=do)
+
+    def _delete(self, replica: Replica) -> Result:
+        """Of a leaf: together with the field above it."""
+        if self._field is None:
+            return replica.do(WITNESS, "delete")
+        return replica.do("map", "remove", field=self._field[:-1])
+
+    def _applied(self, replica: Replica) -> list[list[int]]:
+        """The operations in the order in which they were applied."""
+        if self._field is None:
+            dots = replica.value(WITNESS)
+        else:
+            leaves = replica.value("map")
+            dots = leaves[0]["value"] if leaves else []
+        assert isinstance(dots, list)
+        return dots
+
     def _last_dot(self, replica: Replica) -> Dot:
         own = replica.engine.state.incarnation
         return own, replica.seen.get(own)
 
     def check(self) -> None:
         for replica in self.replicas:
-            applied = [(incarnation, n) for incarnation, n in replica.value(WITNESS)]
+            applied = [(incarnation, n) for incarnation, n in self._applied(replica)]
             deletes = [seen for dot, seen in self._deletes.items() if replica.seen.covers(dot)]
             assert sorted(applied) == sorted(
                 dot
@@ -145,18 +180,19 @@ class _Delivery:
                 assert not any(self._notes[dot].covers(later) for later in applied[position:])
 
 
+@pytest.mark.parametrize("field", [None, ["a", "b", "c"]], ids=["an object", "a leaf"])
 @given(
-    st.lists(
+    steps=st.lists(
         st.tuples(st.sampled_from(_Delivery.STEPS), st.integers(0, 2), st.integers(0, 2)),
         min_size=6,
         max_size=25,
     )
 )
 def test_each_operation_is_applied_once_and_after_all_it_follows(
-    steps: list[tuple[str, int, int]],
+    steps: list[tuple[str, int, int]], field: list[str] | None
 ) -> None:
     with in_catalogue():
-        delivery = _Delivery()
+        delivery = _Delivery(field)
         for step in steps:
             delivery.carry_out(*step)
             delivery.check()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from typing import Any
 
 import pytest
 from hypothesis import event, given
@@ -11,8 +12,9 @@ from hypothesis import strategies as st
 from crdtdb import address, record
 from crdtdb.address import ObjectName
 from crdtdb.causal import NOTHING, Dot, VersionVector
-from crdtdb.datatype import NO_PAYLOAD, Change, Delete, Stamp, StateType
+from crdtdb.datatype import NO_PAYLOAD, Change, Delete, OperationType, Stamp, StateType
 from crdtdb.errors import CallerError
+from crdtdb.materialised import read_shown
 from crdtdb.operations import read_operation
 from crdtdb.record import EMPTY, Live, Record, after, visible
 from crdtdb.store.base import Table
@@ -119,6 +121,12 @@ class _Look:
 
     def replicas(self) -> Mapping[int, str]:
         return self._replica.engine.replicas()
+
+    def folded(self, stem: bytes, kind: OperationType) -> Any:
+        with self._replica.store.snapshot() as snapshot:
+            return read_shown(snapshot, self._prefix + stem, kind)
+
+    has_context = False
 
 
 @every_type

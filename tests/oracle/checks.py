@@ -6,7 +6,7 @@ again by that scan. Every check has a name, so that a planted bug can say which 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -17,7 +17,7 @@ from crdtdb.causal import VersionVector
 from crdtdb.cuts import check_cut
 from crdtdb.datatype import DocumentType, OperationType, StateType
 from crdtdb.head import FRESH, Head
-from crdtdb.kinds import type_of
+from crdtdb.kinds import log_at
 from crdtdb.materialised import reread_materialised
 from crdtdb.record import Live, Record, visible
 from crdtdb.state import STATE_KEY, State
@@ -68,16 +68,17 @@ def _read(snapshot: Snapshot, state: State) -> _Books:
 
 
 def folded_values(snapshot: Snapshot) -> dict[bytes, Any]:
-    """The materialised values that are stored, as plain values, by the prefixes of objects."""
+    """The materialised values that are stored, as plain values, by the prefixes of logs."""
     values: dict[bytes, Any] = {}
     prefix: bytes | None = None
     for key, _ in snapshot.scan(Table.FOLDED):
         if prefix is not None and key.startswith(prefix):
             continue  # steps of the same value
-        kind = type_of(prefix := key)
-        assert isinstance(kind, OperationType)
-        found = reread_materialised(snapshot, prefix, kind)
-        values[prefix] = _as_stored(kind.dump(found.value))
+        log = log_at(prefix := key)
+        assert log is not None
+        assert log.kind is not None
+        found = reread_materialised(snapshot, prefix, log.kind)
+        values[prefix] = _as_stored(log.kind.dump(found.value))
     return values
 
 
@@ -108,13 +109,16 @@ def _check_head(books: _Books, prefix: bytes) -> None:
     own = {at: row for at, row in books.records.items() if at.startswith(prefix)}
     size = digest = 0
     if isinstance(kind, OperationType):
-        folded = _fold(kind, own, cut)
-        stored = None if folded is None else _as_stored(kind.dump(folded))
-        if not _is_same(kind, stored, books.folded.get(prefix)):
-            raise Violation("folded", f"{prefix!r} has {books.folded.get(prefix)}, not {stored}")
-        if folded is not None and (size := kind.size(folded)):
-            digest = codec.live_digest(prefix, {(0, 0): kind.shown(folded)})
+        size, digest = _check_log(books, prefix, kind, own, cut)
     else:
+        leaves = _leaves(own)
+        for stem, leaf_kind in leaves.items():
+            records = {at: row for at, row in own.items() if at.startswith(stem)}
+            shown, more = _check_log(books, stem, leaf_kind, records, _cut_at(books, stem))
+            size += min(shown, 1)
+            digest ^= more
+        if left := [at for at in books.folded if at.startswith(prefix) and at not in leaves]:
+            raise Violation("folded", f"no operation is left of {left}")
         for at, live in _alive(kind, own, cut):
             size += 1
             digest ^= codec.live_digest(at, live)
@@ -128,6 +132,36 @@ def _check_head(books: _Books, prefix: bytes) -> None:
             raise Violation("heads", f"{prefix!r} has {head}, which {at!r} exceeds with {record}")
     if any(row.sequence > head.sequence for at, row in own.items() if not _is_local(at)):
         raise Violation("heads", f"{prefix!r} has changed after {head.sequence}")
+
+
+def _check_log(
+    books: _Books,
+    prefix: bytes,
+    kind: OperationType,
+    own: Mapping[bytes, _Row],
+    cut: VersionVector | None,
+) -> tuple[int, int]:
+    """The materialised value of a log is that of its records; its size and digest."""
+    folded = _fold(kind, own, cut)
+    stored = None if folded is None else _as_stored(kind.dump(folded))
+    if not _is_same(kind, stored, books.folded.get(prefix)):
+        raise Violation("folded", f"{prefix!r} has {books.folded.get(prefix)}, not {stored}")
+    if folded is None or not (size := kind.size(folded)):
+        return 0, 0
+    return size, codec.live_digest(prefix, {(0, 0): kind.shown(folded)})
+
+
+def _leaves(own: Mapping[bytes, _Row]) -> dict[bytes, OperationType]:
+    """The op-based leaves among the records of an object, by what their addresses start with."""
+    leaves: dict[bytes, OperationType] = {}
+    for at in own:
+        tail = address.split_object(at)[1]
+        if tail.startswith(address.LEAF):
+            leaf = address.leaf_of(tail)
+            kind = CATALOGUE.get(leaf.type)
+            if isinstance(kind, OperationType):
+                leaves[at[: len(at) - len(leaf.tail)]] = kind
+    return leaves
 
 
 def _is_same(kind: OperationType, stored: Any, found: Any) -> bool:
@@ -144,21 +178,31 @@ def _as_stored(plain: Any) -> Any:
 
 def _is_local(at: bytes) -> bool:
     """Is this a record that changes without anything that users see changing (a base)?"""
-    return address.split_object(at)[1] == address.BASE
+    return address.is_base(at)
+
+
+def _cut_at(books: _Books, prefix: bytes) -> VersionVector | None:
+    """The join of the cuts in force at this prefix, and at no other."""
+    row = books.records.get(address.cut(prefix))
+    return None if row is None else _joined(row.record.live.values())
+
+
+def _joined(payloads: Iterable[Any]) -> VersionVector | None:
+    whole: VersionVector | None = None
+    for payload in payloads:
+        vector = check_cut(payload, is_object=True)
+        whole = vector if whole is None else whole.join(vector)
+    return whole
 
 
 def _cut(books: _Books, prefix: bytes) -> VersionVector | None:
     """The join of all cuts in force above or at an object."""
-    vectors = [
-        check_cut(payload, is_object=True)
+    return _joined(
+        payload
         for at, (record, _) in books.records.items()
         if address.is_cut(at) and prefix.startswith(address.cut_prefix(at))
         for payload in record.live.values()
-    ]
-    whole: VersionVector | None = None
-    for vector in vectors:
-        whole = vector if whole is None else whole.join(vector)
-    return whole
+    )
 
 
 def _alive(

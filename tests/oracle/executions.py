@@ -91,7 +91,7 @@ class Execution:
         let_go = {
             name: self._history.elements(name, visible) - replica.elements(name)
             for name in self._requests.names
-            if name.type == "list"
+            if name.type in ("list", "map")
         }
         committed = replica.engine.commit([as_transaction(requests) for requests in group])
         for requests, outcome in zip(group, committed.outcomes, strict=True):

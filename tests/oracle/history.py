@@ -8,7 +8,17 @@ from typing import Any, Final
 from crdtdb.causal import VersionVector
 from oracle import rights
 from oracle.requests import Request
-from oracle.specification import ElementId, Event, EventId, Object, Scope, Shown, covers, show
+from oracle.specification import (
+    ElementId,
+    Event,
+    EventId,
+    Object,
+    Scope,
+    Shown,
+    covers,
+    is_refused,
+    show,
+)
 
 __all__ = ["History", "named_by_incarnation"]
 
@@ -24,18 +34,16 @@ def named_by_incarnation(
     return {**operation, "to": members.get(operation["to"], 0)} if "to" in operation else operation
 
 
-def _is_beyond(operation: Mapping[str, Any], size: int) -> bool:
-    """Does an operation name a position that a list or text of this size does not have?"""
-    if "index" not in operation:
-        return False
-    needed = 0
-    if operation["op"] == "delete":
-        needed = operation.get("length", operation.get("count", 1))
-    return bool(operation["index"] + needed > size)
+#: Types of which an operation may be refused for what is there.
+_REFUSING: Final = frozenset({"list", "map", "text"})
 
 
 def _numbers(operation: Mapping[str, Any]) -> range:
-    """The numbers of the elements that an insert brings."""
+    """The numbers of the elements that an insert brings, if it is one."""
+    if operation["op"] == "update" and operation.get("do", {}).get("type") == "list":
+        operation = operation["do"]
+    if operation["op"] != "insert":
+        return range(0)
     count = len(operation.get("values", "1"))
     return range(1, count + 1) if count > 1 else range(1)
 
@@ -63,7 +71,8 @@ class History:
         `let_go` are the elements of the list that the issuer's replica does not have any more.
         """
         observed = past if context is None else frozenset(filter(context.covers, past))
-        event = Event(event_id, target, operation, past, observed, time, let_go)
+        has_context = context is not None
+        event = Event(event_id, target, operation, past, observed, time, let_go, has_context)
         self._ids.append(event_id)
         for name, events in self._events.items():
             if covers(target, name):
@@ -79,7 +88,8 @@ class History:
     ) -> Shown:
         """What a reader would see of an object after one more operation, that comes last."""
         observed = past if context is None else frozenset(filter(context.covers, past))
-        event = Event(_LAST, target, operation, past, observed, _LATEST)
+        has_context = context is not None
+        event = Event(_LAST, target, operation, past, observed, _LATEST, has_context=has_context)
         visible = (event for event in self._events[target] if event.id in past)
         return show(target, [*visible, event])
 
@@ -93,17 +103,20 @@ class History:
         """Why the specification refuses a transaction of a replica; None: it does not."""
         later: dict[Object, list[Event]] = {}
         past = set(visible)
-        for number, (target, asked, _) in enumerate(requests, 1):
+        for number, (target, asked, context) in enumerate(requests, 1):
             event_id = (who, (1 << 64) + number)
-            for name in [n for n in self._events if n[1] in ("list", "text") and covers(target, n)]:
+            for name in [n for n in self._events if n[1] in _REFUSING and covers(target, n)]:
                 events = [e for e in self._events[name] if e.id in visible]
                 events += later.get(name, [])
-                if _is_beyond(asked, show(name, events).size or 0):
-                    return "invalid-operation"
                 before = frozenset(past)
-                later.setdefault(name, []).append(
-                    Event(event_id, target, asked, before, before, _LATEST)
+                observed = before if context is None else frozenset(filter(context.covers, before))
+                has_context = context is not None
+                event = Event(
+                    event_id, target, asked, before, observed, _LATEST, has_context=has_context
                 )
+                if is_refused(name[1], event, events):
+                    return "invalid-operation"
+                later.setdefault(name, []).append(event)
                 past.add(event_id)
             bounded = [n for n in self._events if n[1] == "bcounter" and covers(target, n)]
             for name in bounded:
@@ -129,11 +142,11 @@ class History:
         rights.check_bounds(name, events)
 
     def elements(self, name: Object, visible: frozenset[EventId]) -> frozenset[ElementId]:
-        """All elements that these events have put into a list, deleted or not."""
+        """All elements that these events have put into a list, or into those in a map."""
         return frozenset(
             (*event.id, number)
             for event in self._events[name]
-            if event.id in visible and event.operation["op"] == "insert"
+            if event.id in visible
             for number in _numbers(event.operation)
         )
 

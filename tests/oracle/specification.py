@@ -22,7 +22,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from crdtdb.jsonvalue import JsonValue, encode, normalise
 from crdtdb.types._yjs import client_of
-from operations import EDITED, SKETCHED
+from operations import SKETCHED
 from oracle.yata import Sequence
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "Scope",
     "Shown",
     "covers",
+    "is_refused",
     "show",
 ]
 
@@ -69,6 +70,8 @@ class Event(NamedTuple):
     time: int
     #: Elements of a list that the issuer had let go, so that nothing could be put beside them.
     let_go: frozenset[ElementId] = frozenset()
+    #: Did it name what it may remove, by a read context?
+    has_context: bool = False
 
 
 class Shown(NamedTuple):
@@ -101,6 +104,9 @@ _STEPS: Final = frozenset({"increment", "decrement"})
 
 #: Types whose steps a removal takes out by who made them (`_taken_out`).
 _COUNTING: Final = frozenset({"counter", "gcounter"})
+
+#: Types whose objects cannot be divided: a removal by a read context spares them.
+_LOGGED: Final = frozenset({"list", "opcounter", "text"})
 
 #: Types of which an operation asserts once more all that was in force where it was issued.
 _HANDING_ON: Final = frozenset({"hll"})
@@ -340,7 +346,7 @@ def _map(events: list[Event]) -> Shown:
         shown = _show(type_name, list(_at_leaf(events, path, type_name)))
         if shown.exists:
             leaves.setdefault(path, {})[type_name] = json.loads(shown.text)
-            size += 1 if shown.size is None else shown.size
+            size += 1 if shown.size is None or type_name in _LOGGED else shown.size
     listed: list[JsonValue] = []
     for path, (first, *others) in ((path, sorted(types)) for path, types in leaves.items()):
         values = leaves[path]
@@ -367,10 +373,52 @@ def _at_leaf(events: Iterable[Event], path: _Path, type_name: str) -> Iterator[E
             do = operation["do"]
             if (tuple(operation["field"]), do["type"]) == (path, type_name):
                 yield event._replace(operation={k: v for k, v in do.items() if k != "type"})
-        elif "field" not in operation or path[: len(operation["field"])] == tuple(
-            operation["field"]
-        ):
-            yield event._replace(operation={"op": "delete"})
+        elif type_name not in _LOGGED or not event.has_context:
+            above = tuple(operation.get("field", ()))
+            if path[: len(above)] == above:
+                yield event._replace(operation={"op": "delete"})
+
+
+def is_refused(type_name: str, asked: Event, events: Iterable[Event]) -> bool:
+    """Is there a reason in what these events show not to carry one more operation out?
+
+    It names a position that is not there, or would take out a part of what cannot be divided.
+    """
+    operation, events = asked.operation, list(events)
+    if type_name == "map" and operation["op"] == "update":
+        do = operation["do"]
+        if do["type"] in _LOGGED and asked.has_context:
+            return True
+        leaf = _at_leaf(events, tuple(operation["field"]), do["type"])
+        return is_refused(do["type"], asked._replace(operation=do), leaf)
+    if type_name == "map":
+        return asked.has_context and any(
+            _show(leaf_type, list(_at_leaf(events, path, leaf_type))).exists
+            for path, leaf_type in _leaves_removed(operation, events)
+        )
+    return type_name in ("list", "text") and _is_beyond(
+        operation, _show(type_name, events).size or 0
+    )
+
+
+def _leaves_removed(
+    operation: Mapping[str, Any], events: Iterable[Event]
+) -> set[tuple[_Path, str]]:
+    """The leaves that cannot be divided, at a field and below."""
+    above = tuple(operation.get("field", ()))
+    updates = (event.operation for event in _named(events, "update"))
+    leaves = {(tuple(update["field"]), update["do"]["type"]) for update in updates}
+    return {leaf for leaf in leaves if leaf[0][: len(above)] == above and leaf[1] in _LOGGED}
+
+
+def _is_beyond(operation: Mapping[str, Any], size: int) -> bool:
+    """Does an operation name a position that a list or text of this size does not have?"""
+    if "index" not in operation:
+        return False
+    needed = 0
+    if operation["op"] == "delete":
+        needed = operation.get("length", operation.get("count", 1))
+    return bool(operation["index"] + needed > size)
 
 
 def _taken_out(by: Event, increments: list[Event]) -> Iterator[Event]:
@@ -473,41 +521,21 @@ def _put_in(event: Event, shown: list[_Node], nodes: Mapping[ElementId, _Node]) 
     return built
 
 
-#: The Yjs client of the editor that some updates come from.
-_EDITOR: Final = 9
-
-
 def _text(events: list[Event]) -> Shown:
-    """The characters that nothing has deleted. An editor's are the same, whoever took them in."""
+    """The characters that nothing has deleted."""
     text = Sequence()
     all_ids = {event.id for event in events}
-    in_order = sorted(events, key=lambda event: len(all_ids & event.past))
-    taken_in = {event.id for event in in_order if event.operation["op"] == "update"}
-    for event in in_order:
-        operation, visible = event.operation, _seen_by(event.past, taken_in)
+    for event in sorted(events, key=lambda event: len(all_ids & event.past)):
+        operation, visible = event.operation, event.past.__contains__
         if operation["op"] == "insert":
             index = operation.get("index", len(text.shown(visible)))
             text.put_in(index, operation["text"], client_of(event.id[0]), event.id, visible)
-        elif operation["op"] == "update":
-            if not text.has((_EDITOR, 0)):
-                text.put_in(0, EDITED, _EDITOR, _FROM_EDITOR, lambda _source: False)
-        else:
+        elif operation["op"] != "update":  # an editor that typed nothing
             shown, first = text.shown(visible), operation.get("index", 0)
             last = first + operation["length"] if "index" in operation else len(shown)
             text.delete(shown[first:last], event.id)
-    shown = text.shown(_seen_by(frozenset(event.id for event in events), taken_in))
-    value = "".join(character.text for character in shown)
+    value = "".join(character.text for character in text.shown(all_ids.__contains__))
     return Shown.value(value, bool(value))._replace(size=len(value))
-
-
-#: The source of what an editor typed.
-_FROM_EDITOR: Final[EventId] = (_EDITOR, 0)
-
-
-def _seen_by(past: frozenset[EventId], taken_in: Collection[EventId]) -> Callable[[EventId], bool]:
-    """Can one see a source who can see these events? An editor's text, if any took it in."""
-    has_editor = any(one in past for one in taken_in)
-    return lambda source: has_editor if source == _FROM_EDITOR else source in past
 
 
 def _element_id(node: _Node) -> str:

@@ -19,13 +19,14 @@ import test_fugue
 import test_nested
 import test_rankings
 import test_rights
-from crdtdb import address, author, codec, draft, fields, hlc, kinds, record
+from crdtdb import address, author, codec, draft, fields, hlc, kinds, oplog, reclaim, record
 from crdtdb.address import ObjectName
 from crdtdb.author import Author
 from crdtdb.causal import NOTHING, Dot, VersionVector
 from crdtdb.datatype import Change, Cut, View
 from crdtdb.draft import Draft
 from crdtdb.head import Head
+from crdtdb.pending import Pending
 from crdtdb.rankings import _Ranking
 from crdtdb.reading import Reading
 from crdtdb.record import Live, Payload, Record
@@ -554,14 +555,16 @@ def test_an_operation_applied_again(monkeypatch: Patch) -> None:
         standing = self.record(at)
         joined = join(self, at, incoming, seen)
         if joined is standing and not address.is_cut(at):
-            prefix, tail = address.split_object(at)
-            if tail.startswith(address.OPERATION):
-                self._install(at, prefix, tail, standing, joined)
+            log = kinds.log_in(*address.split_object(at))
+            if log is not None and not address.is_base(at):
+                self._install_operation(at, log, joined)
         return joined
 
     monkeypatch.setattr(Draft, "join", again)
     assert noticed_by("opcounter") in _VALUES
-    assert breaks(test_operation_based.test_each_operation_is_applied_once_and_after_all_it_follows)
+    law = test_operation_based.test_each_operation_is_applied_once_and_after_all_it_follows
+    for field in (None, ["a", "b"]):
+        assert breaks(law, field=field)
 
 
 def test_folding_what_is_not_stable(monkeypatch: Patch) -> None:
@@ -600,6 +603,75 @@ def test_a_counter_removed_with_its_field_as_if_its_total_were_a_dot(monkeypatch
         test_nested.test_a_remove_takes_out_what_it_saw_and_a_concurrent_increment_survives_as_that
     )
     assert noticed_by("map") in _VALUES
+
+
+def test_an_op_based_leaf_removed_without_a_cut(monkeypatch: Patch) -> None:
+    """Its operations are taken out one by one: what is part of a base by then stays."""
+
+    def one_by_one(self: Author, changing: Draft, prefix: bytes, payload: Any, dot: Dot) -> bool:
+        if not isinstance(payload, Cut):
+            return log(self, changing, prefix, payload, dot)
+        for at, standing in list(changing.records_under(prefix + address.OPERATION)):
+            changing.put(at, Record({}, standing.context))
+            changing.changed_last(address.split_object(at)[0], at)
+        leaf = kinds.log_at(prefix)
+        assert leaf is not None
+        oplog.refold(changing, leaf, changing.head(leaf.owner))
+        return True
+
+    log = Author._log
+    monkeypatch.setattr(Author, "_log", one_by_one)
+    assert noticed_by("map") in ("folded", *_VALUES)
+
+
+def test_an_op_based_leaf_removed_with_what_was_not_seen(monkeypatch: Patch) -> None:
+    """A step made at the same time is lost wherever the remove comes second."""
+
+    def everything(self: Draft, log: kinds.Log, _: VersionVector, at: bytes) -> None:
+        self.changed_last(log.owner, at)
+        self.set_folded(log, self.head(log.owner), None)
+
+    monkeypatch.setattr(Draft, "_cut_leaf", everything)
+    assert noticed_by("map") in ("folded", *_VALUES)
+
+
+def test_a_step_lost_because_it_came_after_a_remove_that_had_not_seen_it(
+    monkeypatch: Patch,
+) -> None:
+    """The replica goes by what it has seen, not by what the remover had."""
+    cut_of = Pending.cut_of
+
+    def seen(self: Pending, log: kinds.Log) -> VersionVector | None:
+        cut = cut_of(self, log)
+        return self.seen.join(cut) if log.is_leaf and cut is not None else cut
+
+    monkeypatch.setattr(Pending, "cut_of", seen)
+    assert breaks(
+        test_nested.test_an_op_based_leaf_that_is_removed_keeps_what_was_written_at_the_same_time,
+        leaf=test_nested.LOGGED[0],
+    )
+    assert noticed_by("map") in ("folded", *_VALUES)
+
+
+def test_a_fold_that_forgets_a_remove(monkeypatch: Patch) -> None:
+    """What was removed becomes part of the base, and comes back when the cut has gone."""
+    fold_stable, cut_of = oplog.fold_stable, Pending.cut_of
+
+    def forgetful(*arguments: Any, **options: Any) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                Pending, "cut_of", lambda self, log: None if log.is_leaf else cut_of(self, log)
+            )
+            fold_stable(*arguments, **options)
+
+    monkeypatch.setattr("crdtdb.reclaim.fold_stable", forgetful)
+    assert noticed_by("map") in ("folded", "convergence", *_VALUES)
+
+
+def test_a_cut_of_a_leaf_that_goes_without_a_sweep(monkeypatch: Patch) -> None:
+    """The operations that it covered are in force again."""
+    monkeypatch.setattr(reclaim._Portion, "_sweep_record", lambda *_: None)
+    assert noticed_by("map") in ("folded", "convergence", *_VALUES)
 
 
 def test_a_reset_that_loses_what_a_field_counted_at_the_same_time(monkeypatch: Patch) -> None:

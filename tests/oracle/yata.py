@@ -51,9 +51,6 @@ class Sequence:
     def _is_deleted(self, character: Character, visible: Callable[[Source], bool]) -> bool:
         return any(map(visible, self.deleted.get(character.id, ())))
 
-    def has(self, one: _Id) -> bool:
-        return any(character.id == one for character in self._all)
-
     def put_in(
         self, index: int, text: str, client: int, source: Source, visible: Callable[[Source], bool]
     ) -> None:

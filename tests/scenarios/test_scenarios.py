@@ -31,6 +31,8 @@ def test_a_story_comes_out_as_it_says(name: str) -> None:
         ("garage-clock-scramble", "union_of_live"),
         ("restore-into-a-live-cluster", "absence_means_nothing"),
         ("a-vm-rolled-back", "identity_unasked"),
+        ("a-vm-rolled-back-unheard", "identity_unasked"),
+        ("a-clock-put-back-over-a-restart", "clock_goes_back"),
         ("a-joiner-while-others-reclaim", "union_of_live"),
         ("evicted-and-back", "reclaimed_unsaid"),
         ("evicted-while-it-writes", "evicted_unfenced"),

@@ -33,9 +33,10 @@ async def test_edits(wire: Wire) -> None:
 
 async def test_an_editor_takes_part(wire: Wire) -> None:
     await wire.post(AT, {"op": "insert", "text": "wash"})
-    editor: Doc[Any] = Doc()
+    joined = (await wire.get(f"{AT}?format=yjs")).document
+    editor: Doc[Any] = Doc(client_id=joined["client"])
     text = editor.get("text", type=Text)
-    editor.apply_update(b64decode((await wire.get(f"{AT}?format=yjs")).document["value"]))
+    editor.apply_update(b64decode(joined["value"]))
     state = editor.get_state()
     text += " up"
     update = b64encode(editor.get_update(state)).decode()
@@ -43,7 +44,7 @@ async def test_an_editor_takes_part(wire: Wire) -> None:
     since = quote(b64encode(editor.get_state()).decode(), safe="")
     await wire.post(AT, {"op": "insert", "text": "!"})
     lacking = (await wire.get(f"{AT}?format=yjs&since={since}")).document
-    assert lacking.keys() == {*NAME, "value", "exists"}
+    assert lacking.keys() == {*NAME, "value", "exists", "client"}
     editor.apply_update(b64decode(lacking["value"]))
     assert str(text) == "wash up!"
 

@@ -27,8 +27,11 @@ class _Disk(MemoryStore):
     """A store whose writes can be made to fail."""
 
     failure: Exception | None = None
+    #: What a commit waits for.
+    ready: Callable[[], object] = bool
 
     def commit(self, batch: Batch) -> None:
+        self.ready()
         if self.failure is not None:
             raise self.failure
         super().commit(batch)
@@ -320,6 +323,83 @@ async def test_too_much_at_once_is_refused(bench: Bench, monkeypatch: pytest.Mon
             await bench.writer.call(lambda: None)
     await asyncio.gather(*waiting)
     assert bench.value == 3
+
+
+async def test_what_would_make_all_wait_longer_is_refused(bench: Bench) -> None:
+    bench.writer.take_at_most(3)
+    async with Occupied(bench):
+        waiting = [bench.commit() for _ in range(3)]
+        await _queued()
+        for _ in range(2):
+            with pytest.raises(Overloaded, match="too many writes are waiting"):
+                await bench.writer.commit(bench.step())
+        # Peers go on, and who hands in many at once waits for them before the next.
+        call = asyncio.create_task(bench.writer.call(lambda: None))
+        bulk = asyncio.create_task(bench.writer.commit_all([bench.step()] * 5))
+        await _queued()
+    await asyncio.gather(*waiting, call, bulk)
+    assert bench.value == 8, "all that was taken, and nothing else"
+    await bench.commit()
+    assert bench.value == 9
+
+
+async def _taken(bench: Bench, count: int) -> int:
+    """How many of so many that come together are not refused?"""
+    async with Occupied(bench):
+        tasks = [bench.commit() for _ in range(count)]
+        await _queued()
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    return sum(isinstance(outcome, Outcome) for outcome in outcomes)
+
+
+async def test_who_had_to_refuse_some_takes_less_at_a_time(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "RELIEF_S", 3_600)
+    monkeypatch.setattr(writer, "INLINE_TRANSACTIONS", 2)
+    bench.writer.take_at_most(4)
+    assert [await _taken(bench, count) for count in (4, 4, 9, 9, 2)] == [4, 4, 4, 2, 2]
+    assert bench.value == 16
+
+
+async def test_when_the_overload_is_over_as_many_are_taken_as_before(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "RELIEF_S", 0.0)
+    monkeypatch.setattr(writer, "INLINE_TRANSACTIONS", 2)
+    bench.writer.take_at_most(4)
+    assert await _taken(bench, 9) == 4
+    while await _taken(bench, 4) < 4:
+        pass
+
+
+async def test_what_is_being_committed_counts_too(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "INLINE_TRANSACTIONS", 1)
+    bench.writer.take_at_most(3)
+    await bench.commit()  # with it the incarnation is written
+    persisting, release = Event(), Event()
+
+    def wait() -> None:
+        assert current_thread() is not main_thread()
+        persisting.set()
+        release.wait()
+
+    bench.disk.ready = wait
+    taken = [bench.commit() for _ in range(2)]
+    try:
+        assert await asyncio.to_thread(persisting.wait, 30)
+        taken.append(bench.commit())
+        await _queued()
+        with pytest.raises(Overloaded):
+            await bench.writer.commit(bench.step())
+    finally:
+        bench.disk.ready = bool
+        release.set()
+    await asyncio.gather(*taken)
+    await bench.commit()
+    assert bench.value == 5
 
 
 async def test_few_large_writes_once_filled_the_memory(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from commands import Run
+from crdtdb_server.bounds import Bounds
 from crdtdb_server.config import Settings
 
 
@@ -38,7 +39,7 @@ def test_each_value_names_its_origin(run: Run, file: Path, monkeypatch: pytest.M
         key: (one["value"], "default")
         for key, one in shown.items()
         if key in _OTHERS and one["value"] in (None, False, [])
-    }
+    } | {f"max_{name}": (value, "default") for name, value in Bounds().as_dict().items()}
     assert len(shown) == len(fields(Settings)) + 1
 
 

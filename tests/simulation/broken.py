@@ -417,11 +417,11 @@ def _with(*faults: str) -> dict[str, Any]:
 BROKEN: Final[dict[str, Broken]] = {
     broken.plant.__name__: broken
     for broken in (
-        Broken(union_of_live, _WRONG_READ | {"refusal"}),
+        Broken(union_of_live, _WRONG_READ | {"refusal", "digest"}),
         Broken(claim_on_the_first_page, _WRONG_READ),
         Broken(push_over_a_gap, _WRONG_READ | {"causality"}),
         Broken(lost_fsync, frozenset({"durability"})),
-        Broken(pages_as_they_come, _WRONG_READ),
+        Broken(pages_as_they_come, _WRONG_READ | {"refusal"}),
         Broken(folding_too_early, _WRONG_READ | {"stability", "refusal"}),
         Broken(late_frames_displace, frozenset({"refusal"})),
         Broken(tombstones_too_early, _WRONG_READ | {"digest"}),
@@ -432,7 +432,7 @@ BROKEN: Final[dict[str, Broken]] = {
         Broken(
             flipped_records_pass, _WRONG_READ | _WRONG_BOOKS | {"refusal"}, _with("record_flipped")
         ),
-        Broken(damage_counts_for_nothing, _WRONG_READ | _WRONG_BOOKS, _DAMAGE),
+        Broken(damage_counts_for_nothing, _WRONG_READ | _WRONG_BOOKS | {"convergence"}, _DAMAGE),
         Broken(
             full_disk_unnoticed, _WRONG_READ | _WRONG_BOOKS | {"WriteCORead"}, _with("disk_full")
         ),

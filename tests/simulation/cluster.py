@@ -334,7 +334,7 @@ class Cluster:
             flipped=letter.flipped,
             displaced=displaced,
         )
-        if machine.is_up and machine.replication.refusals["identity-conflict"] > conflicts:
+        if machine.replication.refusals["identity-conflict"] > conflicts:
             self.tally["twins refused"] += 1
         if is_fenced:
             check_fenced(letter.sender.name, before, machine.seen)

@@ -117,6 +117,7 @@ class Ledger:
 
     def _append(self, update: Update | Erase, dot: Dot, time: int, seen: VersionVector) -> None:
         shown = seen
+        has_context = False
         target: Object | Scope
         operation: dict[str, Any]
         if isinstance(update, Erase):
@@ -125,13 +126,15 @@ class Ledger:
             target, operation = update.name, _as_written(update.operation)
             self._events.setdefault(update.name, [])
             if update.seen is not None:
-                shown = seen.meet(update.seen)
+                shown, has_context = seen.meet(update.seen), True
         concerned = [events for name, events in self._events.items() if covers(target, name)]
         before = [earlier.id for events in concerned for earlier in events]
         past = frozenset(filter(seen.covers, before))
         observed = frozenset(filter(shown.covers, before))
         for events in concerned:
-            events.append(Event(dot, target, operation, past, observed, time))
+            events.append(
+                Event(dot, target, operation, past, observed, time, has_context=has_context)
+            )
 
     def forget(self, kept: VersionVector) -> int:
         """Disks were put back: what `kept` does not cover is on none of them any more.

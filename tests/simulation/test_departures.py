@@ -1,4 +1,4 @@
-"""Replicas that leave, and what only one of the others has of them: told step by step."""
+"""Replicas that leave, or go back, and what others have of them: told step by step."""
 
 from __future__ import annotations
 
@@ -15,14 +15,19 @@ from crdtdb import reclaim, replication
 from crdtdb.datatype import Delete, StateType
 from crdtdb.reading import Reading
 from crdtdb.record import Record
+from crdtdb.replication.cluster import Send
 from crdtdb.replication.departures import Departures
+from crdtdb.replication.greeting import Greeting
 from crdtdb.replication.members import member_object
+from crdtdb.replication.messages import Remembered, Welcome
+from crdtdb.replication.peers import Peer
 from crdtdb.transaction import Transaction, Update
 from oracle.checks import Violation
 from simulation.checks import shown
 from simulation.network import kind_of
 from simulation.test_stories import Stage
 
+_GREETINGS = ("Hello", "Welcome", "Remembered")
 #: Which of them has the least incarnation, and so does what falls to one, is chance: try all.
 ROLES = list(permutations(("a", "b", "c")))
 
@@ -36,6 +41,19 @@ def deletes_go_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def departed_forgotten() -> Iterator[None]:
     """Who departed does not count any more, whether everybody has heard of it or not."""
     with patch.object(Departures, "unheard", lambda *_: ()):
+        yield
+
+
+@contextmanager
+def reports_forgotten() -> Iterator[None]:
+    """Who greets is told how much of it is known, and not what it had reported."""
+
+    heed = Greeting.on_welcome
+
+    def on_welcome(self: Greeting, peer: Peer, message: Welcome | Remembered) -> list[Send]:
+        return heed(self, peer, Welcome(message.known))
+
+    with patch.object(Greeting, "on_welcome", on_welcome):
         yield
 
 
@@ -187,3 +205,36 @@ def test_who_departed_by_mistake_is_soon_a_member_again() -> None:
     let_talk(stage, *stage.machines)
     check_all(stage, "counter", 3)
     assert all(len(m.replication.members) == 3 for m in stage.machines.values())
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_disk_goes_back_behind_what_its_replica_had_reported(broken: bool) -> None:
+    """It lost a reset of another's, and nothing of its own; the reset is cleaned up meanwhile.
+
+    Counting on under its incarnation, before it has pulled anything, it would raise a total of
+    which nobody knows any more how much was reset.
+    """
+    wrong = set()
+    for home, rolled in permutations(("a", "b", "c"), 2):
+        with reports_forgotten() if broken else nullcontext():
+            stage = Stage(home, rolled)
+            stage.write(rolled, "counter", "k", op="increment", by=10)
+            let_talk(stage, home, rolled)
+            stage.machines[rolled].disk.back_up()
+            stage.write(home, "counter", "k", op="reset")
+            let_talk(stage, home, rolled)
+            assert stage.machines[home].engine.reclaimed.records
+            stage.restart(rolled, rolled_back=True)
+            while not stage.machines[rolled].replication.settled:
+                if not stage.deliver(home, rolled, until="Remembered"):
+                    stage.pass_time(home, rolled)
+                stage.letters = [x for x in stage.letters if kind_of(x.frame) in _GREETINGS]
+            stage.lose(home, rolled)
+            stage.write(rolled, "counter", "k", op="increment", by=4)
+            assert value(stage, rolled, "counter") == 14, "it does not know of the reset"
+            try:
+                let_talk(stage, home, rolled)
+                check_all(stage, "counter", 4)
+            except Violation as violation:
+                wrong.add(str(violation))
+    assert wrong == ({"value: shop/counter/k shows 14, must be 4"} if broken else set())

@@ -56,6 +56,25 @@ def test_less_room_for_the_same(path: Path) -> None:
     assert {name for name in os.listdir(path) if "compact" in name} == set()
 
 
+def test_what_went_here_and_there_leaves_no_more_than_if_it_had_never_been(tmp_path: Path) -> None:
+    """LMDB joins no pages that are a quarter full: copied page by page, they stay so."""
+    sizes: list[int] = []
+    staying = {b"%05d" % n: bytes(100) for n in range(0, 40_000, 4)}
+    for name, passing in (
+        ("never", {}),
+        ("after", {b"%05d" % n: bytes(100) for n in range(40_000)}),
+    ):
+        with closing(LmdbStore.open(tmp_path / name)) as store:
+            store.commit({Table.RECORDS: {**passing, **staying}})
+            store.commit({Table.RECORDS: dict.fromkeys(passing.keys() - staying)})
+        sizes.append(compact(tmp_path / name).after_bytes)
+        with closing(LmdbStore.open(tmp_path / name)) as store:
+            store.commit({Table.RECORDS: {b"long" * 500: b"x"}})  # it takes more
+            assert store.stats().entries[Table.RECORDS] >= len(staying)
+    never, after = sizes
+    assert after <= 1.05 * never
+
+
 def test_the_replica_stays_who_it_is(path: Path) -> None:
     with Database.open(path) as database:
         identity = database.engine.state

@@ -5,11 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from base64 import b64encode
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycrdt import Array, Doc, Text
 
@@ -22,7 +23,7 @@ from crdtdb.record import Record
 from crdtdb.transaction import Erase, Transaction
 from crdtdb.types import _document
 from crdtdb.types import text as text_module
-from crdtdb.types._yjs import client_of, read_state, read_update
+from crdtdb.types._yjs import EDITORS, client_of, editor_of, read_state, read_update
 from operations import Plain
 from oracle.checks import check_books
 from replicas import Replica, exchange, missing, update
@@ -240,9 +241,12 @@ def test_a_text_is_imported_without_pycrdt() -> None:
 
 
 class _Editor:
-    """A document as an editor has it."""
+    """A document as an editor has it that types at one replica."""
 
-    def __init__(self, client: int) -> None:
+    def __init__(self, replica: Replica, number: int = 1) -> None:
+        if not replica.engine.state.incarnation:
+            replica.engine.take_incarnation()
+        client = editor_of(replica.engine.state.incarnation, number)
         self.doc: Doc[Any] = Doc(client_id=client)
         self.text: Text = self.doc.get("text", type=Text)
 
@@ -257,7 +261,7 @@ class _Editor:
 
 def test_editors_take_part() -> None:
     a, b = Replica(1), Replica(2)
-    ann, bo = _Editor(11), _Editor(12)
+    ann, bo = _Editor(a), _Editor(b)
     ann.text += "hello"
     ann.exchange(a)
     exchange(a, b)
@@ -273,7 +277,8 @@ def test_editors_take_part() -> None:
 
 
 def test_what_is_known_already_changes_nothing() -> None:
-    a, ann = Replica(1), _Editor(11)
+    a = Replica(1)
+    ann = _Editor(a)
     ann.text += "hello"
     del ann.text[1:2]
     assert do(a, "update", yjs=ann.update()).changed
@@ -283,7 +288,8 @@ def test_what_is_known_already_changes_nothing() -> None:
 
 
 def test_only_what_a_document_lacks_is_given_out() -> None:
-    a, ann = Replica(1), _Editor(11)
+    a = Replica(1)
+    ann = _Editor(a)
     do(a, "insert", text="x" * 10_000)
     ann.exchange(a)
     do(a, "insert", text="y")
@@ -294,7 +300,8 @@ def test_only_what_a_document_lacks_is_given_out() -> None:
 
 
 def test_an_update_that_goes_on_from_something_missing_is_refused() -> None:
-    a, ann = Replica(1), _Editor(11)
+    a = Replica(1)
+    ann = _Editor(a)
     ann.text += "hello"
     state = ann.doc.get_state()
     ann.text += "!"
@@ -312,17 +319,81 @@ def _deleted(editor: _Editor) -> str:
     return editor.update(state)
 
 
-def test_nobody_types_as_the_replica() -> None:
+@pytest.mark.parametrize("number", [-1, 0, EDITORS + 1])
+def test_nobody_types_under_a_client_id_that_the_replica_has_not_given_out(number: int) -> None:
+    """Another replica could take in other edits under it; its own (0) is its own."""
     a = Replica(1)
     do(a, "insert", text="a")
-    forged = _Editor(client_of(a.engine.state.incarnation))
+    rows = a.rows()
+    forged = _Editor(a, number)
     forged.text += "zz"
-    with pytest.raises(InvalidOperation, match="client id of this replica"):
+    with pytest.raises(InvalidOperation, match="not given out") as refused:
         do(a, "update", yjs=forged.update())
+    assert refused.value.fields[0].field == "yjs"
+    assert a.rows() == rows
+
+
+def test_an_editor_types_at_the_replica_that_it_belongs_to() -> None:
+    """What it typed there, it may tell others again; what is new, only its own replica."""
+    a, b = Replica(1), Replica(2)
+    ann = _Editor(a)
+    ann.text += "hello"
+    ann.exchange(a)
+    with pytest.raises(InvalidOperation, match="not given out"):
+        ann.exchange(b)
+    exchange(a, b)
+    ann.exchange(b)
+    ann.text += "!"
+    with pytest.raises(InvalidOperation, match="not given out"):
+        ann.exchange(b)
+    assert shown(a) == shown(b) == "hello"
+
+
+def test_a_client_id_never_stands_for_two_texts() -> None:
+    """Two editors are told apart by who comes first; so are an editor and what it once was."""
+    a = Replica(1)
+    ann, bo = _Editor(a), _Editor(a)
+    ann.text += "he𝄞llo"
+    bo.text += "he𝄞l, you"
+    ann.exchange(a)
+    rows = a.rows()
+    with pytest.raises(InvalidOperation, match="two editors"):
+        do(a, "update", yjs=bo.update())
+    assert a.rows() == rows
+    del ann.text[0:2]
+    ann.text += "w"
+    ann.exchange(a)
+    assert shown(a) == str(ann.text)
+
+
+_Typing = st.tuples(
+    st.sampled_from("abc"),  # whose client id, c's nobody's
+    st.integers(1, 2),
+    st.text("xy", min_size=1, max_size=3),
+    st.sampled_from("ab"),  # where it is sent
+    st.booleans(),  # do the replicas meet then?
+)
+
+
+@settings(max_examples=60)
+@given(st.lists(_Typing, max_size=12))
+def test_replicas_agree_whatever_comes_under_whatever_client_id(typing: list[Any]) -> None:
+    replicas = {"a": Replica(1), "b": Replica(2)}
+    others = {**replicas, "c": Replica(3)}
+    for whose, number, text, where, meet in typing:
+        editor = _Editor(others[whose], number)  # anew: it does not know what it has typed
+        editor.text += text
+        with suppress(InvalidOperation):
+            do(replicas[where], "update", yjs=editor.update())
+        if meet:
+            exchange(*replicas.values())
+    exchange(*replicas.values())
+    assert shown(replicas["a"]) == shown(replicas["b"])
+    assert len({_state(lacking(replica)) for replica in replicas.values()}) == 1
 
 
 def test_only_plain_text_under_its_name_is_taken_in() -> None:
-    formatted, elsewhere, other = _Editor(11), _Editor(12), _Editor(13)
+    formatted, elsewhere, other = (_Editor(Replica(1), number) for number in (1, 2, 3))
     formatted.text.insert(0, "bold", {"bold": True})
     elsewhere.doc.get("title", type=Text).insert(0, "x")
     other.doc.get("items", type=Array).append(1)
@@ -345,7 +416,8 @@ _WRITER: Final = (77, 5)
 
 def _updates() -> list[bytes]:
     """Updates as replicas write them."""
-    a, b, ann = Replica(1), Replica(2), _Editor(11)
+    a, b = Replica(1), Replica(2)
+    ann = _Editor(b)
     for replica in (a, b):
         do(replica, "insert", text="hé𝄞")
     exchange(a, b)
