@@ -16,10 +16,11 @@ from crdtdb import address, codec
 from crdtdb.address import CutAddress, RecordAddress
 from crdtdb.causal import NOTHING, VersionVector
 from crdtdb.cuts import check_cut, is_object_prefix, is_wide_or_object
-from crdtdb.datatype import DataType, OperationType, ScalarType
+from crdtdb.datatype import DataType, DocumentType, OperationType, ScalarType
 from crdtdb.draft import Draft
 from crdtdb.errors import PeerError
 from crdtdb.expiry import check_deadline
+from crdtdb.guarded import edit_of, is_beside_cut, read_inventory
 from crdtdb.kinds import log_at, log_in
 from crdtdb.limits import LIMITS
 from crdtdb.record import Record
@@ -125,6 +126,9 @@ def _check_record(parsed: RecordAddress, record: Record) -> None:
     for dot, payload in record.live.items():
         if own is None:
             _check_depth(payload, LIMITS.json_depth)
+        elif own.totals and own.deletable and is_beside_cut(payload):
+            for former, inner in read_inventory(payload):
+                own.check(former, inner)
         else:
             own.check(dot, payload)
 
@@ -155,4 +159,7 @@ def _check_log(kind: OperationType, tail: bytes, record: Record) -> None:
     if not record.live.keys() <= {dot} or record.context != VersionVector.of([dot]):
         raise ValueError("the record of an operation holds that operation and nothing else")
     for payload in record.live.values():
+        if isinstance(kind, DocumentType) and is_beside_cut(payload):
+            _, payload = edit_of(payload)
+            kind.check_removal(payload)
         kind.check(dot, payload)

@@ -6,12 +6,12 @@ delta. An operation that changes nothing mints nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence, Set
 from functools import reduce
 from itertools import groupby
-from typing import Any, Final, TypeAlias
+from typing import Final
 
-from crdtdb import address, hlc
+from crdtdb import address, hlc, lives
 from crdtdb.address import ObjectName
 from crdtdb.causal import NOTHING, Dot, VersionVector
 from crdtdb.cuts import covered, cut_payload, replaced
@@ -35,20 +35,19 @@ from crdtdb.expiry import (
     Persist,
     deadline_of,
     deadline_payload,
-    guards,
+    guarded,
     is_hidden,
     since_of,
 )
-from crdtdb.kinds import Log, is_uncut, log_at, type_of
+from crdtdb.kinds import in_force, is_uncut, log_at, type_of
 from crdtdb.limits import LIMITS
-from crdtdb.record import EMPTY, Live, Payload, Record, after, visible
+from crdtdb.lives import only
+from crdtdb.record import EMPTY, Payload, Record, after, visible
 from crdtdb.transaction import CleanUp, Erase, Result, Transaction, Update
 from crdtdb.types import CATALOGUE
+from crdtdb.view import ObjectView, Replicas
 
 __all__ = ["Author", "Replicas"]
-
-#: Gives the names of the members, and of this replica, by incarnation.
-Replicas: TypeAlias = Callable[[], Mapping[int, str]]
 
 
 class Author:
@@ -137,7 +136,7 @@ class Author:
     ) -> Result:
         if isinstance(kind, OperationType):
             return self._update_log(draft, prefix, kind, operation)
-        view = _View(draft, prefix, seen, self._replicas)
+        view = ObjectView(draft, prefix, seen, self._replicas)
         stamp = self._next(draft)
         changes = (
             kind.delete(view, stamp)
@@ -145,6 +144,8 @@ class Author:
             else kind.mutate(operation, view, stamp)
         )
         changed = self._apply(draft, view, kind, changes, stamp)
+        if view.was_whole:
+            self._forget_deadlines(draft, prefix)
         if isinstance(kind, ScalarType):
             return Result(changed, kind.value(view.live(address.OWN)), None, self._minted)
         return Result(changed, None, draft.head(prefix).size, self._minted)
@@ -152,7 +153,7 @@ class Author:
     def _apply(
         self,
         draft: Draft,
-        view: _View,
+        view: ObjectView,
         kind: StateType,
         changes: Iterator[Change | Cut | Logged],
         stamp: Stamp,
@@ -176,10 +177,11 @@ class Author:
             self._mint(draft, stamp)
         return changed
 
-    def _change(self, draft: Draft, view: _View, kind: StateType, change: Change, dot: Dot) -> bool:
-        before = view.live(change.tail)
-        hidden = view.hidden(change.tail)
-        standing = Record({**before, **hidden} if hidden else before, NOTHING)
+    def _change(
+        self, draft: Draft, view: ObjectView, kind: StateType, change: Change, dot: Dot
+    ) -> bool:
+        before, held = view.live(change.tail), view.held(change.tail)
+        standing = Record(held, NOTHING)
         delta = (
             after(standing, dot, change.replaces)
             if change.payload is NO_PAYLOAD
@@ -188,7 +190,9 @@ class Author:
         own = kind.at(change.tail)
         assert own is not None
         was_alive, is_alive = draft.change(view.prefix, change.tail, own, delta)
-        left = visible(delta.live, draft.head(view.prefix).cut) if hidden else delta.live
+        left = delta.live
+        if held is not before:
+            left = in_force(kind, change.tail, left, draft.head(view.prefix).cut)
         view.now_live(change.tail, left)
         if was_alive and is_alive:
             return bool(own.shows(before) != own.shows(left))
@@ -197,7 +201,7 @@ class Author:
     def _log(self, draft: Draft, prefix: bytes, payload: Payload | Cut, dot: Dot) -> bool:
         """Add an operation to the log of a leaf, or cut it; does that change what users see?"""
         if not isinstance(payload, Cut):
-            record = Record({dot: payload}, VersionVector.of([dot]))
+            record = Record({dot: payload}, only(dot))
             draft.join(address.operation_in(prefix, dot), record, draft.seen.with_dot(dot))
             return True
         log = log_at(prefix)
@@ -238,11 +242,11 @@ class Author:
             else kind.prepare(operation, draft.folded(prefix, kind))
         )
         if not isinstance(payload, Cut):
-            record = Record({stamp.dot: payload}, VersionVector.of([stamp.dot]))
+            record = Record({stamp.dot: payload}, only(stamp.dot))
             at = address.operation(address.name_of(prefix), stamp.dot)
             draft.join(at, record, draft.seen.with_dot(stamp.dot))
             self._mint(draft, stamp)
-        elif exists:
+        elif exists or draft.head(prefix).timed:  # what a deadline has hidden may come back
             self._cut(draft, prefix, draft.seen, stamp.dot)
             self._mint(draft, stamp)
         changed = exists or not isinstance(payload, Cut)
@@ -253,14 +257,32 @@ class Author:
     def _edit_anew(
         self, draft: Draft, name: ObjectName, updates: Sequence[Update | Erase | CleanUp]
     ) -> list[Result]:
-        """Edits of one document, in a row, which may have a deadline. Emptied, it has none."""
-        prefix = name.prefix
-        if is_hidden(draft.head(prefix).expires_at_ms, self._passed_ms()):
+        """Edits of one document, in a row, which may have a deadline; then one after the other."""
+        results: list[Result] = []
+        for number, update in enumerate(updates):
+            if not draft.head(name.prefix).timed:
+                return results + self._edit(draft, name, updates[number:])
+            results.append(self._edit_until(draft, name, update))
+        return results
+
+    def _edit_until(
+        self, draft: Draft, name: ObjectName, update: Update | Erase | CleanUp
+    ) -> Result:
+        """An edit of a document that has a deadline. Emptied, it has none any more."""
+        prefix, deletes = name.prefix, _deletes(update)
+        self._minted = None
+        was_hidden = is_hidden(draft.head(prefix).expires_at_ms, self._passed_ms())
+        if deletes:
+            self._confirm_edits(draft, prefix)
+        elif was_hidden:
             self._begin_anew(draft, prefix)
         existed = draft.head(prefix).exists
-        results = self._edit(draft, name, updates)
+        (result,) = self._edit(draft, name, [update])
         self._forget_if_emptied(draft, prefix, existed=existed)
-        return results
+        if deletes:
+            self._forget_deadlines(draft, prefix)
+        changed = result.changed and not (was_hidden and deletes)
+        return result._replace(changed=changed, stamp=self._minted)
 
     def _edit(
         self, draft: Draft, name: ObjectName, updates: Sequence[Update | Erase | CleanUp]
@@ -286,7 +308,7 @@ class Author:
                 stamp = self._minted = Stamp(dot, self.time)
             results.append(Result(changed, None, size, stamp))
         if payload is not None:
-            record = Record({dot: payload}, VersionVector.of([dot]))
+            record = Record({dot: payload}, only(dot))
             seen = draft.seen.with_dot(dot)
             draft.join(address.operation(name, dot), record, seen)
             draft.seen = seen
@@ -303,8 +325,7 @@ class Author:
             stamp = self._next(draft)
             kind = type_of(prefix)
             assert isinstance(kind, StateType)
-            view = _View(draft, prefix, None, self._replicas)
-            standing = Record({**live, **view.hidden(tail)}, NOTHING)
+            standing = Record(ObjectView(draft, prefix, None, self._replicas).held(tail), NOTHING)
             draft.change(prefix, tail, kind.at(tail), after(standing, stamp.dot, idle))
             self._mint(draft, stamp)
         return Result(changed=False, stamp=self._minted)
@@ -325,7 +346,7 @@ class Author:
         if not head.exists or is_hidden(head.expires_at_ms, now_ms):
             return self._result(draft, prefix, kind, changed=False)
         at = prefix + address.EXPIRY
-        live = draft.deadlines(prefix)
+        live = draft.standing(prefix).deadlines
         if deadline is None and [given for given, _ in live.values()] == [None]:
             return self._result(draft, prefix, kind, changed=False)
         stamp = self._next(draft)
@@ -357,24 +378,26 @@ class Author:
         name, operation, seen = update
         prefix = name.prefix
         was_hidden = is_hidden(draft.head(prefix).expires_at_ms, self._passed_ms())
-        if was_hidden and not isinstance(operation, Delete):
+        if _deletes(update):
+            self._confirm_edits(draft, prefix)
+        elif was_hidden:
             self._begin_anew(draft, prefix)
         if seen is not None:
             seen = seen.meet(draft.seen)
         existed = draft.head(prefix).exists
         result = self._carry_out_on(draft, prefix, kind, operation, seen)
         self._forget_if_emptied(draft, prefix, existed=existed)
-        if was_hidden and isinstance(operation, Delete):
+        if was_hidden and _deletes(update):
             result = result._replace(changed=False)
         return result
 
     def _begin_anew(self, draft: Draft, prefix: bytes) -> None:
         """Take out what was there until the deadline; it comes back if that was moved elsewhere."""
-        if is_uncut(type_of(prefix)):
-            self._take_out(draft, prefix)
-            return
-        stamp = self._next(draft)
-        self._cut(draft, prefix, draft.seen, stamp.dot, draft.head(prefix).expires_at_ms)
+        seen, stamp = draft.seen, self._next(draft)
+        beside = lives.beside_cut(draft, prefix, stamp.dot)
+        self._cut(draft, prefix, seen, stamp.dot, draft.head(prefix).expires_at_ms)
+        for at, record in beside:
+            draft.join(at, record, seen.with_dot(stamp.dot))
         self._mint(draft, stamp)
 
     def _take_out(self, draft: Draft, prefix: bytes) -> None:
@@ -382,24 +405,27 @@ class Author:
         kind = type_of(prefix)
         if isinstance(kind, DocumentType):
             name = address.name_of(prefix)
+            self._confirm_edits(draft, prefix)
             self._edit(draft, name, [Update(name, Delete())])
         elif isinstance(kind, StateType) and kind.totals:
+            self._confirm_edits(draft, prefix)
             stamp = self._next(draft)
-            view = _View(draft, prefix, None, self._replicas)
+            view = ObjectView(draft, prefix, None, self._replicas)
             self._apply(draft, view, kind, kind.delete(view, stamp), stamp)
         else:
             stamp = self._next(draft)
             self._cut(draft, prefix, draft.seen, stamp.dot)
             self._mint(draft, stamp)
-        if draft.head(prefix).expires_at_ms is not None:
-            self._forget_deadline(draft, prefix)
+        self._forget_deadlines(draft, prefix)
 
     def _forget_if_emptied(self, draft: Draft, prefix: bytes, *, existed: bool) -> None:
         head = draft.head(prefix)
         if existed and not head.exists and head.expires_at_ms is not None:
-            self._forget_deadline(draft, prefix)
+            self._forget_deadlines(draft, prefix)
 
-    def _forget_deadline(self, draft: Draft, prefix: bytes) -> None:
+    def _forget_deadlines(self, draft: Draft, prefix: bytes) -> None:
+        if not draft.record(prefix + address.EXPIRY).live:
+            return
         stamp, at = self._next(draft), prefix + address.EXPIRY
         draft.join(at, after(EMPTY, stamp.dot, ()), draft.seen.with_dot(stamp.dot))
         self._mint(draft, stamp)
@@ -410,28 +436,50 @@ class Author:
         Every member's time is past them, so none can be moved any more.
         """
         at = address.cut(prefix)
-        cuts, cut = draft.record(at).live, draft.head(prefix).cut or NOTHING
-        present = draft.deadlines(prefix)
-        guarded = [dot for dot in dots if dot in cuts and any(guards({dot: cuts[dot]}))]
-        if guarded:
-            vectors = (VersionVector.from_flat(list(cuts[dot][0])) for dot in guarded)
-            final = reduce(VersionVector.join, filter(cut.includes, vectors), NOTHING)
-            stamp = self._next(draft)
-            if len(final):
-                self._cut(draft, prefix, final, stamp.dot, instead_of=guarded)
-            else:
-                delta = after(draft.record(at), stamp.dot, guarded)
-                draft.join(at, delta, draft.seen.with_dot(stamp.dot))
-            left = after(Record(present, NOTHING), stamp.dot, ())
-            draft.join(prefix + address.EXPIRY, left, draft.seen.with_dot(stamp.dot))
-            self._mint(draft, stamp)
-        live = draft.deadlines(prefix)
+        cuts = draft.record(at).live
+        if ended := guarded(cuts).keys() & set(dots):
+            self._end_cuts(draft, prefix, ended)
+        live = draft.standing(prefix).deadlines
         if live and live.keys() <= set(dots):
             if is_hidden(deadline_of(live), self._passed_ms()):
                 self._take_out(draft, prefix)
             elif deadline_of(live) is None and not draft.is_guarded(prefix):
-                self._forget_deadline(draft, prefix)
+                self._forget_deadlines(draft, prefix)
         return Result(changed=False, stamp=self._minted)
+
+    def _end_cuts(self, draft: Draft, prefix: bytes, ended: Set[Dot]) -> None:
+        """In the place of guarded cuts, take out for good what those in force cover."""
+        at, kind = address.cut(prefix), type_of(prefix)
+        cuts, (cut, present) = draft.record(at).live, draft.standing(prefix)
+        vectors = (VersionVector.from_flat(list(cuts[dot][0])) for dot in ended)
+        final = reduce(VersionVector.join, filter((cut or NOTHING).includes, vectors), NOTHING)
+        self._confirm_edits(draft, prefix)
+        stamp = self._next(draft)
+        if len(final) and not is_uncut(kind):
+            self._cut(draft, prefix, final, stamp.dot, instead_of=ended)
+        else:
+            if isinstance(kind, StateType):
+                left = cuts.keys() - ended
+                deltas = lives.ended(draft, prefix, final, left, stamp.dot, self._replicas())
+                for record_at, delta in deltas:
+                    draft.join(record_at, delta, draft.seen.with_dot(stamp.dot))
+                for log in lives.logs(draft, prefix) if len(final) else ():
+                    if not isinstance(log.kind, DocumentType):
+                        self._cut(draft, log.prefix, final, stamp.dot)
+            delta = after(draft.record(at), stamp.dot, ended)
+            draft.join(at, delta, draft.seen.with_dot(stamp.dot))
+        deadlines = after(Record(present, NOTHING), stamp.dot, ())
+        draft.join(prefix + address.EXPIRY, deadlines, draft.seen.with_dot(stamp.dot))
+        self._mint(draft, stamp)
+
+    def _confirm_edits(self, draft: Draft, prefix: bytes) -> None:
+        """What guarded edits in force have taken out of documents stays out from now on."""
+        for log, edit in lives.edits_in_force(draft, prefix):
+            stamp = self._next(draft)
+            record = Record({stamp.dot: edit}, only(stamp.dot))
+            at = address.operation_in(log.prefix, stamp.dot)
+            draft.join(at, record, draft.seen.with_dot(stamp.dot))
+            self._mint(draft, stamp)
 
     # -- cuts -----------------------------------------------------------------------------------
 
@@ -494,71 +542,14 @@ def _document(update: Update | Erase | CleanUp) -> ObjectName | None:
     return None
 
 
+def _deletes(update: Update | Erase | CleanUp) -> bool:
+    """Does it delete the whole object?"""
+    operation = update.operation if isinstance(update, Update) else None
+    return isinstance(operation, Delete) and operation.whole
+
+
 def _indivisible(type_name: str) -> InvalidOperation:
     return InvalidOperation(
         f"a {type_name} cannot be split at an earlier read; leave `seen` out",
         Field("seen", f"not for a {type_name}"),
     )
-
-
-class _View:
-    """What a type sees of an object while one operation is carried out."""
-
-    __slots__ = ("_draft", "_is_guarded", "_live", "_replicas", "prefix", "seen")
-
-    def __init__(
-        self, draft: Draft, prefix: bytes, seen: VersionVector | None, replicas: Replicas
-    ) -> None:
-        self._draft = draft
-        self._replicas = replicas
-        self.prefix = prefix
-        self._is_guarded = draft.is_guarded(prefix)
-        #: The read context of the operation.
-        self.seen = seen
-        #: What was looked at, by tail.
-        self._live: dict[bytes, Live] = {}
-
-    def live(self, tail: bytes) -> Live:
-        live = self._live.get(tail)
-        if live is None:
-            live = self._live[tail] = self._draft.live(self.prefix + tail, self.prefix)
-        return live
-
-    def hidden(self, tail: bytes) -> Live:
-        """What is cut there, but may come back if a deadline was moved: no operation takes it."""
-        if not self._is_guarded:
-            return {}
-        live = self._draft.record(self.prefix + tail).live
-        return {dot: payload for dot, payload in live.items() if dot not in self.live(tail)}
-
-    def now_live(self, tail: bytes, live: Live) -> None:
-        """The operation has changed what is in force there."""
-        self._live[tail] = live
-
-    def forget(self) -> None:
-        """The operation has changed everything."""
-        self._live.clear()
-
-    def size(self) -> int:
-        return self._draft.head(self.prefix).size
-
-    def members(self, stem: bytes = address.MEMBER) -> Iterator[tuple[bytes, Live]]:
-        cut = self._draft.head(self.prefix).cut
-        for tail, live in self._draft.members(self.prefix, stem):
-            if standing := visible(live, cut):
-                yield tail, standing
-
-    def observed(self, live: Live) -> list[Dot]:
-        seen = self.seen
-        return list(live) if seen is None else [dot for dot in live if seen.covers(dot)]
-
-    def replicas(self) -> Mapping[int, str]:
-        return self._replicas()
-
-    def folded(self, stem: bytes, kind: OperationType) -> Any:
-        log = Log(self.prefix + stem, self.prefix, kind)
-        return self._draft.folded(log.prefix, kind) if self._draft.in_force(log) else None
-
-    @property
-    def has_context(self) -> bool:
-        return self.seen is not None

@@ -27,12 +27,12 @@ from crdtdb.errors import BadToken, CursorExpired, Field
 from crdtdb.expiry import is_hidden
 from crdtdb.floors import Floors, read_floored, write_floored
 from crdtdb.head import FRESH, Head
-from crdtdb.kinds import Log, log_at, log_in
+from crdtdb.kinds import Log, in_force, log_at, log_in
 from crdtdb.limits import LIMITS
 from crdtdb.materialised import read_shown
 from crdtdb.opaque import from_opaque, to_opaque
 from crdtdb.reclaimed import Reclaimed, read_reclaimed
-from crdtdb.record import Record, visible
+from crdtdb.record import Record
 from crdtdb.rows import read_head, read_row, scan_heads
 from crdtdb.state import STATE_KEY, State, read_state
 from crdtdb.store.base import Snapshot, Table
@@ -228,7 +228,7 @@ def _changes_at(
     if log is not None and log.is_leaf:
         yield from _leaf_changes(snapshot, log, is_there=is_there)
     elif tail.startswith((address.MEMBER, address.LEAF)):
-        live = visible(record.live, head.cut)
+        live = in_force(kind, tail, record.live, head.cut)
         own = kind.at(tail) if isinstance(kind, StateType) else None
         if own is not None:
             yield name, tail, not (is_there and live and own.alive(live))

@@ -22,9 +22,8 @@ from crdtdb.datatype import OperationType
 from crdtdb.digests import END, START, Digest, DigestTree, DigestView
 from crdtdb.errors import BadRequest, Field
 from crdtdb.head import Head
-from crdtdb.kinds import alive, log_in, type_of
+from crdtdb.kinds import alive, in_force, log_in, type_of
 from crdtdb.reading import Reading
-from crdtdb.record import visible
 
 __all__ = [
     "LISTED",
@@ -180,7 +179,8 @@ class _Records:
         prefix = self._name.prefix
         last = b""
         for at, record in self._reading.records_between(start, end):
-            live, tail = visible(record.live, self._head.cut), at[len(prefix) :]
+            tail = at[len(prefix) :]
+            live = in_force(kind, tail, record.live, self._head.cut)
             log = log_in(prefix, tail)
             if log is not None:
                 if log.at != last and log.at >= start:

@@ -25,6 +25,7 @@ from crdtdb.codec import Settled
 from crdtdb.datatype import CollectionType, ScalarType, StateType
 from crdtdb.draft import Draft
 from crdtdb.errors import PeerError
+from crdtdb.guarded import is_beside_cut
 from crdtdb.head import FRESH, Head
 from crdtdb.kinds import log_of
 from crdtdb.record import Record
@@ -133,7 +134,8 @@ def _sorted_out(rows: Sequence[_Row], bodies: Sequence[bytes]) -> tuple[_Plain, 
                 runs.append(_Run(prefix, kind, start, len(addresses)))
             start = len(addresses)
             prefix, kind = _object_at(at)
-        if kind is None or one is None or not _is_plain(kind, at, len(prefix)):
+        is_plain = kind is not None and one is not None and _is_plain(kind, at, len(prefix))
+        if not is_plain or one is None or is_beside_cut(one[2]):
             others.append(entry)
             continue
         addresses.append(at)

@@ -67,17 +67,15 @@ def replaced(cuts: Live, vector: VersionVector, guard: int | None) -> list[Dot]:
     """The cuts at one prefix that say nothing more beside a new one there.
 
     One that depends on no deadline covers what those like it did, so it replaces them. One that
-    does replaces those whose guard is no later; for as long as such a cut is there, it also tells
-    which deadlines are over.
+    does replaces those with the same guard, for these come and go together; for as long as such a
+    cut is there, it also tells which deadlines are over.
     """
     if guard is None:
         return [dot for dot, (_, other) in cuts.items() if other is None]
     return [
         dot
         for dot, (flat, other) in cuts.items()
-        if other is not None
-        and other <= guard
-        and vector.includes(VersionVector.from_flat(list(flat)))
+        if other == guard and vector.includes(VersionVector.from_flat(list(flat)))
     ]
 
 
@@ -112,6 +110,10 @@ class WideCuts:
     def without(self, prefix: bytes) -> WideCuts:
         """The same without the cut at one prefix."""
         return WideCuts(entry for entry in self._cuts.items() if entry[0] != prefix)
+
+    def at(self, prefix: bytes) -> VersionVector | None:
+        """What the cut at exactly this prefix covers; None if there is none."""
+        return self._cuts.get(prefix)
 
     def applying(self, prefix: bytes) -> VersionVector | None:
         """What is cut of an object. O(distinct lengths of cut prefixes)."""

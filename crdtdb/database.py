@@ -52,7 +52,7 @@ from crdtdb.engine import Engine, Entropy, WallClock
 from crdtdb.errors import BadToken, Problem, StartError, joined
 from crdtdb.explain import explain
 from crdtdb.exporting import Export
-from crdtdb.fields import at_field, documents, nested, read_leaves
+from crdtdb.fields import at_field, check_reachable, documents, nested, read_leaves
 from crdtdb.following import Following
 from crdtdb.handles import Handles
 from crdtdb.head import Head
@@ -276,6 +276,8 @@ class Database(Handles):
         identity = query.identity(name)
         if isinstance(kind, NestedType):
             leaves = read_leaves(reading, name, query.page(identity))
+            if query.prefix and not leaves.leaves:
+                check_reachable(reading, name, query.prefix)
             items: Any = (
                 nested(reading, name, leaves) if query.prefix is None else documents(leaves.leaves)
             )

@@ -22,7 +22,7 @@ import msgspec
 
 from crdtdb import address
 from crdtdb.causal import Dot, VersionVector
-from crdtdb.errors import BadRequest, Field
+from crdtdb.errors import BadRequest, Field, InvalidOperation, shortened
 from crdtdb.jsonvalue import JsonValue
 from crdtdb.limits import LIMITS
 from crdtdb.record import Live, Payload
@@ -48,6 +48,7 @@ __all__ = [
     "Stamp",
     "StateType",
     "View",
+    "below_a_leaf",
 ]
 
 
@@ -80,6 +81,10 @@ class Operation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fie
         """
         return self
 
+    def restoring(self) -> Operation:
+        """The same as part of a value that is restored: nothing in there is held against it."""
+        return self
+
     @property
     def wide(self) -> bool:
         """May carrying it out look at every record of the object? Then no event loop should."""
@@ -90,6 +95,11 @@ class Delete(Operation, tag="delete", frozen=True):
     """Remove the whole object, as far as it was observed. Every type but `bcounter` takes it."""
 
     seen: ReadContext = None
+
+    @property
+    def whole(self) -> bool:
+        """Does it remove all there is? Some types take one that names a part."""
+        return True
 
     @property
     def repeatable(self) -> bool:
@@ -147,6 +157,18 @@ class View(Protocol):
 
     def live(self, tail: bytes) -> Live:
         """The visible live dots of one record of the object. One store get."""
+
+    def stored(self, tail: bytes) -> Live:
+        """All live dots there as they are stored, also what a cut leaves out.
+
+        The same as `live`, if nothing is cut by what depends on a deadline.
+        """
+
+    def whole(self) -> View:
+        """The same without the cuts that depend on a deadline: what is hidden may come back.
+
+        What removes the whole object removes that, too.
+        """
 
     def size(self) -> int:
         """The number of members that users see. One store get."""
@@ -234,8 +256,8 @@ class DataType:
 class StateType(DataType):
     """The state-based family."""
 
-    #: Do payloads hold running totals? A cut cannot remove exactly what it saw of those, so cuts
-    #: do not apply to such objects: what removes them is `delete`.
+    #: Do payloads hold running totals? A cut cannot remove exactly what it saw of those, so what
+    #: removes such objects is `delete`. A cut that depends on a deadline leaves an inventory.
     totals: ClassVar[bool] = False
     #: Is one of several concurrent values read, and the others are lost to users? The journal of
     #: conflicts then keeps them: exactly one live dot is `decisive`, `describe` tells of each
@@ -254,6 +276,27 @@ class StateType(DataType):
     def delete(self, view: View, stamp: Stamp) -> Iterator[Change | Cut | Logged]:
         """What deleting the object changes."""
         yield Cut()
+
+    def since(self, live: Live, former: Live) -> Live:
+        """The live dots less what their running totals had come to with earlier dots, `former`.
+
+        Only of types that have `totals`.
+        """
+        return live
+
+    def counting(self, live: Live) -> Live:
+        """Those live dots that have running totals, which may go on under later dots.
+
+        Only of types that have `totals`.
+        """
+        return {}
+
+    def taken_out(self, live: Live, former: Live, dot: Dot) -> Payload:
+        """The payload, with this dot, that takes out for good what `since` leaves out.
+
+        NO_PAYLOAD if that is nothing. Only of types that have `totals`.
+        """
+        return NO_PAYLOAD
 
     def at(self, tail: bytes) -> StateType | None:
         """The type of the record at a tail, for its own records; None if that is not known."""
@@ -521,7 +564,8 @@ class DocumentType(OperationType):
 
     What a transaction carries out in a row on one object travels as one operation, with the dot of
     the last: who gets it gets the whole transaction. No cut applies to it, for edits that are still
-    to come name what stood beside them: whoever deletes it edits it. Digests are over what is
+    to come name what stood beside them: whoever deletes it edits it. (A cut that depends on a
+    deadline comes with an edit that counts as long as the cut does.) Digests are over what is
     shown, and equal values need not be stored as equal bytes.
     """
 
@@ -540,6 +584,10 @@ class DocumentType(OperationType):
         return NO_PAYLOAD if payload is None else payload
 
     @abstractmethod
+    def check_removal(self, payload: Payload) -> None:
+        """Raises ValueError unless the edit only takes out."""
+
+    @abstractmethod
     def difference(self, folded: Any, since: bytes) -> bytes:
         """What somebody lacks who has got as far as `since` says (empty: nowhere).
 
@@ -553,3 +601,13 @@ class DocumentType(OperationType):
         A different one for each number, up to some thousands. Nobody else takes in what is new
         under it, for no replica could tell which of two edits under one name is meant.
         """
+
+
+def below_a_leaf(path: Sequence[str], type_name: str) -> InvalidOperation:
+    """The problem of a field below another, at `path`, that holds a leaf."""
+    shown = shortened("/".join(path))
+    return InvalidOperation(
+        f"the field {shown!r} is a {type_name} here, which has no fields of its own; name that "
+        "field, or remove it before there is something below it",
+        Field("field", f"goes on below a {type_name}", len(path)),
+    )

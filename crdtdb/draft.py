@@ -16,11 +16,12 @@ from crdtdb.causal import VersionVector
 from crdtdb.conflicts import Loss, loss_between
 from crdtdb.cuts import WideCuts, covered, is_object_prefix
 from crdtdb.datatype import OperationType, StateType
-from crdtdb.expiry import deadline_of, guards, standing
+from crdtdb.expiry import Standing, deadline_of, guarded, guards, standing
 from crdtdb.head import Head
 from crdtdb.kinds import (
     Log,
     alive,
+    in_force,
     is_uncut,
     log_at,
     log_in,
@@ -28,7 +29,14 @@ from crdtdb.kinds import (
     shows_nothing,
     type_of,
 )
-from crdtdb.oplog import adopt_base, fold_in, refold, replace_log
+from crdtdb.oplog import (
+    adopt_base,
+    fold_in,
+    operations_in_force,
+    refold,
+    replace_log,
+    try_out,
+)
 from crdtdb.pending import Pending
 from crdtdb.record import EMPTY, Live, Record, join, visible
 from crdtdb.store.base import Snapshot, Table
@@ -93,7 +101,7 @@ class Draft(Pending):
         old = self.record(at)
         self.put(at, delta)
         return self._install_state(
-            at, prefix, shows_nothing if own is None else own.alive, old, delta
+            at, prefix, tail, shows_nothing if own is None else own.alive, old, delta
         )
 
     def _install(
@@ -111,11 +119,11 @@ class Draft(Pending):
             self.set_head(prefix, msgspec.structs.replace(head, context=context))
             self.settle(prefix, at)
         elif not isinstance(kind, StateType):
-            self._install_state(at, prefix, bool, old, new)
+            self._install_state(at, prefix, tail, bool, old, new)
         elif (own := kind.at(tail)) is None:
-            self._install_state(at, prefix, shows_nothing, old, new)
+            self._install_state(at, prefix, tail, shows_nothing, old, new)
         else:
-            self._install_state(at, prefix, own.alive, old, new)
+            self._install_state(at, prefix, tail, own.alive, old, new)
             if own.has_losers and len(new.live) > 1 and len(self.live(at, prefix)) > 1:
                 self._contended[at] = prefix
 
@@ -123,13 +131,21 @@ class Draft(Pending):
         self._set(self._latest, log.owner, at)
         head = self.head(log.owner)
         context = head.context.join(new.context)
-        if live := visible(new.live, self.cut_of(log)):
+        assert log.kind is not None
+        if live := operations_in_force(log.kind, new.live, self.cut_of(log)):
             fold_in(self, log, head, context, live)
         else:
+            try_out(self, log, new.live)
             self.set_head(log.owner, msgspec.structs.replace(head, context=context))
 
     def _install_state(
-        self, at: bytes, prefix: bytes, shows: Callable[[Live], bool], old: Record, new: Record
+        self,
+        at: bytes,
+        prefix: bytes,
+        tail: bytes,
+        shows: Callable[[Live], bool],
+        old: Record,
+        new: Record,
     ) -> tuple[bool, bool]:
         """Carry a change of a record into its object's head.
 
@@ -139,7 +155,9 @@ class Draft(Pending):
         self._set(self._latest, prefix, at)
         head = self.head(prefix)
         context = head.context.join(new.context)
-        before, now = visible(old.live, head.cut), visible(new.live, head.cut)
+        kind = type_of(prefix)
+        before = in_force(kind, tail, old.live, head.cut)
+        now = in_force(kind, tail, new.live, head.cut)
         was_alive, is_alive = bool(before) and shows(before), bool(now) and shows(now)
         digest = head.digest
         if was_alive:
@@ -168,13 +186,13 @@ class Draft(Pending):
         if is_object_prefix(prefix):
             if any(guards(old.live)) or any(guards(new.live)):
                 if not vector.includes(before):
-                    self._sweep(prefix, before)
+                    self.sweep(prefix, before)
                 self.settle(prefix, at)
                 return
             self._cut_object(prefix, vector, at)
         elif (log := log_at(prefix)) is not None:
             if not vector.includes(before):
-                self._sweep(prefix, before)
+                self.sweep(prefix, before)
             self._cut_leaf(log, vector, at)
             return
         else:
@@ -185,9 +203,9 @@ class Draft(Pending):
                 else:
                     self._cut_object(object_prefix, vector, at)
         if not vector.includes(before):
-            self._sweep(prefix, before)
+            self.sweep(prefix, before)
 
-    def _sweep(self, prefix: bytes, vector: VersionVector) -> None:
+    def sweep(self, prefix: bytes, vector: VersionVector) -> None:
         """Take out what a cut covered that is replaced by one that covers less. O(records).
 
         Whoever made the later one had reclaimed the earlier. The records get new places, for a
@@ -240,12 +258,8 @@ class Draft(Pending):
         self._set(self._latest, prefix, at)
         former, kind = self.head(prefix), type_of(prefix)
         deadlines = self.record(prefix + address.EXPIRY).live
-        cut, present = None, deadlines
-        timed = bool(deadlines)
-        if not is_uncut(kind):
-            cuts = self.record(address.cut(prefix)).live
-            cut, present = standing(cuts, deadlines, self.wide.applying(prefix))
-            timed |= any(guards(cuts))
+        cut, present = self.standing(prefix)
+        timed = bool(deadlines) or any(guards(self.record(address.cut(prefix)).live))
         deadline = deadline_of(present)
         head = msgspec.structs.replace(former, cut=cut, expires_at_ms=deadline, timed=timed)
         if cut == former.cut:
@@ -253,13 +267,13 @@ class Draft(Pending):
         else:
             self.recount(prefix, head, kind)
 
-    def deadlines(self, prefix: bytes) -> Live:
-        """The deadlines of an object that are in force."""
-        live = self.record(prefix + address.EXPIRY).live
-        if not live or is_uncut(type_of(prefix)):
-            return live
+    def standing(self, prefix: bytes) -> Standing:
+        """What is cut of an object, and which of its deadlines are in force."""
+        deadlines = self.record(prefix + address.EXPIRY).live
         cuts = self.record(address.cut(prefix)).live
-        return standing(cuts, live, self.wide.applying(prefix)).deadlines
+        if is_uncut(type_of(prefix)):
+            return standing(guarded(cuts), deadlines)
+        return standing(cuts, deadlines, self.wide.applying(prefix))
 
     def is_guarded(self, prefix: bytes) -> bool:
         """Does what is cut of an object depend on a deadline, so that it may come back?"""
@@ -282,7 +296,7 @@ class Draft(Pending):
         logs: dict[bytes, Log] = {}
         for at, record in self.records_under(prefix):
             tail = at[len(prefix) :]
-            live = visible(record.live, head.cut)
+            live = in_force(kind, tail, record.live, head.cut)
             if alive(kind, tail, live):
                 size += 1
                 digest ^= codec.live_digest(at, live)
@@ -344,7 +358,8 @@ class Draft(Pending):
             assert isinstance(kind, StateType)
             own = kind.at(at[len(prefix) :])
             assert own is not None
-            before = visible(self._found[at][0].live, head.cut if head else None)
+            found = self._found[at][0].live
+            before = in_force(kind, at[len(prefix) :], found, head.cut if head else None)
             loss = loss_between(own, at, before, self.live(at, prefix))
             if loss is not None:
                 losses.append(loss)

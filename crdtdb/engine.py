@@ -10,7 +10,7 @@ time; reads take snapshots of their own and need no care.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
@@ -46,7 +46,7 @@ from crdtdb.errors import (
 from crdtdb.idempotency import KeptAnswers
 from crdtdb.kinds import mended_with, object_of
 from crdtdb.limits import LIMITS
-from crdtdb.mending import rebuild, replace_damaged
+from crdtdb.mending import held, rebuild, replace_damaged
 from crdtdb.opening import open_rows
 from crdtdb.reclaim import Walk, walk_on
 from crdtdb.reclaimed import RECLAIMED_KEY, Reclaimed
@@ -56,7 +56,6 @@ from crdtdb.rows import (
     pack_cut_row,
     place_of,
     read_head,
-    record_of,
 )
 from crdtdb.scrub import Scrub
 from crdtdb.state import STATE_KEY, State
@@ -304,7 +303,8 @@ class Engine:
             results = author.carry_out(draft, transaction)
         except Problem as error:
             draft.go_back()
-            return Outcome((), error, first, first)
+            # Its traceback would hold the draft, and all that was asked for together with it.
+            return Outcome((), error.with_traceback(None), first, first)
         draft.end_trail()
         if transaction.key is not None:
             kept.keep(transaction.key, results, draft.seen)
@@ -545,22 +545,14 @@ class Engine:
             head = None
         return self._state.seen if head is None else head.context.join(self._reclaimed.vector)
 
-    def held(self, damaged: Iterable[bytes]) -> list[tuple[bytes, bytes]]:
+    def held(self, damaged: Collection[bytes]) -> list[tuple[bytes, bytes]]:
         """What a peer needs whose records there are damaged: of a log every record.
 
         They are in the order of the sequence, so operations come after those that they continue.
         Raises StorageFailed for one that is damaged here.
         """
-        found: dict[bytes, tuple[int, bytes]] = {}
         with self._store.snapshot() as snapshot:
-            for at in damaged:
-                log = mended_with(at)
-                end = address.after(log) if log else at + b"\0"
-                for below, row in snapshot.scan(Table.RECORDS, log or at, end):
-                    _, place = record_of(below, row)
-                    found[below] = place, codec.row_record(below, row)
-        in_order = sorted(found.items(), key=lambda entry: entry[1])
-        return [(below, data) for below, (_, data) in in_order]
+            return held(snapshot, self._wide, damaged)
 
     def keep(self, key: bytes, row: bytes | None) -> None:
         """Keep a META row of the caller's, or let it go. Raises NoSpace or StorageFailed."""

@@ -46,6 +46,7 @@ __all__ = [
     "deadline_of",
     "deadline_payload",
     "describe_deadline",
+    "guarded",
     "guards",
     "is_hidden",
     "since_of",
@@ -135,6 +136,11 @@ def describe_deadline(payload: Payload) -> dict[str, Any]:
 
 
 # -- guarded cuts ---------------------------------------------------------------------------------
+
+
+def guarded(cuts: Live) -> Live:
+    """The cuts among these that depend on a deadline."""
+    return {dot: cut for dot, cut in cuts.items() if cut[1] is not None}
 
 
 def guards(cuts: Live) -> Iterator[int]:

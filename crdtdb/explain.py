@@ -12,12 +12,13 @@ from typing import Any, Final
 from crdtdb import address
 from crdtdb.address import ObjectName
 from crdtdb.causal import VersionVector, format_dot, format_incarnation
-from crdtdb.datatype import OperationType, ScalarType, StateType
+from crdtdb.datatype import DocumentType, OperationType, ScalarType, StateType
 from crdtdb.expiry import deadline_of, describe_deadline
-from crdtdb.kinds import log_in
+from crdtdb.guarded import edit_of, is_beside_cut, read_inventory
+from crdtdb.kinds import in_force, log_in
 from crdtdb.operations import type_named
 from crdtdb.reading import PageQuery, Reading
-from crdtdb.record import Record, visible
+from crdtdb.record import Payload, Record, visible
 
 __all__ = ["explain"]
 
@@ -83,7 +84,7 @@ def explain(
 def _record(
     kind: StateType | OperationType, tail: bytes, record: Record, cut: VersionVector | None
 ) -> dict[str, Any]:
-    live = visible(record.live, cut)
+    live = in_force(kind, tail, record.live, cut)
     document: dict[str, Any] = {"kind": _KINDS[tail[:1]]}
     if tail.startswith(address.LEAF):
         path, document["type"], tail = address.leaf_of(tail)
@@ -96,14 +97,23 @@ def _record(
         document |= kind.overview(live)
     document["entries"] = [
         {"dot": format_dot(dot), "state": _state(dot in live, dot in decisive)}
-        | (
-            {"value": kind.value(kind.load(payload))}
-            if isinstance(kind, OperationType) and tail == address.BASE
-            else kind.describe(payload)
-        )
+        | _told(kind, tail, payload)
         for dot, payload in sorted(record.live.items())
     ]
     return document
+
+
+def _told(kind: StateType | OperationType, tail: bytes, payload: Payload) -> dict[str, Any]:
+    """What a payload says."""
+    if isinstance(kind, OperationType) and tail == address.BASE:
+        return {"value": kind.value(kind.load(payload))}
+    if isinstance(kind, DocumentType) and is_beside_cut(payload):
+        vector, edit = edit_of(payload)
+        return {"depends_on": _vector(vector)} | kind.describe(edit)
+    if isinstance(kind, StateType) and kind.totals and is_beside_cut(payload):
+        rows = read_inventory(payload)
+        return {"was": [{"dot": format_dot(d)} | kind.describe(former) for d, former in rows]}
+    return kind.describe(payload)
 
 
 def _state(is_live: bool, is_decisive: bool) -> str:

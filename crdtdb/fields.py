@@ -15,16 +15,32 @@ from typing import Any, NamedTuple
 from crdtdb import address, codec
 from crdtdb.address import ObjectName
 from crdtdb.answers import FieldRead
-from crdtdb.datatype import CollectionType, NestedType, OperationType, ScalarType, StateType
+from crdtdb.datatype import (
+    CollectionType,
+    NestedType,
+    OperationType,
+    ScalarType,
+    StateType,
+    below_a_leaf,
+)
 from crdtdb.errors import Field, TooLarge
+from crdtdb.head import Head
 from crdtdb.jsonvalue import JsonValue
-from crdtdb.kinds import log_in
+from crdtdb.kinds import in_force, log_in
 from crdtdb.limits import LIMITS
 from crdtdb.operations import type_named
 from crdtdb.reading import PageQuery, Reading
 from crdtdb.record import Live
 
-__all__ = ["Leaf", "LeafPage", "at_field", "documents", "nested", "read_leaves"]
+__all__ = [
+    "Leaf",
+    "LeafPage",
+    "at_field",
+    "check_reachable",
+    "documents",
+    "nested",
+    "read_leaves",
+]
 
 
 class Leaf(NamedTuple):
@@ -72,10 +88,11 @@ def read_leaves(
     records between).
     """
     page: list[_Alive] = []
-    if not reading.head(name.prefix).exists:
+    head = reading.head(name.prefix)
+    if not head.exists:
         return LeafPage([], None)
     room = LIMITS.body_bytes
-    for alive in _alive(reading, name, query):
+    for alive in _alive(reading, name, query, head):
         if len(page) == query.limit or room < 0:
             return LeafPage(_leaves(page, exported), page[-1].tail, alive.leaf.path)
         page.append(alive)
@@ -131,9 +148,17 @@ def at_field(reading: Reading, name: ObjectName, path: tuple[str, ...]) -> Field
         if below:
             types[name.type] = nested(reading, name, LeafPage(below, None), len(path))
     if not types:
+        check_reachable(reading, name, path)
         return FieldRead(path, None, None, {})
     first = min(types)
     return FieldRead(path, first, types.pop(first), dict(sorted(types.items())))
+
+
+def check_reachable(reading: Reading, name: ObjectName, path: tuple[str, ...]) -> None:
+    """Refuse a field where nothing is and nothing can be, below a leaf. Raises InvalidOperation."""
+    for length in range(1, len(path)):
+        if type_name := _first_type(reading, name, path[:length]):
+            raise below_a_leaf(path[:length], type_name)
 
 
 def _all(
@@ -159,7 +184,7 @@ def _end(stem: bytes) -> bytes:
     return end[1:]
 
 
-def _alive(reading: Reading, name: ObjectName, query: PageQuery) -> Iterator[_Alive]:
+def _alive(reading: Reading, name: ObjectName, query: PageQuery, head: Head) -> Iterator[_Alive]:
     """The records in a range that show something, in order; each op-based leaf once."""
     map_type = type_named(name.type)
     assert isinstance(map_type, NestedType)
@@ -176,8 +201,9 @@ def _alive(reading: Reading, name: ObjectName, query: PageQuery) -> Iterator[_Al
                 rest = query._replace(after=end)
                 break
             kind = map_type.at(tail)
-            if kind is not None and kind.alive(record.live):
-                yield _Alive(tail, address.leaf_of(tail), kind, record.live)
+            live = in_force(map_type, tail, record.live, head.cut)
+            if live and kind is not None and kind.alive(live):
+                yield _Alive(tail, address.leaf_of(tail), kind, live)
 
 
 def _behind(stem: bytes, *, reverse: bool) -> bytes:
@@ -219,7 +245,7 @@ def _first_type(reading: Reading, name: ObjectName, path: tuple[str, ...]) -> st
     """The type that a field shows, of leaves at it."""
     stem = address.leaves_at(path)
     query = PageQuery(1, start=stem[1:], end=_end(stem))
-    found = next(_alive(reading, name, query), None)
+    found = next(_alive(reading, name, query, reading.head(name.prefix)), None)
     return None if found is None else found.leaf.type
 
 
@@ -227,7 +253,7 @@ def _next_path(reading: Reading, name: ObjectName, path: tuple[str, ...]) -> tup
     """The first field that comes after one, if it is below it; empty: none is."""
     start = _end(address.leaves_at(path))
     query = PageQuery(1, start=start, end=_end(address.leaves_below(path)))
-    found = next(_alive(reading, name, query), None)
+    found = next(_alive(reading, name, query, reading.head(name.prefix)), None)
     return () if found is None else found.leaf.path
 
 

@@ -210,7 +210,7 @@ def _parsed(text: bytes) -> tuple[ObjectName, tuple[Update, ...]]:
     name = ObjectName(*parts)
     check_name(name)
     updates = tuple(
-        Update(name, read_operation(name.type, plain), seen)
+        Update(name, read_operation(name.type, plain).restoring(), seen)
         for plain, seen in type_named(name.type).restore(document["value"])
     )
     if _DEADLINE in document:

@@ -5,14 +5,17 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from crdtdb import address
+from crdtdb.causal import VersionVector
 from crdtdb.cuts import is_object_prefix
 from crdtdb.datatype import DocumentType, OperationType, StateType
-from crdtdb.record import Live
+from crdtdb.guarded import found_then, has_beside_cut, totals_of
+from crdtdb.record import Live, visible
 from crdtdb.types import CATALOGUE
 
 __all__ = [
     "Log",
     "alive",
+    "in_force",
     "is_uncut",
     "log_at",
     "log_in",
@@ -109,12 +112,23 @@ def mended_with(at: bytes) -> bytes:
     """The prefix of all that has to be taken over together with a record; empty: it alone.
 
     That is a log, for operations are folded at different times; with its deadline if it is an
-    object.
+    object. A cut of a log goes with that.
     """
+    if address.is_cut(at):
+        return _log_cut_at(at)
     prefix = object_of(at)
     if prefix and _op_based(type_of(prefix)) is not None:
         return prefix
     return log_of(at) if prefix else b""
+
+
+def _log_cut_at(at: bytes) -> bytes:
+    try:
+        address.parse(at)
+        log = log_at(address.cut_prefix(at))
+    except ValueError:
+        return b""
+    return log.prefix if log is not None and log.kind is not None else b""
 
 
 def _op_based(kind: StateType | OperationType | None) -> OperationType | None:
@@ -136,6 +150,26 @@ def alive(kind: StateType | OperationType | None, tail: bytes, live: Live) -> bo
     return own is not None and own.alive(live)
 
 
+def in_force(
+    kind: StateType | OperationType | None, tail: bytes, live: Live, cut: VersionVector | None
+) -> Live:
+    """What cuts leave of the live dots at the tail of an object, as their type is to see it."""
+    left = visible(live, cut)
+    return _counted_since(kind, tail, left, cut) if has_beside_cut(left) else left
+
+
+def _counted_since(
+    kind: StateType | OperationType | None, tail: bytes, left: Live, cut: VersionVector | None
+) -> Live:
+    own = kind.at(tail) if isinstance(kind, StateType) and tail != address.EXPIRY else None
+    if own is None or not own.totals:
+        return left
+    return own.since(totals_of(left), found_then(left, cut))
+
+
 def is_uncut(kind: StateType | OperationType | None) -> bool:
-    """Is it without cuts: what removes such an object are operations of its own?"""
+    """Is it removed for good by operations of its own, and not by cuts?
+
+    Cuts that depend on a deadline apply to it all the same (`expiry`).
+    """
     return isinstance(kind, DocumentType) or (isinstance(kind, StateType) and kind.totals)

@@ -16,15 +16,39 @@ from typing import Any
 import msgspec
 
 from crdtdb import address
-from crdtdb.causal import VersionVector
-from crdtdb.datatype import OperationType
+from crdtdb.causal import Dot, VersionVector
+from crdtdb.datatype import DocumentType, OperationType
 from crdtdb.errors import PeerError
+from crdtdb.guarded import edit_of, is_beside_cut
 from crdtdb.head import Head
 from crdtdb.kinds import Log, log_at, log_of
 from crdtdb.pending import Pending
-from crdtdb.record import EMPTY, Live, Record, visible
+from crdtdb.record import EMPTY, Live, Payload, Record, visible
 
-__all__ = ["adopt_base", "fold_in", "fold_stable", "refold", "replace_log"]
+__all__ = [
+    "adopt_base",
+    "fold_in",
+    "fold_stable",
+    "operations_in_force",
+    "refold",
+    "replace_log",
+    "try_out",
+]
+
+
+def operations_in_force(kind: OperationType, live: Live, cut: VersionVector | None) -> Live:
+    """The operations that count, of those in a record. Of a document no edit is left out."""
+    if not isinstance(kind, DocumentType):
+        return visible(live, cut)
+    counting: dict[Dot, Payload] = {}
+    for dot, payload in live.items():
+        if not is_beside_cut(payload):
+            counting[dot] = payload
+        elif cut is not None:
+            vector, edit = edit_of(payload)
+            if cut.includes(vector):
+                counting[dot] = edit
+    return counting
 
 
 def fold_in(pending: Pending, log: Log, head: Head, context: VersionVector, live: Live) -> None:
@@ -38,6 +62,14 @@ def fold_in(pending: Pending, log: Log, head: Head, context: VersionVector, live
     pending.add_steps(log, head, folded, live)
 
 
+def try_out(pending: Pending, log: Log, live: Live) -> None:
+    """Edits that do not count now, but may come to: raises PeerError if they could not then."""
+    if isinstance(log.kind, DocumentType):
+        for dot, payload in live.items():
+            if is_beside_cut(payload):
+                log.kind.apply(pending.folded(log.prefix, log.kind), dot, edit_of(payload)[1])
+
+
 def refold(pending: Pending, log: Log, head: Head) -> None:
     """Fold the base and every operation left again, in causal order. O(operations).
 
@@ -46,13 +78,13 @@ def refold(pending: Pending, log: Log, head: Head) -> None:
     prefix, _, kind = log
     assert kind is not None
     cut = pending.cut_of(log) if log.is_leaf else head.cut
-    base = visible(pending.record(prefix + address.BASE).live, cut)
+    base = operations_in_force(kind, pending.record(prefix + address.BASE).live, cut)
     folded = _base_value(kind, base)
     order = pending.order()
     rest = [
         (order.get(at) or pending.found(at)[1], dot, payload)
         for at, record in pending.records_under(prefix + address.OPERATION)
-        for dot, payload in visible(record.live, cut).items()
+        for dot, payload in operations_in_force(kind, record.live, cut).items()
     ]
     for _, dot, payload in sorted(rest, key=lambda entry: entry[:2]):
         folded = kind.apply(folded, dot, payload)
@@ -133,12 +165,12 @@ def fold_stable(
     cut = pending.cut_of(log)
     base_at = prefix + address.BASE
     base = pending.record(base_at)
-    live, context = visible(base.live, cut), base.context
+    live, context = operations_in_force(kind, base.live, cut), base.context
     folded, last = _base_value(kind, live), next(iter(live), None)
     for at in operations:
         record = pending.record(at)
         context = context.join(record.context)
-        for dot, payload in visible(record.live, cut).items():
+        for dot, payload in operations_in_force(kind, record.live, cut).items():
             folded, last = kind.apply(folded, dot, payload), dot
         pending.put(at, None)
     stored, has_settled = kind.dump(folded), False

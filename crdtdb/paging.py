@@ -12,8 +12,8 @@ from crdtdb.address import ObjectName
 from crdtdb.causal import VersionVector
 from crdtdb.datatype import CollectionType, NestedType, OperationType, StateType
 from crdtdb.jsonvalue import JsonValue
+from crdtdb.kinds import in_force
 from crdtdb.limits import LIMITS
-from crdtdb.record import visible
 from crdtdb.rows import are_settled
 from crdtdb.store.base import Snapshot, Table, behind
 
@@ -101,7 +101,10 @@ def _alive(
     if are_settled(rows) and kind.plain and cut is None:
         addresses = [at for at, _ in rows]
         return addresses, address.member_values(addresses, prefix_bytes)
-    lives = [visible(live, cut) for live in codec.decode_lives(rows)]
+    lives = [
+        in_force(kind, at[prefix_bytes:], live, cut)
+        for (at, _), live in zip(rows, codec.decode_lives(rows), strict=True)
+    ]
     alive = [(at, live) for (at, _), live in zip(rows, lives, strict=True) if kind.alive(live)]
     tails = [at[prefix_bytes:] for at, _ in alive]
     return [at for at, _ in alive], kind.entries(tails, [live for _, live in alive])

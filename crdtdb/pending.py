@@ -19,8 +19,9 @@ from crdtdb.causal import NOTHING, VersionVector
 from crdtdb.cuts import WideCuts, covered
 from crdtdb.datatype import NestedType, OperationType
 from crdtdb.digests import HeadChanges
+from crdtdb.guarded import has_beside_cut
 from crdtdb.head import FRESH, Head
-from crdtdb.kinds import Log, is_uncut, type_of
+from crdtdb.kinds import Log, in_force, is_uncut, type_of
 from crdtdb.materialised import (
     Materialised,
     Step,
@@ -230,11 +231,17 @@ class Pending:
         if not log.is_leaf:
             return self.head(log.prefix).cut
         vector = covered(self.record(address.cut(log.prefix)).live)
+        guarded = self.head(log.owner).cut  # a map is cut only by what depends on a deadline
+        vector = vector if guarded is None else vector.join(guarded)
         return vector if len(vector) else None
 
     def live(self, at: bytes, prefix: bytes) -> Live:
         """The visible live dots at an address."""
-        return visible(self.record(at).live, self.head(prefix).cut)
+        cut = self.head(prefix).cut
+        live = visible(self.record(at).live, cut)
+        if has_beside_cut(live):
+            return in_force(type_of(prefix), at[len(prefix) :], live, cut)
+        return live
 
     def members(self, prefix: bytes, stem: bytes) -> Iterator[tuple[bytes, Live]]:
         """Tail and live dots, cut or not, of each record whose tail starts with `stem`.
@@ -255,6 +262,8 @@ class Pending:
     def has_standing(self, prefix: bytes) -> bool:
         """Is there anything in the object that no cut covers, seen by users or not?"""
         head = self.head(prefix)
+        if head.timed:
+            return True  # what a deadline has hidden may come back
         if is_uncut(type_of(prefix)):
             return head.exists or self._has_marks(prefix)
         return not (head.cut or NOTHING).includes(head.context)

@@ -29,6 +29,7 @@ from crdtdb.datatype import ScoredType
 from crdtdb.errors import BadRequest, Field, TooLarge
 from crdtdb.head import Head
 from crdtdb.jsonvalue import JsonValue
+from crdtdb.kinds import in_force
 from crdtdb.limits import LIMITS
 from crdtdb.operations import type_named
 from crdtdb.query import Query
@@ -156,11 +157,12 @@ class _Ranking:
         self.sequence = reading.sequence
         #: The place of the object's latest change among these.
         self.changed_at = head.sequence
+        self._cut = head.cut
         self._entries_by_member: dict[bytes, bytes] = {}
         self.size_bytes = 0
         kind = _scored(name)
         for tail, record in reading.records(name, PageQuery()):
-            if (entry := _entry(kind, tail, record)) is not None:
+            if (entry := _entry(kind, tail, record, head)) is not None:
                 self._note(tail[1:], entry)
         self._entries: SortedList[bytes] = SortedList(self._entries_by_member.values())
 
@@ -177,6 +179,8 @@ class _Ranking:
 
     def follow(self, reading: Reading, name: ObjectName, head: Head) -> bool:
         """Take over what has changed up to a reading; False if it takes a load to know that."""
+        if head.cut != self._cut:
+            return False  # another life began, or the one before has come back
         if head.sequence != self.changed_at:
             most = max(_NEAR_PLACES, len(self) // 8)  # or else a load is hardly slower
             changed = reading.changed_since(name.prefix + address.MEMBER, self.sequence, most)
@@ -184,7 +188,7 @@ class _Ranking:
                 return False
             kind = _scored(name)
             for at, record in changed:
-                self._change(at, _entry(kind, at, record))
+                self._change(at, _entry(kind, at, record, head))
             if len(self) != head.size:
                 return False  # a member went, and its tombstone was reclaimed since
             self.changed_at = head.sequence
@@ -271,9 +275,9 @@ def _scored(name: ObjectName) -> ScoredType:
     return kind
 
 
-def _entry(kind: ScoredType, tail: bytes, record: Record) -> bytes | None:
+def _entry(kind: ScoredType, tail: bytes, record: Record, head: Head) -> bytes | None:
     """The entry of a member; None if users see none."""
-    live = record.live  # no cut applies to what has scores
+    live = in_force(kind, tail, record.live, head.cut)
     return jsonvalue.encode(kind.score(live)) + tail[1:] if kind.alive(live) else None
 
 

@@ -33,11 +33,11 @@ from crdtdb.errors import BadRequest, Field, InvalidOperation
 from crdtdb.expiry import is_hidden
 from crdtdb.head import FRESH, Head
 from crdtdb.jsonvalue import JsonValue
-from crdtdb.kinds import Log, log_at
+from crdtdb.kinds import Log, in_force, log_at
 from crdtdb.materialised import read_materialised, read_shown, shown_digest
 from crdtdb.operations import type_named
 from crdtdb.paging import Page, PageQuery, range_of, read_page
-from crdtdb.record import EMPTY, Live, Record, visible
+from crdtdb.record import EMPTY, Live, Record
 from crdtdb.rows import head_of, record_of, scan_heads, scan_records
 from crdtdb.state import STATE_KEY, read_state
 from crdtdb.store.base import Snapshot, Store, Table
@@ -220,7 +220,7 @@ class Reading:
         if not head.exists:
             return {}
         record = self._record(name.prefix + address.OWN)
-        return visible(record.live, head.cut)
+        return in_force(type_named(name.type), address.OWN, record.live, head.cut)
 
     def _record(self, at: bytes) -> Record:
         row = self._snapshot.get(Table.RECORDS, at)
@@ -256,7 +256,7 @@ class Reading:
             return False
         if kind.plain and head.cut is None and codec.is_settled(at, row):
             return True
-        live = visible(record_of(at, row)[0].live, head.cut)
+        live = in_force(kind, address.MEMBER, record_of(at, row)[0].live, head.cut)
         return bool(live) and kind.alive(live)
 
     def score(self, name: ObjectName, tail: bytes) -> int | float:
@@ -264,7 +264,7 @@ class Reading:
         kind = type_named(name.type)
         assert isinstance(kind, ScoredType)
         record = self._record(name.prefix + tail)
-        return kind.score(visible(record.live, self.head(name.prefix).cut))
+        return kind.score(in_force(kind, tail, record.live, self.head(name.prefix).cut))
 
     def value_at(self, name: ObjectName, tail: bytes) -> Given:
         """What the record of a member or leaf that is alive says: score or value, if it has one.
@@ -278,7 +278,9 @@ class Reading:
             folded = self.folded(log)
             return LEFT_OUT if folded is None or log.kind is None else log.kind.value(folded)
         own = kind.at(tail)
-        live = visible(self._record(name.prefix + tail).live, self.head(name.prefix).cut)
+        live = in_force(
+            kind, tail, self._record(name.prefix + tail).live, self.head(name.prefix).cut
+        )
         if isinstance(own, ScoredType):
             return own.score(live)
         return own.value(live) if isinstance(own, ScalarType) else LEFT_OUT

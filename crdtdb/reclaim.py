@@ -40,6 +40,7 @@ from crdtdb.cuts import covered, is_object_prefix
 from crdtdb.datatype import StateType
 from crdtdb.draft import Draft
 from crdtdb.expiry import guards, standing
+from crdtdb.guarded import has_beside_cut
 from crdtdb.kinds import is_uncut, log_at, log_in, type_of
 from crdtdb.oplog import fold_stable
 from crdtdb.reclaimed import Reclaimed
@@ -107,6 +108,9 @@ class Walk:
         self.place = start
         self.end = end
         self.done = False
+        #: Objects of which operations were left, for they may come back: later ones must not be
+        #: folded before these, even if that is decided while this walk is under way.
+        self.left: set[bytes] = set()
         #: The first place that must be looked at again when more is stable.
         self.first_waiting: int | None = None
         #: What was found that would go if it were stable (what a cut still hides not counted).
@@ -228,8 +232,9 @@ class _Portion:
             self._touched[prefix] = None
         elif tail == address.EXPIRY:
             self._visit_deadline(prefix, record)
-        elif is_operation and self._draft.is_guarded(prefix):
-            walk.wait(walk.place)  # what is cut may come back, and so must not be folded away
+        elif is_operation and (prefix in walk.left or self._draft.is_guarded(prefix)):
+            walk.left.add(prefix)  # what is cut may come back, and so must not be folded away
+            walk.wait(walk.place)
         elif log is not None and is_operation and log.kind is not None:
             self._operations.setdefault(log.prefix, []).append(at)
             self.records += 1
@@ -267,7 +272,11 @@ class _Portion:
         if isinstance(kind, StateType) and tail != address.EXPIRY:
             own = kind.at(tail)
         # What no cut covers is asked for only if it matters: that costs a look at the head.
-        if own is None or not own.idle(record.live) or self._may_grow(own, record):
+        if own is None or self._may_grow(own, record):
+            return ()
+        if own.totals and has_beside_cut(record.live):
+            return ()  # what is cut may come back; when the cut is final, this record changes
+        if not own.idle(record.live):
             return ()
         return own.idle(self._draft.live(at, prefix))
 

@@ -23,9 +23,8 @@ from crdtdb.causal import VersionVector
 from crdtdb.damage import Damage, Kind
 from crdtdb.datatype import OperationType
 from crdtdb.errors import StorageFailed
-from crdtdb.kinds import Log, alive, log_in, type_of
+from crdtdb.kinds import Log, alive, in_force, log_in, type_of
 from crdtdb.materialised import reread_materialised, shown_digest
-from crdtdb.record import visible
 from crdtdb.rows import read_head
 from crdtdb.store.base import Snapshot, Table
 
@@ -135,7 +134,7 @@ class Scrub:
         kind = type_of(prefix) if prefix else None
         if not self._at.head or isinstance(kind, OperationType):
             return
-        live = visible(record.live, self._cut_of(snapshot, prefix))
+        live = in_force(kind, tail, record.live, self._cut_of(snapshot, prefix))
         if alive(kind, tail, live):
             self._count(1, codec.live_digest(at, live))
             return

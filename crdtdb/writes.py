@@ -239,7 +239,8 @@ class MapWrites(Writes[R]):
     def remove(self, field: Sequence[str], *, seen: str | None = None) -> R:
         """Remove what is at a field and below it, as far as it was observed.
 
-        By an older read (`seen`), the steps of a replica that has counted on since stay.
+        By an older read (`seen`), the steps of a replica that has counted on since stay. An
+        op-based leaf cannot be split at a read: where one is, leave `seen` out.
         """
         return self._do("remove", field=list(field), seen=_given(seen))
 

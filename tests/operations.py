@@ -82,7 +82,8 @@ _TYPED: Final[Sequence[tuple[str, _Arguments]]] = (
 _FROM_AN_EDITOR: Final = "AAA="
 
 #: Leaves of a map, at fields of which one is below another: few, so that concurrent ones meet.
-_FIELDS: Final[Sequence[Any]] = (["a"], ["a", "b"], ["a", "b", "c"])
+#: Where the upper one holds a leaf already, nothing new comes below it.
+_FIELDS: Final[Sequence[Any]] = (["a"], *[["a", "b"]] * 3)
 _COUNTED: Final[Sequence[Any]] = (
     {"type": "counter", "op": "increment"},
     {"type": "counter", "op": "increment", "by": 10},

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from random import Random
 from types import TracebackType
 from typing import Any, Self
 
@@ -26,14 +27,22 @@ __all__ = ["Replica", "cluster", "equal", "free_ports", "running", "until"]
 
 #: For anything that must happen on any machine, however busy; a bug is what takes longer.
 DEADLINE_S = 60.0
+#: Below those that Linux gives to outgoing connections.
+PORTS = (16_384, 32_768)
+_luck = Random()
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now."""
-    sockets = [socket.socket() for _ in range(count)]
+    """Ports that nobody listens on now, and that no outgoing connection is given meanwhile."""
+    sockets: list[socket.socket] = []
     try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
+        while len(sockets) < count:
+            one = socket.socket()
+            sockets.append(one)
+            try:
+                one.bind(("127.0.0.1", _luck.randrange(*PORTS)))
+            except OSError:  # taken
+                sockets.pop().close()
         return [one.getsockname()[1] for one in sockets]
     finally:
         for one in sockets:

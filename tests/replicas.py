@@ -27,7 +27,7 @@ from crdtdb.replication import early, messages
 from crdtdb.rows import read_record
 from crdtdb.store.base import Table
 from crdtdb.store.memory import MemoryStore
-from crdtdb.transaction import Committed, Erase, Push, Result, Transaction, Update
+from crdtdb.transaction import CleanUp, Committed, Erase, Push, Result, Transaction, Update
 from crdtdb.types._fugue import ids_from
 from maps import all_leaves, show_map
 from oracle.checks import folded_values
@@ -225,12 +225,22 @@ class Replica:
         evicted: Collection[int] = (),
     ) -> int:
         """Take out of force what is stable and idle; by how many operations?"""
+        return len(self.take_out_idle(stable, passed_ms, evicted))
+
+    def take_out_idle(
+        self,
+        stable: VersionVector | None = None,
+        passed_ms: int = 0,
+        evicted: Collection[int] = (),
+    ) -> list[tuple[CleanUp, Result]]:
+        """The same; by which operations, and what did each do?"""
         walk = Walk(self.seen if stable is None else stable, evicted=evicted, passed_ms=passed_ms)
         while not walk.done:
             self.engine.reclaim(walk, 1_000)
-        if walk.idle:
-            self.engine.commit([Transaction(tuple(walk.idle))])
-        return len(walk.idle)
+        if not walk.idle:
+            return []
+        committed = self.engine.commit([Transaction(tuple(walk.idle))])
+        return list(zip(walk.idle, committed.outcomes[0].results, strict=True))
 
     def stage(self, donor: Replica) -> Staged:
         """Ask for all that this replica lacks now."""

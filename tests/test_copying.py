@@ -15,13 +15,14 @@ from crdtdb.causal import NOTHING
 from crdtdb.head import Head
 from crdtdb.replication import Phase, donor, newcomer, staging
 from crdtdb.replication.messages import Copied, Copy
+from crdtdb.replication.peers import Peer
 from crdtdb.replication.pull import PULL_PATIENCE_MS
 from crdtdb.rows import scan_heads
 from crdtdb.scrub import Scrub
 from crdtdb.store.base import Table
 from crdtdb.transaction import Erase
 from pulling import RECORDS, Pulling
-from replicas import Replica, missing
+from replicas import Replica, missing, update
 
 PAGE: Final = 10
 #: With the record that says that the newcomer is a member, and the donor's own.
@@ -133,6 +134,38 @@ def test_a_donor_that_is_gone_is_not_gone_on_with() -> None:
     assert_sound(pair.puller)
 
 
+def test_a_donor_that_is_slow_is_asked_again_before_all_is_let_go() -> None:
+    pair = Pulling()
+    pair.write()
+    pair.pages_left = 5
+    pair.start()
+    stranger = Peer(structs.replace(pair.machines["a"].me, incarnation=9, endpoint="c"))
+    newcoming, asked = pair.machine._newcomer, []
+    for _ in range(6):
+        pair.machine._cluster.now_ms += PULL_PATIENCE_MS + 1
+        assert not newcoming.waits
+        asked += [endpoint for endpoint, _ in newcoming.begin(stranger)]
+    assert asked[:3] == ["a", "a", "a"]
+    assert set(asked[3:]) == {"c"}
+
+
+def test_large_rows_make_small_pages() -> None:
+    pair = Pulling()
+    for number in range(40):
+        name = ObjectName("shop", "register", f"k{number:02}")
+        value = "x" * (200_000 if number % 4 else 10)
+        pair.donor.commit(update(name, {"op": "set", "value": value}))
+    page, most, rows = Copied(1, b"", 0, 0, [], False, 0), 0, 0
+    while not page.is_last:
+        after = page.rows[-1][0] if page.rows else b""
+        found = donor.read_copy(pair.donor.engine, Copy(1, after, []))
+        assert isinstance(found, Copied)
+        page, rows = found, rows + len(found.rows)
+        most = max(most, sum(len(row) for _, row in page.rows))
+    assert rows == 41
+    assert 1_000_000 < most < 1_300_000
+
+
 def test_who_is_left_alone_half_way_begins_with_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("crdtdb.replication.copying._SWEEP_ROWS", 7)
     pair = Pulling()
@@ -233,9 +266,12 @@ def test_what_is_damaged_at_the_donor_is_not_taken_over() -> None:
     pair.run(1_000)
     assert pair.machine.phase is Phase.BOOTSTRAPPING
     assert not len(pair.puller.seen)
+    assert not pair.machine.refusals, "the donor says so itself"
+    came = pair.rows
+    assert came
     pair.donor.store.commit({Table.RECORDS: {at: row}})
-    pair.run(60_000)
     pair.run_until_equal()
+    assert pair.rows == ROWS, "what had come before is kept"
 
 
 # Of every kind ---------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from crdtdb.address import ObjectName
 from crdtdb.errors import BadRequest, InvalidOperation
 from crdtdb.store.base import Table
 from crdtdb.types import CATALOGUE
+from oracle.checks import check_books
 from replicas import START_MS, Replica, exchange
 
 #: A write to an object of each type that can have a deadline.
@@ -34,8 +35,14 @@ WRITES: Final[dict[str, dict[str, Any]]] = {
     "zset": {"op": "add", "member": "x", "score": 1},
 }
 ALL: Final = sorted(WRITES)
-#: Of these, the ones that a guarded cut takes out, so that it can come back.
-COMES_BACK: Final = sorted(set(WRITES) - {"counter", "gcounter", "map", "text", "zset"})
+#: Of these, what is read once the former life is back beside a new one, where it is more.
+BOTH_LIVES: Final[dict[str, Any]] = {
+    "counter": 2,
+    "gcounter": 2,
+    "map": [{"field": ["a"], "type": "counter", "value": 2}],
+    "opcounter": 2,
+    "text": "xx",
+}
 
 
 def _write(replica: Replica, kind: str) -> None:
@@ -113,7 +120,7 @@ def test_an_extension_made_elsewhere_brings_it_back(kind: str) -> None:
     assert one.value(kind) == other.value(kind) == shown
 
 
-@pytest.mark.parametrize("kind", COMES_BACK)
+@pytest.mark.parametrize("kind", ALL)
 @pytest.mark.parametrize("rescue", [{"op": "expire", "in_ms": 60_000}, {"op": "persist"}])
 def test_also_below_what_was_written_after_the_deadline(kind: str, rescue: dict[str, Any]) -> None:
     one, other = _two()
@@ -122,20 +129,23 @@ def test_also_below_what_was_written_after_the_deadline(kind: str, rescue: dict[
     exchange(one, other)
     other.do(kind, rescue["op"], **{k: v for k, v in rescue.items() if k != "op"})
     one.now_ms = START_MS + 2_000
-    size_alone = other.value(kind)
+    alone = other.value(kind)
     _write(one, kind)
     one.do(kind, "expire", in_ms=10_000)
     exchange(one, other)
     assert one.value(kind) == other.value(kind)
     assert one.digest() == other.digest()
-    if kind == "list":
-        assert len(one.value(kind)) == 2
-    elif kind == "opcounter":
-        assert one.value(kind) == 2
-    else:
-        assert one.value(kind) == size_alone
+    _check_both_lives(one, kind, alone)
     wanted = None if rescue["op"] == "persist" else START_MS + 60_000
     assert _expires_at_ms(one, kind) == _expires_at_ms(other, kind) == wanted
+
+
+def _check_both_lives(replica: Replica, kind: str, alone: Any) -> None:
+    value = replica.value(kind)
+    if kind == "list":
+        assert [element["value"] for element in value] == ["x", "x"]
+    else:
+        assert value == BOTH_LIVES.get(kind, alone)
 
 
 def test_what_is_written_anew_takes_nothing_that_may_come_back() -> None:
@@ -314,7 +324,7 @@ def test_it_goes_for_good_when_every_clock_is_past_the_deadline(kind: str) -> No
             assert _records_of(replica, kind) == []
 
 
-@pytest.mark.parametrize("kind", COMES_BACK)
+@pytest.mark.parametrize("kind", ALL)
 @pytest.mark.parametrize("is_moved", [False, True])
 def test_what_was_written_anew_stays_when_the_rest_goes(kind: str, is_moved: bool) -> None:
     one, other = _two()
@@ -338,24 +348,143 @@ def test_what_was_written_anew_stays_when_the_rest_goes(kind: str, is_moved: boo
 
 def test_what_nobody_has_moved_is_kept_until_every_clock_is_past_it() -> None:
     one, other = _two()
-    for kind in COMES_BACK:
+    for kind in ALL:
         _write(one, kind)
         one.do(kind, "expire", in_ms=1_000)
     exchange(one, other)
     one.now_ms = START_MS + 2_000
-    for kind in COMES_BACK:
+    for kind in ALL:
         _write(one, kind)
     one.clean_up(passed_ms=START_MS + 999)
     one.reclaim()
-    shown = {kind: other.value(kind) for kind in COMES_BACK}
-    for kind in COMES_BACK:
+    shown = {kind: other.value(kind) for kind in ALL}
+    for kind in ALL:
         other.do(kind, "persist")
     exchange(one, other)
-    for kind in COMES_BACK:
-        expected = {"list": 2, "opcounter": 2}.get(kind)
-        value = one.value(kind)
-        assert other.value(kind) == value
-        if expected is None:
-            assert value == shown[kind], kind
-        else:
-            assert (len(value) if kind == "list" else value) == expected
+    for kind in ALL:
+        assert other.value(kind) == one.value(kind)
+        _check_both_lives(one, kind, shown[kind])
+
+
+# -- op-based leaves ------------------------------------------------------------------------------
+
+LEAVES: Final[dict[str, tuple[dict[str, Any], Any, Any]]] = {
+    "list": ({"op": "insert", "value": "x"}, ["x"], ["x", "x"]),
+    "opcounter": ({"op": "increment"}, 1, 2),
+    "text": ({"op": "insert", "text": "x"}, "x", "xx"),
+}
+
+
+def _write_leaf(replica: Replica, kind: str) -> None:
+    replica.do("map", "update", field=["a"], do={"type": kind, **LEAVES[kind][0]})
+
+
+def _leaf(replica: Replica) -> Any:
+    found = [leaf["value"] for leaf in replica.value("map")]
+    value = found[0] if found else None
+    return [element["value"] for element in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize("kind", LEAVES)
+@pytest.mark.parametrize("is_moved", [False, True])
+def test_a_log_in_a_map_has_lives_like_all_of_it(kind: str, is_moved: bool) -> None:
+    one, other = _two()
+    _, alone, both = LEAVES[kind]
+    _write_leaf(one, kind)
+    one.do("map", "expire", in_ms=1_000)
+    exchange(one, other)
+    if is_moved:
+        other.do("map", "expire", in_ms=60_000)
+    one.now_ms = START_MS + 2_000
+    _write_leaf(one, kind)
+    assert _leaf(one) == alone
+    exchange(one, other)
+    assert _leaf(one) == _leaf(other) == (both if is_moved else alone)
+    for replica in (one, other, one):
+        replica.now_ms = START_MS + 2_000
+        check_books(replica.store)
+        replica.clean_up(passed_ms=START_MS + 1_000)
+        replica.reclaim()
+        exchange(one, other)
+        assert _leaf(one) == _leaf(other) == (both if is_moved else alone)
+    assert not any(address.is_cut(at) for at in _records_of(one, "map"))
+
+
+@pytest.mark.parametrize("kind", LEAVES)
+def test_deleting_a_map_deletes_what_was_hidden_of_a_log(kind: str) -> None:
+    one, other = _two()
+    _write_leaf(one, kind)
+    one.do("map", "expire", in_ms=1_000)
+    exchange(one, other)
+    other.do("map", "persist")
+    one.now_ms = START_MS + 2_000
+    one.do("map", "update", field=["b"], do={"type": "counter", "op": "increment"})
+    one.do("map", "delete")
+    exchange(one, other)
+    assert not one.exists("map")
+    assert not other.exists("map")
+    for replica in (one, other):
+        check_books(replica.store)
+
+
+def test_a_moved_deadline_brings_back_only_the_life_that_it_belongs_to() -> None:
+    one, other = _two()
+    one.do("set", "add", value="first")
+    one.do("set", "expire", in_ms=1_000)
+    exchange(one, other)
+    one.now_ms = other.now_ms = START_MS + 1_500
+    one.do("set", "add", value="second")
+    one.do("set", "expire", in_ms=1_000)
+    exchange(one, other)
+    other.do("set", "expire", in_ms=50_000)
+    one.now_ms = START_MS + 3_000
+    one.do("set", "add", value="third")
+    exchange(one, other)
+    assert one.value("set") == other.value("set") == ["second", "third"]
+
+
+def test_what_was_counted_on_elsewhere_counts_from_the_cut_on() -> None:
+    """Whoever counts on without knowing of the new life adds to that, and to no more."""
+    one, other = _two()
+    one.do("counter", "increment", by=1)
+    other.do("counter", "increment", by=10)
+    exchange(one, other)
+    one.do("counter", "expire", in_ms=1_000)
+    one.now_ms = START_MS + 1_000
+    one.do("counter", "increment", by=100)
+    other.do("counter", "increment", by=1_000)
+    assert one.value("counter") == 100
+    exchange(one, other)
+    assert one.value("counter") == other.value("counter") == 1_100
+    other.do("counter", "increment", by=10_000)
+    exchange(one, other)
+    assert one.value("counter") == 11_100
+    for replica in (one, other):
+        replica.clean_up(passed_ms=START_MS + 1_000)
+        replica.reclaim()
+        exchange(one, other)
+        assert one.value("counter") == other.value("counter") == 11_100
+
+
+def test_what_takes_the_last_steps_of_a_run_takes_all_of_it() -> None:
+    one, other = _two()
+    other.do("zset", "increment", member="a", by=1)
+    other.do("zset", "increment", member="b", by=1)
+    exchange(one, other)
+    one.do("zset", "expire", in_ms=1_000)
+    exchange(one, other)
+    one.now_ms = START_MS + 1_000
+    one.do("zset", "add", member="new", score=0)
+    other.do("zset", "increment", member="a", by=10)
+    moved = Replica(3)
+    moved.pull(other)
+    moved.do("zset", "persist")
+    exchange(one, other)
+    assert one.value("zset") == [
+        {"member": "a", "score": 10},
+        {"member": "new", "score": 0},
+    ]
+    one.do("zset", "remove", member="a")
+    exchange(one, other, moved)
+    # Of `a` there is one total, of which the last was seen; `b` was not touched.
+    assert one.value("zset") == [{"member": "b", "score": 1}, {"member": "new", "score": 0}]

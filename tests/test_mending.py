@@ -15,10 +15,9 @@ from crdtdb.causal import NOTHING
 from crdtdb.damage import MARKER_ROWS, Kind, Marker, Replacement
 from crdtdb.errors import PeerError, StorageFailed
 from crdtdb.kinds import log_at
-from crdtdb.replication import Send, donor, mending
 from crdtdb.replication.donor import read_page
 from crdtdb.replication.mending import ASK_MS, FIRST_MS
-from crdtdb.replication.messages import Mend, Page, Pull, Sender, read_frame
+from crdtdb.replication.messages import Page, Pull
 from crdtdb.scrub import Scrub
 from crdtdb.store.base import Table
 from crdtdb.transaction import Erase
@@ -164,6 +163,70 @@ def test_folded_operations_come_back_with_their_base() -> None:
     assert (a.value("opcounter", "log"), a.value("list", "todo")) == shown
     assert a.value("map", "m") == b.value("map", "m")
     assert_sound(a, b)
+
+
+@pytest.mark.parametrize("field", [None, ["x"]], ids=["an object", "a leaf"])
+def test_what_a_peer_has_yet_to_sweep_does_not_come_back(field: list[str] | None) -> None:
+    """The cut that hides it there has gone here, where everything was swept."""
+    a, b = Replica(1), Replica(2)
+
+    def do(**operation: Any) -> None:
+        if field is None:
+            a.do("opcounter", **operation)
+        else:
+            a.do("map", "update", field=field, do={"type": "opcounter", **operation})
+
+    do(op="increment", by=5)
+    do(op="reset")
+    do(op="increment", by=2)
+    exchange(a, b)
+    for _ in range(2):
+        a.reclaim()
+    (at,) = records(a)
+    flip(a, Table.RECORDS, at)
+    scrub(a)
+    mend(a, b)
+    assert_sound(a, b)
+
+
+@pytest.mark.parametrize("kind", ["opcounter", "leaf", "set", "wide"])
+def test_what_a_damaged_cut_covered_does_not_come_back(kind: str) -> None:
+    """The peer has swept and let the cut go; here, its records are all still there."""
+    a, b = Replica(1), Replica(2)
+
+    def step() -> None:
+        do = {"type": "opcounter", "op": "increment"}
+        match kind:
+            case "leaf":
+                a.do("map", "update", field=["x"], do=do)
+            case "opcounter":
+                a.do("opcounter", "increment")
+            case _:
+                a.do("set", "add", values=[1, 2])
+
+    step()
+    match kind:
+        case "leaf":
+            a.do("map", "remove", field=["x"])
+        case "opcounter":
+            a.do("opcounter", "reset")
+        case "set":
+            a.do("set", "clear")
+        case _:
+            a.commit(Erase(address.type_prefix("shop", "set")))
+    b.do("set", "add", key="other", value=3)
+    exchange(a, b)
+    for _ in range(3):
+        b.reclaim()
+    (at,) = (at for at in records(a) if address.is_cut(at))
+    assert at not in records(b)
+    flip(a, Table.RECORDS, at)
+    scrub(a)
+    mend(a, b)
+    assert_sound(a, b)
+    newcomer = Replica(3)
+    newcomer.pull(a)
+    assert newcomer.digest() == b.digest()
 
 
 @pytest.mark.parametrize("table", [Table.HEADS, Table.FOLDED])
@@ -395,82 +458,4 @@ def test_both_write_while_one_mends() -> None:
     mending = pair.machines["a"].mending
     assert (mending.found, mending.mended) == (1, 1)
     assert a.value("set", "cart") == [n for n in range(20) if n != 7]
-    assert_sound(a, b)
-
-
-# -- much has been missed -------------------------------------------------------------------------
-
-
-@pytest.fixture
-def far_behind(monkeypatch: pytest.MonkeyPatch) -> Pair:
-    """A replica with damage, that has missed more than one message of the other carries.
-
-    Some of that touches what is damaged: one record, and an operation of a list.
-    """
-    monkeypatch.setattr(donor, "PAGE_RECORDS", 10)
-    monkeypatch.setattr(mending, "MOST_PAGES", 2)
-    pair = Pair()
-    pair.run(2_000)
-    a, b = pair.replicas["a"], pair.replicas["b"]
-    b.do("set", "add", key="cart", values=list(range(20)))
-    b.do("list", "insert", key="todo", index=0, values=["x", "y"])
-    b.do("list", "insert", key="todo", index=2, value="z")
-    pair.run(3_000)
-    flip(a, Table.RECORDS, address.member(CART, 7))
-    flip(a, Table.RECORDS, next(at for at in records(a) if at.startswith(LIST.prefix)))
-    for number in range(100, 200):
-        b.do("set", "add", key="cart", value=number)
-        if number == 150:
-            b.do("set", "remove", key="cart", value=7)
-            b.do("list", "delete", key="todo", index=1)
-    assert len(scrub(a)) == 2
-    return pair
-
-
-@pytest.mark.parametrize("one_commit", [1_000, 50])
-def test_however_much_has_been_missed(
-    far_behind: Pair, one_commit: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("crdtdb.replication.repair.ONE_COMMIT_RECORDS", one_commit)
-    monkeypatch.setattr("crdtdb.replication.staging.PART_RECORDS", 16)
-    a, b = far_behind.replicas["a"], far_behind.replicas["b"]
-    was_partial = False
-    for number in range(100):
-        if number < 20:
-            b.do("set", "add", key="cart", value=200 + number)  # it goes on writing
-        far_behind.tick()
-        was_partial |= far_behind.machines["a"].is_partial
-    assert was_partial is (one_commit < 100)
-    assert far_behind.machines["a"].mending.mended == 2
-    far_behind.run(3_000)
-    assert a.value("list", "todo") == b.value("list", "todo")
-    assert_sound(a, b)
-
-
-def test_a_kill_at_any_time_of_it(far_behind: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What has come is not asked for again, and what is begun is finished."""
-    monkeypatch.setattr("crdtdb.replication.repair.ONE_COMMIT_RECORDS", 50)
-    monkeypatch.setattr("crdtdb.replication.staging.PART_RECORDS", 16)
-    a, b = far_behind.replicas["a"], far_behind.replicas["b"]
-    for _ in range(60):
-        far_behind.run(200)
-        a.reopen()
-        far_behind = Pair(a, b)
-    far_behind.run(3_000)
-    assert_sound(a, b)
-    assert not a.rows()[Table.STAGED]
-
-
-def test_a_donor_that_says_nothing_is_not_waited_for(far_behind: Pair) -> None:
-    a, b = far_behind.replicas["a"], far_behind.replicas["b"]
-    machine, said = far_behind.machines["b"], far_behind.machines["b"].step
-
-    def silent(sender: Sender, frame: bytes, now_ms: int, via: str = "") -> list[Send]:
-        return [] if isinstance(read_frame(frame), Mend) else said(sender, frame, now_ms, via)
-
-    machine.step = silent  # type: ignore[method-assign]
-    far_behind.run(20_000)
-    assert a.engine.damaged
-    machine.step = said  # type: ignore[method-assign]
-    far_behind.run(90_000)
     assert_sound(a, b)

@@ -58,7 +58,7 @@ def test_a_remove_that_comes_before_what_it_removed_takes_effect_later() -> None
 
 def test_a_remove_spares_fields_whose_names_begin_alike() -> None:
     a = Replica(1)
-    for path in ("a", "a.b", "ab", "a\0"):
+    for path in ("a.b", "a", "ab", "a\0"):
         _put(a, path, "flag", "enable")
     a.do("map", "remove", field=["a"])
     assert [leaf["field"] for leaf in a.value("map")] == [["a\0"], ["ab"]]

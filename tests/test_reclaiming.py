@@ -21,7 +21,7 @@ from crdtdb.store.base import Table
 from crdtdb.transaction import Erase
 from operations import random_operation
 from oracle.checks import check_books
-from replicas import Replica, exchange, missing, update
+from replicas import START_MS, Replica, exchange, missing, update
 
 Patch = pytest.MonkeyPatch
 
@@ -480,3 +480,28 @@ def test_what_waits_behind_the_end_of_a_walk_makes_nothing_before_it_clean() -> 
     operation = address.OPERATION
     places = a.rows()[Table.SEQUENCE].values()
     assert not [at for at in places if address.split_object(at)[1].startswith(operation)]
+
+
+def test_no_operation_is_folded_before_one_that_was_left_for_a_deadline() -> None:
+    """That the former life is over for good is decided while a walk is under way."""
+    one, other = Replica(1), Replica(2)
+    one.do("text", "insert", text="old")
+    one.do("text", "expire", in_ms=1_000)
+    one.now_ms = other.now_ms = START_MS + 2_000
+    one.do("text", "insert", text="new")
+    one.do("text", "insert", text="er")
+    exchange(one, other)
+    walk = Walk(one.seen, passed_ms=START_MS + 1_000)
+    while not walk.left:
+        one.engine.reclaim(walk, 1)
+    one.clean_up(passed_ms=START_MS + 1_000)
+    walk.extend(one.engine.state.sequence)
+    while not walk.done:
+        one.engine.reclaim(walk, 1)
+    other.pull(one)
+    assert one.value("text") == other.value("text") == "newer"
+    one.reclaim()
+    newcomer = Replica(3)
+    newcomer.pull(one)
+    assert newcomer.value("text") == "newer"
+    check_books(one.store)

@@ -272,9 +272,10 @@ class Cluster:
     def refresh_members(self) -> None:
         """Read the members again, because something was written about them.
 
-        Who was evicted is asked until it answers, and so is told: two may have evicted each other.
+        Who was evicted meanwhile is asked until it answers, and so is told: two may have evicted
+        each other.
         """
-        known = self.evictions.keys()
+        known = self.evictions.keys() if self.members else None
         with self.engine.store.snapshot() as snapshot:
             reading = Reading(snapshot)
             members, self.evictions = read_members(reading), read_evictions(reading)
@@ -284,9 +285,11 @@ class Cluster:
         self.engine.floors.update((mark, laid.floor) for mark, laid in self.laid.items())
         for incarnation in self.evictions.keys() & self.peers.keys():
             del self.peers[incarnation]
-        news = {self.evictions[i].endpoint for i in self.evictions.keys() - known}
-        for endpoint in news & self.vacated() - {"", self._me.endpoint}:
-            self.contacts[endpoint] = Contact(endpoint)
+        if known is not None:
+            news = {self.evictions[i].endpoint for i in self.evictions.keys() - known}
+            for endpoint in news & self.vacated() - {"", self._me.endpoint}:
+                if endpoint in self.contacts or len(self.contacts) < STRANGERS:
+                    self.contacts[endpoint] = Contact(endpoint)
 
     def leave_alone(self, peer: Peer) -> int:
         """What a peer sent cannot be taken in: ask it no more for a while, ever longer; until when.

@@ -26,7 +26,7 @@ from crdtdb.engine import Engine
 from crdtdb.errors import StorageFailed
 from crdtdb.floors import write_floored
 from crdtdb.replication.messages import Claim, Copied, Copy, Gone, Page, Pull, read_vector
-from crdtdb.rows import read_row, read_sound
+from crdtdb.rows import are_settled, read_row, read_sound
 from crdtdb.state import STATE_KEY, read_state
 from crdtdb.store.base import Table
 
@@ -40,7 +40,7 @@ _PAGE_ENTRIES: Final = 2_000
 #: The same of rows that are copied as they are.
 COPY_ROWS: Final = 8_192
 COPY_BYTES: Final = 1_048_576
-#: Rows of unknown length are read so many at a time.
+#: Rows are read so many at a time: nobody knows how long they are.
 _COPY_STRIDE: Final = 64
 
 
@@ -101,7 +101,7 @@ def read_page(engine: Engine, pull: Pull, seen: VersionVector) -> Page | Gone:
 def read_copy(engine: Engine, copy: Copy) -> Copied | Gone:
     """The next rows for a newcomer, from a snapshot of their own. O(rows).
 
-    It checks and counts them itself. Raises StorageFailed at a damaged record.
+    What they say, and come to, it finds out itself. Raises StorageFailed at a damaged record.
     """
     reclaimed = engine.reclaimed.vector
     if not read_vector(copy.whole).includes(reclaimed):
@@ -109,18 +109,34 @@ def read_copy(engine: Engine, copy: Copy) -> Copied | Gone:
     if engine.damaged:
         raise StorageFailed("a record is damaged here")
     rows: list[tuple[bytes, bytes]] = []
-    size, stride, is_last = 0, _COPY_STRIDE, False
+    size, more = 0, True
     start = copy.after + b"\0" if copy.after else b""
     epoch, place = engine.epochs.latest, engine.state.sequence
     with engine.store.snapshot() as snapshot:
-        while size < COPY_BYTES and len(rows) < COPY_ROWS and not is_last:
-            most = min(stride, COPY_ROWS - len(rows))
+        while more and size < COPY_BYTES and len(rows) < COPY_ROWS:
+            most = min(_COPY_STRIDE, COPY_ROWS - len(rows))
             found = snapshot.page(Table.RECORDS, start, None, most)
-            is_last = len(found) < most
+            more = len(found) == most
+            if _bytes(found) > COPY_BYTES - size:
+                found, more = _beginning(found, COPY_BYTES - size), True
             rows += found
-            size += sum(len(at) + len(row) for at, row in found)
+            size += _bytes(found)
             if found:
+                are_settled(found)  # which looks at their checksums
                 start = found[-1][0] + b"\0"
-                stride = max(1, (COPY_BYTES - size) * len(rows) // size)
     total = engine.store.stats().entries[Table.RECORDS]
-    return Copied(copy.session, copy.after, epoch, place, rows, is_last, total)
+    return Copied(copy.session, copy.after, epoch, place, rows, not more, total)
+
+
+def _bytes(rows: list[tuple[bytes, bytes]]) -> int:
+    return sum([len(at) + len(row) for at, row in rows])
+
+
+def _beginning(rows: list[tuple[bytes, bytes]], size_bytes: int) -> list[tuple[bytes, bytes]]:
+    """So many of the rows that they have at least so many bytes, of which they have more."""
+    taken = 0
+    for count, (at, row) in enumerate(rows, 1):
+        taken += len(at) + len(row)
+        if taken >= size_bytes:
+            return rows[:count]
+    return rows

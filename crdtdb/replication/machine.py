@@ -232,8 +232,8 @@ class Replication:
     def before_write(self) -> list[Send]:
         """To be called before the first local write: an unproven identity is replaced.
 
-        An incarnation goes on only if every member has said that it knows no more of its dots;
-        whoever cannot wait for that gets a new one.
+        An incarnation goes on only if every member has said that it knows no more of its dots, and
+        of what it had seen; whoever cannot wait for that gets a new one.
         """
         if self._cluster.settled or self._cluster.is_evicted:
             return []

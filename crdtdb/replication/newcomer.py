@@ -7,6 +7,7 @@ changed since the first page was read. Who holds something already pulls (`repai
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import Final
 
 from crdtdb.errors import NoSpace, PeerError, StorageFailed
 from crdtdb.replication.cluster import Cluster, Send
@@ -27,6 +28,9 @@ from crdtdb.replication.repair import Repair
 
 __all__ = ["Newcomer"]
 
+#: A donor that has kept silent so often is given up, if there is another, with all that it sent.
+_SILENCES: Final = 4
+
 
 class Newcomer:
     """Drives `Copying`; and the side that gives."""
@@ -37,6 +41,8 @@ class Newcomer:
         #: Who was asked for the next page, under which number, and when it was last heard.
         self._asked: tuple[Sender, int] | None = None
         self._heard_ms = 0
+        #: How often the donor of a copy was asked for the same page and kept silent.
+        self._silences = 0
 
     @property
     def progress(self) -> Progress | None:
@@ -63,6 +69,7 @@ class Newcomer:
         """Is a page on its way, as far as is known?"""
         if self._asked is not None and self._cluster.now_ms - self._heard_ms > PULL_PATIENCE_MS:
             self._asked = None
+            self._silences += 1
         return self._asked is not None
 
     def begin(self, donor: Peer) -> list[Send]:
@@ -73,6 +80,9 @@ class Newcomer:
         if len(cluster.seen):
             return self._repair.pull_from(donor)
         if copying.donor is not None and copying.donor.incarnation != donor.sender.incarnation:
+            is_there = copying.donor.incarnation in cluster.peers  # and not somebody else by now
+            if is_there and 0 < self._silences < _SILENCES and not copying.is_complete:
+                return self._ask(copying.donor)  # it may be slow, and much has come from there
             self._repair.spoil_copy()
         if not self.clear():
             return []
@@ -119,7 +129,7 @@ class Newcomer:
             self._cluster.leave_alone(peer)
             self._repair.spoil_copy()
             raise
-        self._asked = None
+        self._asked, self._silences = None, 0
         if copying.is_complete:
             return self._repair.pull_from(peer)
         return self._ask(peer.sender)
@@ -138,7 +148,7 @@ class Newcomer:
     def on_lost(self, endpoint: str) -> None:
         """The donor cannot be reached: do not wait for it."""
         if self._asked is not None and self._asked[0].endpoint == endpoint:
-            self._asked = None
+            self._asked, self._silences = None, 0
 
     # -- giving ---------------------------------------------------------------------------------
 

@@ -32,10 +32,13 @@ __all__ = [
     "Sums",
     "accumulate",
     "check",
+    "counting",
     "describe",
     "is_spent",
     "pack",
     "reset",
+    "since",
+    "taken_out",
     "total",
     "unpack",
 ]
@@ -104,7 +107,9 @@ def _own(live: Live, dot: Dot) -> tuple[list[Dot], Dot]:
     if not mine:
         return mine, dot
     incarnation, counter, *_ = live[max(mine, key=lambda d: (_has_counted(live[d]), d))]
-    return mine, (incarnation, counter)
+    name = incarnation, counter
+    # After a life that was over another one began (`since`); if that came back, there are two.
+    return [d for d in mine if not _has_counted(live[d]) or tuple(live[d][:2]) == name], name
 
 
 def _has_counted(payload: Payload) -> bool:
@@ -170,6 +175,36 @@ def is_spent(live: Live) -> bool:
         and sums.taken <= baselines.get(name, _NONE).taken
         for name, sums in totals.items()
     )
+
+
+def counting(live: Live) -> Live:
+    """Those that have counted, and may go on."""
+    return {dot: payload for dot, payload in live.items() if _has_counted(payload)}
+
+
+def since(live: Live, former: Live) -> Live:
+    """The same, with what the accumulators among these had come to as baselines."""
+    before = _read(former)[0]
+    return {dot: _less(payload, before) for dot, payload in live.items()}
+
+
+def _less(payload: Payload, before: dict[Dot, Sums]) -> Payload:
+    incarnation, counter, added, taken, _ = payload
+    base = before.get((incarnation, counter))
+    if base is None:
+        return payload
+    baselines = _read({(0, 0): payload})[1]
+    _raise_to(baselines, (incarnation, counter), base)
+    sums = Sums(unpack(added), unpack(taken))
+    return _write((incarnation, counter), sums, baselines)
+
+
+def taken_out(live: Live, former: Live, dot: Dot) -> Payload | None:
+    """Baselines of what the accumulators among these had come to; None: of none of them."""
+    before = _read(former)[0]
+    names = {(payload[0], payload[1]) for payload in counting(live).values()}
+    baselines = {name: sums for name, sums in before.items() if name in names}
+    return _write(dot, _NONE, baselines) if baselines else None
 
 
 def accumulate(live: Live, dot: Dot, by: Sums) -> Step:

@@ -74,6 +74,10 @@ class Remove(Delete, tag="delete", frozen=True):
     index: _Index | UnsetType = UNSET
     count: _Count | UnsetType = UNSET
 
+    @property
+    def whole(self) -> bool:
+        return self.ids is UNSET and self.index is UNSET and self.count is UNSET
+
 
 class List(SequenceType):
     name = "list"

@@ -32,8 +32,8 @@ Leaves are of every type but `bcounter`, which nothing may remove. A map in a ma
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
-from itertools import groupby, islice
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from itertools import chain, groupby, islice
 from typing import Annotated, Any, Final, NamedTuple
 
 from msgspec import Meta, structs
@@ -55,6 +55,7 @@ from crdtdb.datatype import (
     Stamp,
     StateType,
     View,
+    below_a_leaf,
 )
 from crdtdb.errors import BadRequest, Field, InvalidOperation, TooLarge, shortened
 from crdtdb.expiry import Expire, Persist
@@ -79,6 +80,8 @@ class _Inner(NamedTuple):
 
     type: str
     operation: Operation
+    #: It writes a leaf that was there: so it may be below another, as it came to be.
+    is_restored: bool = False
 
 
 class Update(Operation, tag="update", frozen=True):
@@ -105,6 +108,9 @@ class Update(Operation, tag="update", frozen=True):
                 Field("do.op", "not for a field"),
             )
         return structs.replace(self, do=_Inner(type_name, operation))
+
+    def restoring(self) -> Operation:
+        return structs.replace(self, do=self.inner._replace(is_restored=True))
 
     @property
     def inner(self) -> _Inner:
@@ -159,7 +165,9 @@ class NestedMap(NestedType):
         self, operation: Operation, view: View, stamp: Stamp
     ) -> Iterator[Change | Cut | Logged]:
         if isinstance(operation, Update):
-            type_name, inner = operation.inner
+            type_name, inner, is_restored = operation.inner
+            if not (is_restored or isinstance(inner, Delete)):
+                _check_reachable(view, operation.field)
             kind, stem = _types()[type_name], address.leaf(operation.field, type_name)
             if isinstance(kind, OperationType):
                 return _logged(view, kind, stem, inner, stamp)
@@ -172,7 +180,7 @@ class NestedMap(NestedType):
         return _removed(view, stamp, address.leaves_below(operation.field))
 
     def delete(self, view: View, stamp: Stamp) -> Iterator[Change | Cut | Logged]:
-        return _removed(view, stamp, address.LEAF)
+        return _removed(view.whole(), stamp, address.LEAF)
 
     def restore(self, value: JsonValue) -> Iterator[Restored]:
         """Each leaf is written by operations of its type."""
@@ -221,6 +229,13 @@ class _LeafView:
     def live(self, tail: bytes) -> Live:
         return self._view.live(self._stem + tail)
 
+    def stored(self, tail: bytes) -> Live:
+        return self._view.stored(self._stem + tail)
+
+    def whole(self) -> View:
+        """Removing a leaf removes what is there now, like any operation but on the whole map."""
+        return self
+
     def size(self) -> int:
         """Counted, up to more than any operation of a leaf takes."""
         alive = (1 for _, live in self.members() if self._kind.alive(live))
@@ -261,6 +276,34 @@ class _LeafView:
         for tail, live in _bounded(self._view, self._stem):
             if observed := self._view.observed(live):
                 yield Change(tail, observed)
+
+
+def _check_reachable(view: View, path: Sequence[str]) -> None:
+    """Refuse a new field below a leaf. Where both are there, written at once, both go on.
+
+    A scan for each name above; O(records of leaves there that show nothing).
+    """
+    for length in range(1, len(path)):
+        type_name = _shown_type(view, address.leaves_at(path[:length]))
+        if type_name and not _shown_type(view, address.leaves_below(path)):
+            raise below_a_leaf(path[:length], type_name)
+
+
+def _shown_type(view: View, stem: bytes) -> str | None:
+    """The type of the first leaf of these that shows something."""
+    for start, records in groupby(view.members(stem), key=lambda entry: _leaf_start(entry[0])):
+        tail, live = next(records)
+        type_name = address.leaf_of(tail).type
+        kind = _types().get(type_name)
+        if isinstance(kind, OperationType):
+            folded = view.folded(start, kind)
+            shows = folded is not None and kind.size(folded) > 0
+        else:
+            lives = chain((live,), (live for _, live in records))
+            shows = isinstance(kind, StateType) and any(map(kind.alive, lives))
+        if shows:
+            return type_name
+    return None
 
 
 def _removed(view: View, stamp: Stamp, stem: bytes) -> Iterator[Change | Logged]:

@@ -46,6 +46,8 @@ __all__ = ["TYPE"]
 
 #: What one operation may bring: most of a text, replaced.
 _OPERATION_BYTES: Final = 2 * LIMITS.text_bytes
+#: How an update begins that brings no structs: it only deletes.
+_NO_STRUCTS: Final = b"\0"
 #: The state vector of who has nothing.
 _NOWHERE: Final = b"\0"
 
@@ -68,6 +70,10 @@ class Remove(Delete, tag="delete", frozen=True):
 
     index: _Index | UnsetType = UNSET
     length: _Length | UnsetType = UNSET
+
+    @property
+    def whole(self) -> bool:
+        return self.index is UNSET and self.length is UNSET
 
 
 class Merge(Operation, tag="update", frozen=True):
@@ -157,6 +163,10 @@ class PlainText(DocumentType):
         if len(payload) > _OPERATION_BYTES:
             raise ValueError("an edit of a text is too large")
         read_update(payload)
+
+    def check_removal(self, payload: Payload) -> None:
+        if payload[:1] != _NO_STRUCTS:
+            raise ValueError("an edit that only takes out puts something in")
 
     def check_base(self, stored: Any, context: VersionVector) -> None:
         super().check_base(stored, context)

@@ -126,29 +126,30 @@ class SortedSet(ScoredType):
         match operation:
             case Add(member, score):
                 tail = member_tail(member, "member")
-                yield self._added(tail, view.live(tail), _exact.number(score, "score"), stamp)
+                yield self._added(tail, view, _exact.number(score, "score"), stamp)
             case Increment(member, by):
                 tail = member_tail(member, "member")
                 yield self._counted(tail, view.live(tail), _exact.number(by, "by"), stamp)
             case Remove(member):
                 tail = member_tail(member, "member")
-                live = view.live(tail)
-                yield from self._removed(tail, live, view.observed(live))
+                yield from self._removed(tail, view)
             case _:
                 yield from self.delete(view, stamp)
 
     def delete(self, view: View, stamp: Stamp) -> Iterator[Change | Cut]:
+        view = view.whole()
         if view.size() > LIMITS.delete_objects:
             raise TooLarge(
                 f"each of {view.size()} members is removed by itself; remove some of them first",
                 Field("op", "takes out too many members", LIMITS.delete_objects),
             )
-        for tail, live in list(view.members()):
-            yield from self._removed(tail, live, view.observed(live))
+        for tail, _ in list(view.members()):
+            yield from self._removed(tail, view)
 
-    def _added(self, tail: bytes, live: Live, score: Number, stamp: Stamp) -> Change:
-        totals = _totals(live.values())
-        taken_out = _joined(_kept(_baselines(live.values()), totals), totals)
+    def _added(self, tail: bytes, view: View, score: Number, stamp: Stamp) -> Change:
+        live = view.live(tail)
+        kept = _kept(_baselines(live.values()), view.stored(tail))
+        taken_out = _joined(kept, _totals(live.values()))
         replaces = [dot for dot, (_, steps, _) in live.items() if steps is None]
         return Change(tail, replaces, ((stamp.time, score), None, _lines(taken_out)))
 
@@ -162,15 +163,22 @@ class SortedSet(ScoredType):
             )
         own = stamp.dot[0]
         mine = [dot for dot, (_, steps, _) in live.items() if steps is not None and dot[0] == own]
+        baselines = _baselines(live.values())
         name, total = stamp.dot, _NONE
         # Of what was taken out nothing goes on: the baseline that says so may be idle, and go.
-        if mine and _is_standing(live[max(mine)][1], _baselines(live.values())):
-            name, total = _total(live[max(mine)][1])
+        standing = [dot for dot in mine if _is_standing(live[dot][1], baselines)]
+        if standing:
+            name, total = _total(live[max(standing)][1])
+            # After a life that was over another one began; if that came back, there are two.
+            others = [dot for dot in standing if _total(live[dot][1])[0] != name]
+            mine = [dot for dot in mine if dot not in others]
         total = Total(total.increments + 1, total.sum + Fraction(by))
         return Change(tail, mine, (None, _line(name, total), []))
 
-    def _removed(self, tail: bytes, live: Live, observed: Collection[Dot]) -> Iterator[Change]:
+    def _removed(self, tail: bytes, view: View) -> Iterator[Change]:
         """Take out what was observed; nothing of that may be in force any more."""
+        live = view.live(tail)
+        observed = view.observed(live)
         baselines = _baselines(live.values())
         scores: list[Dot] = []
         marks: list[Dot] = []
@@ -187,7 +195,7 @@ class SortedSet(ScoredType):
             return
         # An earlier mark says nothing that this one does not say, too.
         replaced = _baselines(live[dot] for dot in (*scores, *marks))
-        replaced = _kept(replaced, _totals(live.values()))
+        replaced = _kept(replaced, view.stored(tail))
         if taken_out := _joined(replaced, _totals(steps)):
             yield Change(tail, (*scores, *marks), (None, None, _lines(taken_out)))
         else:
@@ -230,6 +238,19 @@ class SortedSet(ScoredType):
             names.append(name)
         if names != sorted(set(names)):
             raise ValueError("baselines are not in order")
+
+    # -- what a cut covers ----------------------------------------------------------------------
+
+    def since(self, live: Live, former: Live) -> Live:
+        before = _totals(former.values())
+        return {dot: _less(payload, before) for dot, payload in live.items()}
+
+    def counting(self, live: Live) -> Live:
+        return {dot: payload for dot, payload in live.items() if payload[1] is not None}
+
+    def taken_out(self, live: Live, former: Live, dot: Dot) -> Payload:
+        lines = _lines(_kept(_totals(former.values()), live))
+        return (None, None, lines) if lines else NO_PAYLOAD
 
     # -- reading --------------------------------------------------------------------------------
 
@@ -329,9 +350,19 @@ def _joined(some: _Totals, others: _Totals) -> _Totals:
     return {name: max(some.get(name, _NONE), others.get(name, _NONE)) for name in names}
 
 
-def _kept(baselines: _Totals, totals: _Totals) -> _Totals:
+def _kept(baselines: _Totals, stored: Live) -> _Totals:
     """The baselines of accumulators that are in force: those of others are not needed any more."""
+    totals = _totals(stored.values())
     return {name: total for name, total in baselines.items() if name in totals}
+
+
+def _less(payload: Payload, before: _Totals) -> Payload:
+    """Increments with what their accumulator had come to as its baseline."""
+    steps = payload[1]
+    if steps is None:
+        return payload
+    name, _ = _total(steps)
+    return (None, steps, [_line(name, before[name])]) if name in before else payload
 
 
 def _is_standing(steps: _Line, baselines: _Totals) -> bool:

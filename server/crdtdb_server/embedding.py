@@ -50,6 +50,7 @@ def serve_in_thread(
     tls_key: _File = None,
     tls_ca: _File = None,
     insecure: bool = False,
+    tracing: bool = False,
 ) -> ServerThread:
     """Make an open database a live replica, until `stop` or until the database is closed.
 
@@ -80,6 +81,7 @@ def serve_in_thread(
             tls_key=_path(tls_key),
             tls_ca=_path(tls_ca),
             insecure=insecure,
+            tracing=tracing,
         )
     except ValueError as error:
         raise StartError(str(error)) from error

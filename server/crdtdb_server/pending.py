@@ -112,5 +112,10 @@ class Pending(Generic[T]):
                 self.give_up()
                 raise
         if self._error is not None:
-            raise self._error
+            try:
+                raise self._error
+            finally:
+                # Who awaits it holds it, and the error's traceback holds who awaits it: a request
+                # with its body would be left to the collector of cycles. It is awaited once.
+                self._error = None
         return self._result

@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Final
 
 from crdtdb.errors import (
+    ConflictingBounds,
     CursorExpired,
     Evicted,
     InvalidOperation,
+    NoRights,
     NoSpace,
+    OutOfBounds,
     Overloaded,
     ReadOnly,
     TooLarge,
@@ -82,6 +85,8 @@ _OF_WRITES: Final = (KEY_HEADER, ACK)
 _WRITTEN: Final = (content_of(WrittenDocument),)
 _ERASED: Final = (content_of(ErasedDocument),)
 _BODY: Final = LIMITS.body_bytes
+#: What a bcounter refuses.
+_OF_BOUNDS: Final = (OutOfBounds, NoRights, ConflictingBounds)
 
 ROUTES: Final = (
     Route(
@@ -107,6 +112,7 @@ ROUTES: Final = (
         headers=_OF_ONE_WRITE,
         takes=OPERATIONS,
         body_bytes=_BODY,
+        problems=_OF_BOUNDS,
     ),
     Route(
         "PUT",
@@ -194,7 +200,10 @@ ROUTES: Final = (
         takes=TRANSACTION,
         body_bytes=_BODY,
         by_bucket=True,
-        problems=(UnknownType, InvalidOperation, TooLarge, Overloaded, ReadOnly, Evicted, NoSpace),
+        problems=(
+            *(UnknownType, InvalidOperation, TooLarge, Overloaded, ReadOnly, Evicted, NoSpace),
+            *_OF_BOUNDS,
+        ),
     ),
     Route(
         "GET",

@@ -55,8 +55,29 @@ def test_a_field_shows_the_first_of_its_types_and_the_others(door: Door) -> None
     assert found.others == {"register": "x", "set": [1]}
     cart.update(["a"], STEP)
     assert (cart.field(["a"]).type, cart.field(["a"]).value) == ("counter", 1)
-    nothing = cart.field(["a", "b", "c"])
+    nothing = cart.field(["c", "b", "a"])
     assert (nothing.type, nothing.value, nothing.others) == (None, None, {})
+
+
+def test_a_field_is_not_below_a_leaf(door: Door) -> None:
+    """It would be hidden by it, or hide it. What replicas that did not know do together stays."""
+    cart = door.map("shop", "cart")
+    cart.update(["a", "b"], STEP)
+    for ask in (
+        lambda: cart.update(["a", "b", "c", "d"], STEP),
+        lambda: cart.field(["a", "b", "c"]),
+        lambda: cart.page(["a", "b", "c"]),
+    ):
+        with pytest.raises(InvalidOperation, match="'a/b' is a counter here") as refused:
+            ask()
+        assert refused.value.fields[0].field == "field"
+    assert cart.page().value == [{"field": ["a", "b"], "type": "counter", "value": 1}]
+    assert not cart.remove(["a", "b", "c"]).changed
+    cart.remove(["a", "b"])
+    assert cart.update(["a", "b", "c", "d"], STEP).changed
+    cart.update(["a"], {"type": "flag", "op": "enable"})
+    assert cart.update(["a", "b", "c", "d"], STEP).changed
+    assert cart.update(["a", "b", "c"], STEP).changed
 
 
 def test_a_remove_gives_back_what_a_field_showed(door: Door) -> None:
@@ -152,9 +173,9 @@ def test_what_is_not_of_maps_is_refused(door: Door) -> None:
 
 def test_an_export_of_a_map_is_imported_again(door: Door) -> None:
     cart = door.map("shop", "cart")
+    cart.update(["a", "n"], {**STEP, "by": LIMITS.step})
+    cart.update(["a", "n"], {**STEP, "by": LIMITS.step})
     cart.update(["a"], {"type": "hll", "op": "add", "values": [1, 2]})
-    cart.update(["a", "n"], {**STEP, "by": LIMITS.step})
-    cart.update(["a", "n"], {**STEP, "by": LIMITS.step})
     cart.update(["z"], {"type": "zset", "op": "add", "member": 1, "score": 2.5})
     cart.update(["z"], {"type": "opcounter", "op": "decrement", "by": 7})
     cart.update(["z"], {"type": "text", "op": "insert", "text": "hé"})

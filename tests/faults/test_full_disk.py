@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ import pytest
 from processes import Replica, free_ports, until
 
 CYCLES = 5
+ROOM_BYTES = 12_000_000
 VALUE = "x" * 100_000
 
 
@@ -28,7 +30,7 @@ def small_disk(tmp_path: Path, at_length: bool) -> Iterator[Path]:
     image, place = tmp_path / "disk.img", tmp_path / "disk"
     place.mkdir()
     with image.open("wb") as file:
-        file.truncate((160 if at_length else 48) * 1_048_576)
+        file.truncate((256 if at_length else 48) * 1_048_576)
     subprocess.run(["mkfs.ext4", "-q", "-m", "0", str(image)], check=True)
     mounted = subprocess.run(
         ["mount", "-o", "loop", str(image), str(place)], capture_output=True, text=True
@@ -41,9 +43,17 @@ def small_disk(tmp_path: Path, at_length: bool) -> Iterator[Path]:
         subprocess.run(["umount", str(place)], check=True)
 
 
+def weigh_down(ballast: Path) -> None:
+    """Leave little room, whatever else is written meanwhile."""
+    with ballast.open("wb") as file, suppress(OSError):
+        while (free := os.statvfs(ballast)).f_bavail * free.f_bsize > ROOM_BYTES:
+            file.write(bytes(1_000_000))
+            file.flush()
+
+
 def fill(replica: Replica, first: int) -> tuple[list[int], int]:
     """Write until one write is refused: those that were not, and the one that was."""
-    done = []
+    done: list[int] = []
     for number in range(first, first + 10_000):
         answer = replica.post(f"register/{number}", {"op": "set", "value": VALUE})
         if answer.status_code != 200:
@@ -63,8 +73,7 @@ def test_a_full_disk_refuses_writes_until_there_is_room(small_disk: Path, at_len
         replica.until_ready()
         for cycle in range(CYCLES if at_length else 1):
             ballast = small_disk / "ballast"
-            free = os.statvfs(small_disk)
-            ballast.write_bytes(bytes(max(0, free.f_bavail * free.f_bsize - 12_000_000)))
+            weigh_down(ballast)
             done, first_refused = fill(replica, cycle * 10_000)
             before = replica.digest()
             written += done

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 import pytest
 
-from faults.load import check, loaded, members_of
+from faults.load import Load, check, loaded, members_of
 from faults.namespaces import Machine, machines
 from processes import Replica, running
 
@@ -63,7 +63,7 @@ def test_packets_are_dropped(cutting: Cutting, tmp_path: Path, at_length: bool) 
     with machines(REPLICAS) as places:
         replicas = replicas_on(places, tmp_path)
         with running(replicas):
-            loads = []
+            loads: list[Load] = []
             for cycle in range(3 if at_length else 1):
                 with (
                     loaded(replicas[0], writers=1) as one,

@@ -26,7 +26,7 @@ FILES = ("data.mdb", "log.0", "log.1")
 
 def flip(replica: Replica, luck: random.Random) -> None:
     """Flip a few bits of a stopped replica."""
-    files = [file for name in FILES if (file := replica.data_dir / name).stat().st_size]
+    files = [path for name in FILES if (path := replica.data_dir / name).stat().st_size]
     for _ in range(luck.choice([1, 8, 64])):
         with luck.choice(files).open("r+b") as file:
             at = luck.randrange(file.seek(0, 2))
@@ -82,7 +82,7 @@ def test_bits_flip_anywhere(tmp_path: Path, at_length: bool) -> None:
     outcomes: Counter[str] = Counter()
     with cluster(tmp_path, 2) as (victim, witness):
         for number in range(30):
-            updates = [
+            updates: list[dict[str, object]] = [
                 {"bucket": "t", "type": "set", "key": "s", "op": "add", "value": f"{number}-{i}"}
                 for i in range(300)
             ]
@@ -98,6 +98,7 @@ def test_bits_flip_anywhere(tmp_path: Path, at_length: bool) -> None:
             flip(victim, luck)
             became = outcome(victim, reference)
             outcomes[became] += 1
+            print(f"{number:>3}: {became}", flush=True)
             if victim.code is not None:
                 victim.kill()
                 shutil.rmtree(victim.data_dir)

@@ -15,6 +15,7 @@ from crdtdb.replication.messages import (
     Page,
     Pull,
     Push,
+    Remembered,
     Same,
     Sender,
     Summary,
@@ -56,7 +57,7 @@ def test_incarnation_of_another_reused(arena: Arena) -> None:
     arena.recover()
 
 
-@pytest.mark.parametrize("said_by", ["summary", "welcome", "page"])
+@pytest.mark.parametrize("said_by", ["summary", "welcome", "remembered", "page"])
 def test_own_dots_planted(arena: Arena, said_by: str) -> None:
     """Who is told that it knows too little of itself goes on as somebody new, and loses nothing.
 
@@ -68,6 +69,8 @@ def test_own_dots_planted(arena: Arena, said_by: str) -> None:
         arena.attack(Summary(planted.flat(), 0, {}, False))
     elif said_by == "welcome":
         arena.attack(Welcome(planted.get(before)))
+    elif said_by == "remembered":
+        arena.attack(Remembered(0, planted.flat()))
     else:
         arena.offer(lambda pull: Page(pull.session, pull.since, 1, 9, [], Claim(planted.flat(), 0)))
     assert arena.a.incarnation != before

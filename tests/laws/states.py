@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
 from itertools import permutations, product
-from typing import Final, NamedTuple
+from operator import add
+from typing import Final, NamedTuple, TypeAlias
 
 from hypothesis import strategies as st
 
@@ -32,9 +33,11 @@ __all__ = [
     "STATE_BASED",
     "Held",
     "Reached",
+    "carried_out",
     "held_together",
     "joined",
     "reached",
+    "second_life",
     "textbook",
 ]
 
@@ -44,6 +47,7 @@ STATE_BASED: Final = [name for name in CATALOGUE if name not in OPERATION_BASED]
 _REPLICAS: Final = 3
 _FEWEST_STEPS: Final = 3
 _MOST_STEPS: Final = 12
+_DEADLINE_MS: Final = 1_000
 #: The latest of a record that are tried with each other.
 _STATES: Final = 6
 
@@ -91,26 +95,52 @@ class _Pull(NamedTuple):
         replicas[self.replica].pull(replicas[self.donor])
 
 
-def _all_steps(type_name: str) -> list[_Write | _Pull]:
-    """Every step there is to try; as many pulls as writes."""
+class _Wait(NamedTuple):
+    """Time passes at a replica: its deadlines come."""
+
+    replica: int
+
+    def carry_out(self, replicas: list[Replica]) -> None:
+        replicas[self.replica].now_ms += _DEADLINE_MS
+
+
+_Step: TypeAlias = _Write | _Pull | _Wait
+
+
+def _all_steps(type_name: str) -> list[_Step]:
+    """Every step there is to try; as many pulls as writes, and a few deadlines."""
     kind = CATALOGUE[type_name]
     name = ObjectName("shop", type_name, "k")
     numbers = range(_REPLICAS)
-    writes: list[_Write | _Pull] = []
+    writes: list[_Step] = []
     for operation, number in product(all_operations(type_name), numbers):
         asked = update(name, operation)
         writes.append(_Write(number, asked))
         if kind.removable and hasattr(asked.operation, "seen"):
             writes += [_Write(number, asked, reader) for reader in numbers if reader != number]
     writes += [_Write(number, Erase(address.bucket_prefix("shop"))) for number in numbers]
-    pulls = [_Pull(*pair) for pair in permutations(numbers, 2)]
-    return writes + pulls * (len(writes) // len(pulls))
+    pulls: list[_Step] = [_Pull(*pair) for pair in permutations(numbers, 2)]
+    share = len(writes) // len(pulls)
+    timed: list[_Step] = []
+    if kind.deletable:
+        expire, persist = ({"op": "expire", "in_ms": _DEADLINE_MS}, {"op": "persist"})
+        timed += [_Write(n, update(name, given)) for given in (expire, persist) for n in numbers]
+        timed += [_Wait(number) for number in numbers]
+    return writes + pulls * share + timed * max(1, share // 4)
 
 
-def _first_writes(type_name: str) -> list[_Write | _Pull]:
+def _first_writes(type_name: str) -> list[_Step]:
     """Each replica writes, knowing nothing of the others."""
     asked = update(ObjectName("shop", type_name, "k"), creation(type_name))
     return [_Write(number, asked) for number in range(_REPLICAS)]
+
+
+def second_life(type_name: str) -> list[_Step]:
+    """One replica writes after the deadline; another has got what was there before."""
+    name = ObjectName("shop", type_name, "k")
+    write = _Write(0, update(name, creation(type_name)))
+    expire = _Write(0, update(name, {"op": "expire", "in_ms": _DEADLINE_MS}))
+    return [*_first_writes(type_name), _Pull(0, 1), expire, _Pull(1, 0), _Wait(0), write]
 
 
 class Reached(NamedTuple):
@@ -121,7 +151,7 @@ class Reached(NamedTuple):
     states: dict[bytes, list[Held]]
 
 
-def _carried_out(steps: list[_Write | _Pull]) -> Reached:
+def carried_out(steps: list[_Step]) -> Reached:
     reached = Reached([Replica(number) for number in range(1, _REPLICAS + 1)], {})
     acquaint(*reached.replicas)
     for step in steps:
@@ -140,8 +170,12 @@ def reached(type_name: str) -> st.SearchStrategy[Reached]:
     """What three replicas hold that write one object of the type, and exchange some of that."""
     step = st.sampled_from(_all_steps(type_name))
     steps = st.lists(step, min_size=_FEWEST_STEPS, max_size=_MOST_STEPS)
-    first = _first_writes(type_name)
-    return st.one_of(steps.map(lambda rest: first + rest), steps).map(_carried_out)
+    begun = [_first_writes(type_name)]
+    if CATALOGUE[type_name].deletable:
+        begun.append(second_life(type_name))
+    return st.one_of(steps, *(st.builds(add, st.just(first), steps) for first in begun)).map(
+        carried_out
+    )
 
 
 def held_together(reached: Reached, count: int) -> Iterator[tuple[Held, ...]]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 import pytest
-from hypothesis import event, given
+from hypothesis import Phase, event, find, given, settings
 from hypothesis import strategies as st
 
 from crdtdb import address, record
@@ -14,12 +14,23 @@ from crdtdb.address import ObjectName
 from crdtdb.causal import NOTHING, Dot, VersionVector
 from crdtdb.datatype import NO_PAYLOAD, Change, Delete, OperationType, Stamp, StateType
 from crdtdb.errors import CallerError
+from crdtdb.expiry import guards
 from crdtdb.materialised import read_shown
 from crdtdb.operations import read_operation
 from crdtdb.record import EMPTY, Live, Record, after, visible
 from crdtdb.store.base import Table
 from crdtdb.types import CATALOGUE
-from laws.states import STATE_BASED, Held, held_together, joined, reached, textbook
+from laws.states import (
+    STATE_BASED,
+    Held,
+    Reached,
+    carried_out,
+    held_together,
+    joined,
+    reached,
+    second_life,
+    textbook,
+)
 from operations import all_operations
 from replicas import START_MS, Replica
 
@@ -90,11 +101,44 @@ def _cut(state: Held, cut: VersionVector) -> Held:
     return Held(Record(visible(state.record.live, cut), state.record.context), state.seen)
 
 
+#: As many as the laws have in CI, without looking for the simplest.
+_GENERATED: Final = settings(phases=[Phase.generate], max_examples=200)
+
+
+def test_states_are_nested_to_a_depth_of_three() -> None:
+    """Among the examples of each law on maps: a field below a field below a field, contended."""
+    find(reached("map"), _is_contended_at_depth_three, settings=_GENERATED)
+
+
+def _is_contended_at_depth_three(execution: Reached) -> bool:
+    prefix = ObjectName("shop", "map", "k").prefix + address.LEAF
+    return any(
+        at.startswith(prefix)
+        and len(address.leaf_of(at[len(prefix) - 1 :]).path) == 3
+        and any(len(held.record.live) > 1 for held in states)
+        for at, states in execution.states.items()
+    )
+
+
+@pytest.mark.parametrize("type_name", [n for n, kind in CATALOGUE.items() if kind.deletable])
+def test_a_third_of_the_states_have_had_a_life_before(type_name: str) -> None:
+    """With a cut that depends on a deadline."""
+    states = carried_out(second_life(type_name)).states
+    cuts = [states[at][-1].record.live for at in states if address.is_cut(at)]
+    assert any(any(guards(cut)) for cut in cuts)
+
+
+def test_every_law_has_so_many_examples(pytestconfig: pytest.Config) -> None:
+    """200, if nothing else is asked for; `make laws` asks for 2,000."""
+    examples = pytestconfig.getoption("--examples")
+    assert settings().max_examples == examples
+
+
 # Deltas -------------------------------------------------------------------------------------------
 
 
 class _Look:
-    """What a type sees of an object that a replica holds."""
+    """What a type sees of an object that a replica holds, of which no cut may lapse."""
 
     def __init__(self, replica: Replica, prefix: bytes) -> None:
         self._replica = replica
@@ -104,6 +148,12 @@ class _Look:
         with self._replica.reading() as reading:
             cut = reading.head(self._prefix).cut
         return visible(self._replica.record(self._prefix + tail).live, cut)
+
+    def stored(self, tail: bytes) -> Live:
+        return self.live(tail)
+
+    def whole(self) -> _Look:
+        return self
 
     def size(self) -> int:
         with self._replica.reading() as reading:
@@ -144,6 +194,10 @@ def test_joining_its_delta_carries_out_an_operation(type_name: str, data: st.Dat
     incarnation = writer.engine.state.incarnation or 99
     dot = (incarnation, writer.seen.get(incarnation) + 1)
     look, stamp = _Look(writer, prefix), Stamp(dot, START_MS << 17)
+    with writer.reading() as reading:
+        if reading.head(prefix).timed:
+            event("has a deadline")
+            return
     deleting = isinstance(operation, Delete)
     changing = kind.delete(look, stamp) if deleting else kind.mutate(operation, look, stamp)
     try:

@@ -6,19 +6,20 @@ again by that scan. Every check has a name, so that a planted bug can say which 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
 
 from checkers.violation import Violation
 from crdtdb import address, codec
-from crdtdb.causal import VersionVector
+from crdtdb.causal import NOTHING, VersionVector
 from crdtdb.cuts import check_cut
 from crdtdb.datatype import DocumentType, OperationType, StateType
 from crdtdb.head import FRESH, Head
-from crdtdb.kinds import log_at
+from crdtdb.kinds import in_force, log_at
 from crdtdb.materialised import reread_materialised
+from crdtdb.oplog import operations_in_force
 from crdtdb.record import Live, Record, visible
 from crdtdb.state import STATE_KEY, State
 from crdtdb.store.base import Snapshot, Table
@@ -104,9 +105,12 @@ def _check_head(books: _Books, prefix: bytes) -> None:
     """Size, digest, cut and sequence of an object are those of its records."""
     head = books.heads.get(prefix, FRESH)
     kind = CATALOGUE[address.name_of(prefix).type]
-    is_uncut = isinstance(kind, DocumentType) or (isinstance(kind, StateType) and kind.totals)
-    cut = None if is_uncut else _cut(books, prefix)
-    own = {at: row for at, row in books.records.items() if at.startswith(prefix)}
+    cut = _cut(books, prefix, kind)
+    own = {
+        at: row
+        for at, row in books.records.items()
+        if at.startswith(prefix) and not address.is_expiry(at)
+    }
     size = digest = 0
     if isinstance(kind, OperationType):
         size, digest = _check_log(books, prefix, kind, own, cut)
@@ -114,7 +118,7 @@ def _check_head(books: _Books, prefix: bytes) -> None:
         leaves = _leaves(own)
         for stem, leaf_kind in leaves.items():
             records = {at: row for at, row in own.items() if at.startswith(stem)}
-            shown, more = _check_log(books, stem, leaf_kind, records, _cut_at(books, stem))
+            shown, more = _check_log(books, stem, leaf_kind, records, _cut_at(books, stem, cut))
             size += min(shown, 1)
             digest ^= more
         if left := [at for at in books.folded if at.startswith(prefix) and at not in leaves]:
@@ -126,7 +130,7 @@ def _check_head(books: _Books, prefix: bytes) -> None:
         raise Violation("heads", f"{prefix!r} has {head}, not {size}, {digest}")
     for at, (record, _) in own.items():
         # A cut may leave the head before it goes, or stay there when it has gone: if it was swept.
-        if visible(record.live, head.cut) != visible(record.live, cut):
+        if _in_force(kind, at, record.live, head.cut) != _in_force(kind, at, record.live, cut):
             raise Violation("heads", f"{prefix!r} has {head}, not {cut}: {at!r} shows otherwise")
         if not head.context.includes(VersionVector.of(visible(record.live, cut))):
             raise Violation("heads", f"{prefix!r} has {head}, which {at!r} exceeds with {record}")
@@ -181,28 +185,46 @@ def _is_local(at: bytes) -> bool:
     return address.is_base(at)
 
 
-def _cut_at(books: _Books, prefix: bytes) -> VersionVector | None:
-    """The join of the cuts in force at this prefix, and at no other."""
+def _cut_at(books: _Books, prefix: bytes, above: VersionVector | None) -> VersionVector | None:
+    """The join of the cuts in force at the prefix of a leaf, and above it."""
     row = books.records.get(address.cut(prefix))
-    return None if row is None else _joined(row.record.live.values())
+    whole = above or NOTHING
+    for payload in () if row is None else row.record.live.values():
+        whole = whole.join(check_cut(payload, is_object=True))
+    return whole if len(whole) else None
 
 
-def _joined(payloads: Iterable[Any]) -> VersionVector | None:
-    whole: VersionVector | None = None
-    for payload in payloads:
-        vector = check_cut(payload, is_object=True)
-        whole = vector if whole is None else whole.join(vector)
-    return whole
+def _cut(books: _Books, prefix: bytes, kind: StateType | OperationType) -> VersionVector | None:
+    """The join of all cuts in force above or at an object.
+
+    What depends on a deadline is in force unless one that was given before it ends after it.
+    """
+    is_uncut = isinstance(kind, DocumentType) or (isinstance(kind, StateType) and kind.totals)
+    plain = NOTHING
+    guarded: list[tuple[VersionVector, int]] = []
+    for at, (record, _) in books.records.items():
+        if address.is_cut(at) and prefix.startswith(address.cut_prefix(at)):
+            for payload in record.live.values():
+                vector = check_cut(payload, is_object=True)
+                if payload[1] is not None:
+                    guarded.append((vector, payload[1]))
+                elif not is_uncut:
+                    plain = plain.join(vector)
+    found = books.records.get(prefix + address.EXPIRY)
+    given = [] if found is None else visible(found.record.live, plain).values()
+    whole = plain
+    for vector, guard in guarded:
+        if not any(s < guard and (at_ms is None or at_ms > guard) for at_ms, s in given):
+            whole = whole.join(vector)
+    return whole if len(whole) else None
 
 
-def _cut(books: _Books, prefix: bytes) -> VersionVector | None:
-    """The join of all cuts in force above or at an object."""
-    return _joined(
-        payload
-        for at, (record, _) in books.records.items()
-        if address.is_cut(at) and prefix.startswith(address.cut_prefix(at))
-        for payload in record.live.values()
-    )
+def _in_force(
+    kind: StateType | OperationType, at: bytes, live: Live, cut: VersionVector | None
+) -> Live:
+    if isinstance(kind, OperationType):
+        return operations_in_force(kind, live, cut)
+    return in_force(kind, address.split_object(at)[1], live, cut)
 
 
 def _alive(
@@ -210,7 +232,7 @@ def _alive(
 ) -> Iterator[tuple[bytes, Live]]:
     """The records of an object that users see."""
     for at, (record, _) in own.items():
-        live = visible(record.live, cut)
+        live = _in_force(kind, at, record.live, cut)
         own_type = kind.at(address.split_object(at)[1])
         if live and own_type is not None and own_type.alive(live):
             yield at, live
@@ -219,12 +241,14 @@ def _alive(
 def _fold(kind: OperationType, own: Mapping[bytes, _Row], cut: VersionVector | None) -> Any:
     """The base and every operation after it, in the order in which they came; None if none."""
     bases = [row.record for at, row in own.items() if _is_local(at)]
-    standing = [folded for base in bases for folded in visible(base.live, cut).values()]
+    standing = [
+        folded for base in bases for folded in operations_in_force(kind, base.live, cut).values()
+    ]
     operations = sorted((row.sequence, at) for at, row in own.items() if not _is_local(at))
     payloads = [
         (dot, payload)
         for _, at in operations
-        for dot, payload in visible(own[at].record.live, cut).items()
+        for dot, payload in operations_in_force(kind, own[at].record.live, cut).items()
     ]
     if not standing and not payloads:
         return None

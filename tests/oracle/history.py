@@ -20,7 +20,7 @@ from oracle.specification import (
     show,
 )
 
-__all__ = ["History", "named_by_incarnation"]
+__all__ = ["History", "named_by_incarnation", "numbers_of"]
 
 #: An event that has not happened, after all that have.
 _LAST: Final[EventId] = (1 << 64, 0)
@@ -38,7 +38,7 @@ def named_by_incarnation(
 _REFUSING: Final = frozenset({"list", "map", "text"})
 
 
-def _numbers(operation: Mapping[str, Any]) -> range:
+def numbers_of(operation: Mapping[str, Any]) -> range:
     """The numbers of the elements that an insert brings, if it is one."""
     if operation["op"] == "update" and operation.get("do", {}).get("type") == "list":
         operation = operation["do"]
@@ -147,7 +147,7 @@ class History:
             (*event.id, number)
             for event in self._events[name]
             if event.id in visible
-            for number in _numbers(event.operation)
+            for number in numbers_of(event.operation)
         )
 
     def visible(self, seen: VersionVector) -> frozenset[EventId]:

@@ -6,22 +6,53 @@ object; each has a time, and knows which events came before it.
 - A deadline counts until another one, a removal of the object, or whatever empties it, has seen it.
 - Whoever finds the object after its deadline begins a new *life*: what came before is over. Unless
   a deadline counts that is later than that one, and belongs to a series begun before it.
-- What happens in a life concerns nothing that was over when it happened, but `delete` and `clear`
-  concern everything.
+- What happens in a life concerns nothing that was over when it happened, but what removes the
+  whole object (`delete`, `clear`, `reset`) concerns everything.
+- A replica's steps are counted in *runs*. A run goes on until what it has come to is over where its
+  replica counts once more; of a run there is one total, so what takes out its last step that is not
+  over takes out all of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
-from oracle.specification import Event, EventId, Object, Shown, show
+from crdtdb.jsonvalue import encode, normalise
+from oracle.history import numbers_of
+from oracle.specification import ElementId, Event, EventId, Object, Shown, show
 
 __all__ = ["Lives"]
 
-_WIPES: Final = frozenset({"delete", "clear", "reset"})
 _DEADLINES: Final = frozenset({"expire", "persist"})
+_STEPS: Final = frozenset({"increment", "decrement"})
 _FOR_EVER: Final = 1 << 64
+#: What ends a life.
+_END: Final[EventId] = (-1, 0)
+#: Whose steps, and where in the object.
+_Place: TypeAlias = tuple[Any, ...]
+
+
+def _wipes(event: Event) -> bool:
+    """Does it remove the whole object?"""
+    operation = event.operation
+    if operation["op"] == "delete":
+        return "index" not in operation
+    # What `clear` removes of a remove-wins set are the members that are there.
+    return operation["op"] in ("clear", "reset") and event.target[1] != "rwset"
+
+
+def _place_of(event: Event) -> _Place | None:
+    """Of what counts: who counts, and where."""
+    operation = event.operation
+    field: tuple[str, ...] = ()
+    if operation["op"] == "update":
+        field = (*operation.get("field", ()),)
+        operation = operation.get("do", operation)
+    if operation["op"] not in _STEPS:
+        return None
+    member = encode(normalise(operation["member"])) if "member" in operation else None
+    return event.id[0], field, operation.get("type"), member
 
 
 class _Told(NamedTuple):
@@ -35,6 +66,10 @@ class _Told(NamedTuple):
     since: int
     #: Does it leave nothing?
     empties: bool
+    #: Of what began new lives before: that in vain, for the former ones came back.
+    back: frozenset[EventId] = frozenset()
+    #: Of a step: the first of its run.
+    run: EventId | None = None
 
 
 class Lives:
@@ -52,17 +87,35 @@ class Lives:
         ends = _end(series)
         op = event.operation["op"]
         after = None
-        if op != "delete" and ends <= now_ms:
+        if not (op == "delete" and _wipes(event)) and ends <= now_ms:
             after, over = ends, frozenset(one.event.id for one in past)
-            event = event._replace(observed=frozenset())
         deadline = now_ms + event.operation["in_ms"] if op == "expire" else _FOR_EVER
         since = min((one.since for one in series), default=now_ms)
-        told = _Told(event, after, over, deadline, since, empties=False)
+        run = self._run(event, past, over)
+        told = _Told(event, after, over, deadline, since, empties=False, run=run)
         if op not in _DEADLINES:
             left = self._shown([*past, told])
             empties = self._shown(past).exists and not left.exists
             told = told._replace(empties=empties and ends < _FOR_EVER and after is None)
         self._told[event.id] = told
+
+    def forget(self, one: EventId, past: Iterable[EventId]) -> None:
+        """Everybody knows that there is no deadline any more, and somebody forgets it."""
+        events = self._among(past)
+        counting, over = self._counting(events), self._over(events)
+        series = [each for each in counting if each.event.id not in over]
+        if series and _end(series) == _FOR_EVER:
+            ended = frozenset(each.event.id for each in series)
+            event = Event(one, self._name, {"op": "forget"}, ended, ended, 0)
+            back = frozenset(e.event.id for e in events if e.after and not e.event.past <= over)
+            self._told[one] = _Told(event, None, frozenset(), _FOR_EVER, 0, True, back=back)
+
+    def _run(self, event: Event, past: list[_Told], over: frozenset[EventId]) -> EventId | None:
+        place = _place_of(event)
+        if place is None:
+            return None
+        before = [o for o in past if _place_of(o.event) == place and o.event.id not in over]
+        return max(before, key=lambda one: one.event.id).run if before else event.id
 
     def show(self, visible: Iterable[EventId], now_ms: int) -> tuple[Shown, int | None]:
         """What a reader sees at a time, and until when."""
@@ -72,6 +125,15 @@ class Lives:
         shown = show(self._name, ()) if ends <= now_ms else self._shown(events)
         return shown, ends if shown.exists and ends < _FOR_EVER else None
 
+    def elements(self, visible: Iterable[EventId]) -> frozenset[ElementId]:
+        """All elements that these events have put into a list, deleted or not."""
+        return frozenset(
+            (*one.event.id, number)
+            for one in self._among(visible)
+            if one.event.operation["op"] == "insert"
+            for number in numbers_of(one.event.operation)
+        )
+
     def _among(self, ids: Iterable[EventId]) -> list[_Told]:
         return [self._told[one] for one in ids if one in self._told]
 
@@ -79,10 +141,9 @@ class Lives:
         """The deadlines that nothing has replaced."""
         gone: set[EventId] = set()
         for one in events:
-            op = one.event.operation["op"]
-            if op in _DEADLINES or one.empties:
+            if one.event.operation["op"] in _DEADLINES or one.empties:
                 gone |= one.event.past
-            elif op in _WIPES:
+            elif _wipes(one.event):
                 gone |= one.event.observed
         return [
             one
@@ -93,10 +154,11 @@ class Lives:
     def _over(self, events: list[_Told]) -> frozenset[EventId]:
         """What came before a new life, and the deadlines that ended with what came before."""
         counting = self._counting(events)
+        back = {each for one in events for each in one.back}
         over: set[EventId] = set()
         for one in events:
             after = one.after
-            if after is None:
+            if after is None or one.event.id in back:
                 continue
             if not any(d.since < after < d.deadline for d in counting):
                 over |= one.event.past
@@ -105,18 +167,22 @@ class Lives:
 
     def _shown(self, events: list[_Told]) -> Shown:
         over = self._over(events)
-        return show(
-            self._name,
-            [
-                one.event
-                if one.event.operation["op"] in _WIPES
-                else one.event._replace(
-                    past=one.event.past - one.over, observed=one.event.observed - one.over
-                )
-                for one in events
-                if one.event.id not in over and one.event.operation["op"] not in _DEADLINES
-            ],
-        )
+        told = [one for one in events if one.event.operation["op"] not in (*_DEADLINES, "forget")]
+        shown = [one.event if _wipes(one.event) else self._concerning(one) for one in told]
+        # It is as if somebody had seen exactly that, and deleted it.
+        end = Event(_END, self._name, {"op": "delete"}, over, over, 0)
+        return show(self._name, [*shown, end] if over else shown)
+
+    def _concerning(self, one: _Told) -> Event:
+        """The event with what it concerns only."""
+        if self._name[1] == "text":
+            return one.event._replace(over=one.over)
+        past = one.event.past - one.over
+        runs = {self._told[e].run for e in past if e in self._told}
+        runs.discard(None)
+        whole = {e for e in one.event.past if e in self._told and self._told[e].run in runs}
+        observed = one.event.observed - one.over
+        return one.event._replace(past=past | whole, observed=observed | whole, over=one.over)
 
 
 def _end(series: list[_Told]) -> int:

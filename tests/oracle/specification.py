@@ -34,6 +34,7 @@ __all__ = [
     "Scope",
     "Shown",
     "covers",
+    "is_beyond",
     "is_refused",
     "show",
 ]
@@ -72,6 +73,9 @@ class Event(NamedTuple):
     let_go: frozenset[ElementId] = frozenset()
     #: Did it name what it may remove, by a read context?
     has_context: bool = False
+    #: What was over then, for a deadline had come. It is not in `past`, but for texts: where
+    #: something was taken out, its place stays.
+    over: frozenset[EventId] = frozenset()
 
 
 class Shown(NamedTuple):
@@ -169,6 +173,16 @@ def _not_observed(events: Iterable[Event], removals: Collection[Event]) -> list[
     return [e for e in events if not any(e.id in removal.observed for removal in removals)]
 
 
+def _in_order(events: Collection[Event]) -> list[Event]:
+    """Each after all that its issuer had seen.
+
+    Whatever happened before an event has fewer of these events in its past. (`past` itself is no
+    measure: an erase has other objects in it, too.)
+    """
+    all_ids = {event.id for event in events}
+    return sorted(events, key=lambda event: len(all_ids & (event.past | event.over)))
+
+
 def _named(events: Iterable[Event], op: str) -> list[Event]:
     return [event for event in events if event.operation["op"] == op]
 
@@ -257,12 +271,10 @@ def _by_name(events: list[Event]) -> list[Event]:
     """The same with each clear as what it is to a remove-wins set: a remove of certain members.
 
     They are those present where it was issued, of each of which it observed an add in force. That
-    depends on its past alone, which comes first: whatever happened before an event has fewer of
-    these events in its past. (`past` itself is no measure: an erase has other objects in it, too.)
+    depends on its past alone, which comes first.
     """
     named: dict[EventId, Event] = {}
-    all_ids = {event.id for event in events}
-    for event in sorted(events, key=lambda event: len(all_ids & event.past)):
+    for event in _in_order(events):
         named[event.id] = event
         if event.operation["op"] == "clear":
             past = [named[earlier] for earlier in event.past if earlier in named]
@@ -387,6 +399,8 @@ def is_refused(type_name: str, asked: Event, events: Iterable[Event]) -> bool:
     operation, events = asked.operation, list(events)
     if type_name == "map" and operation["op"] == "update":
         do = operation["do"]
+        if do["op"] != "delete" and _is_below_a_leaf(tuple(operation["field"]), events):
+            return True
         if do["type"] in _LOGGED and asked.has_context:
             return True
         leaf = _at_leaf(events, tuple(operation["field"]), do["type"])
@@ -396,9 +410,18 @@ def is_refused(type_name: str, asked: Event, events: Iterable[Event]) -> bool:
             _show(leaf_type, list(_at_leaf(events, path, leaf_type))).exists
             for path, leaf_type in _leaves_removed(operation, events)
         )
-    return type_name in ("list", "text") and _is_beyond(
+    return type_name in ("list", "text") and is_beyond(
         operation, _show(type_name, events).size or 0
     )
+
+
+def _is_below_a_leaf(path: _Path, events: list[Event]) -> bool:
+    """Would a leaf there be below another, and is there none yet?"""
+    updates = (event.operation for event in _named(events, "update"))
+    leaves = {(tuple(update["field"]), update["do"]["type"]) for update in updates}
+    shown = {at for at, kind in leaves if _show(kind, list(_at_leaf(events, at, kind))).exists}
+    is_above = any(path[:length] in shown for length in range(1, len(path)))
+    return is_above and not any(at[: len(path)] == path for at in shown)
 
 
 def _leaves_removed(
@@ -411,7 +434,7 @@ def _leaves_removed(
     return {leaf for leaf in leaves if leaf[0][: len(above)] == above and leaf[1] in _LOGGED}
 
 
-def _is_beyond(operation: Mapping[str, Any], size: int) -> bool:
+def is_beyond(operation: Mapping[str, Any], size: int) -> bool:
     """Does an operation name a position that a list or text of this size does not have?"""
     if "index" not in operation:
         return False
@@ -449,7 +472,7 @@ def _list(events: list[Event]) -> Shown:
     """The elements in force, in the order of the tree that they were put into."""
     placed: dict[EventId, list[_Node]] = {}
     gone: dict[EventId, set[ElementId]] = {}
-    for event in sorted(events, key=lambda event: len(event.past)):
+    for event in _in_order(events):
         operation = event.operation
         past = [earlier for earlier in events if earlier.id in event.past]
         shown, nodes = _elements(past, placed, gone)
@@ -524,16 +547,18 @@ def _put_in(event: Event, shown: list[_Node], nodes: Mapping[ElementId, _Node]) 
 def _text(events: list[Event]) -> Shown:
     """The characters that nothing has deleted."""
     text = Sequence()
-    all_ids = {event.id for event in events}
-    for event in sorted(events, key=lambda event: len(all_ids & event.past)):
+    for event in _in_order(events):
         operation, visible = event.operation, event.past.__contains__
+        shown = text.shown(visible, event.over.__contains__)
         if operation["op"] == "insert":
-            index = operation.get("index", len(text.shown(visible)))
-            text.put_in(index, operation["text"], client_of(event.id[0]), event.id, visible)
+            place = operation.get("index", len(shown))
+            behind = shown[place] if place < len(shown) else None
+            text.put_in(behind, operation["text"], client_of(event.id[0]), event.id, visible)
         elif operation["op"] != "update":  # an editor that typed nothing
-            shown, first = text.shown(visible), operation.get("index", 0)
+            first = operation.get("index", 0)
             last = first + operation["length"] if "index" in operation else len(shown)
             text.delete(shown[first:last], event.id)
+    all_ids = {event.id for event in events}
     value = "".join(character.text for character in text.shown(all_ids.__contains__))
     return Shown.value(value, bool(value))._replace(size=len(value))
 

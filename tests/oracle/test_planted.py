@@ -16,10 +16,23 @@ import pytest
 import test_accumulator
 import test_folding
 import test_fugue
+import test_mending
 import test_nested
 import test_rankings
 import test_rights
-from crdtdb import address, author, codec, draft, fields, hlc, kinds, oplog, reclaim, record
+from crdtdb import (
+    address,
+    author,
+    codec,
+    draft,
+    fields,
+    hlc,
+    kinds,
+    mending,
+    oplog,
+    reclaim,
+    record,
+)
 from crdtdb.address import ObjectName
 from crdtdb.author import Author
 from crdtdb.causal import NOTHING, Dot, VersionVector
@@ -466,8 +479,9 @@ def test_a_remove_that_keeps_no_baseline(monkeypatch: Patch) -> None:
     removed = SortedSet._removed
 
     def forgetful(self: SortedSet, *arguments: Any) -> Iterator[Change]:
-        for change in removed(self, *arguments):
-            yield Change(change.tail, arguments[1].keys())
+        for _ in removed(self, *arguments):
+            tail, view = arguments
+            yield Change(tail, view.live(tail).keys())
 
     monkeypatch.setattr(SortedSet, "_removed", forgetful)
     assert noticed_by("zset") in _VALUES
@@ -672,6 +686,23 @@ def test_a_cut_of_a_leaf_that_goes_without_a_sweep(monkeypatch: Patch) -> None:
     """The operations that it covered are in force again."""
     monkeypatch.setattr(reclaim._Portion, "_sweep_record", lambda *_: None)
     assert noticed_by("map") in ("folded", "convergence", *_VALUES)
+
+
+@pytest.mark.parametrize("field", [None, ["x"]], ids=["an object", "a leaf"])
+def test_a_log_mended_with_what_its_donor_has_yet_to_sweep(
+    monkeypatch: Patch, field: list[str] | None
+) -> None:
+    """The cut has gone where it is mended, so what that covered comes back."""
+    monkeypatch.setattr(mending, "_cut_for_good", lambda *_: None)
+    assert breaks(test_mending.test_what_a_peer_has_yet_to_sweep_does_not_come_back, field=field)
+
+
+def test_a_damaged_cut_that_goes_without_a_sweep(monkeypatch: Patch) -> None:
+    """What it covered is in force again: the donor of the mending has nothing to say of it."""
+    monkeypatch.setattr(mending, "_sweep", lambda *_: None)
+    monkeypatch.setattr(kinds, "_log_cut_at", lambda _: b"")
+    for kind in ("opcounter", "leaf", "set", "wide"):
+        assert breaks(test_mending.test_what_a_damaged_cut_covered_does_not_come_back, kind=kind)
 
 
 def test_a_reset_that_loses_what_a_field_counted_at_the_same_time(monkeypatch: Patch) -> None:

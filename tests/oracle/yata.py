@@ -41,9 +41,17 @@ class Sequence:
         #: What deleted each: any number of sources may have.
         self.deleted: dict[_Id, set[Source]] = {}
 
-    def shown(self, visible: Callable[[Source], bool]) -> list[Character]:
-        """The characters that are there for somebody who can see those sources."""
-        return [c for c in self._known(visible) if not self._is_deleted(c, visible)]
+    def shown(
+        self,
+        visible: Callable[[Source], bool],
+        over: Callable[[Source], bool] = lambda _source: False,
+    ) -> list[Character]:
+        """The characters that are there for somebody who can see those sources, but not past ones.
+
+        What is `over` was taken out, and left its characters in their places.
+        """
+        known = [c for c in self._known(visible) if not over(c.source)]
+        return [c for c in known if not self._is_deleted(c, visible)]
 
     def _known(self, visible: Callable[[Source], bool]) -> list[Character]:
         return [character for character in self._all if visible(character.source)]
@@ -52,11 +60,16 @@ class Sequence:
         return any(map(visible, self.deleted.get(character.id, ())))
 
     def put_in(
-        self, index: int, text: str, client: int, source: Source, visible: Callable[[Source], bool]
+        self,
+        behind: Character | None,
+        text: str,
+        client: int,
+        source: Source,
+        visible: Callable[[Source], bool],
     ) -> None:
-        """Somebody who can see those sources puts text in: right before what stands there."""
-        known, shown = self._known(visible), self.shown(visible)
-        place = known.index(shown[index]) if index < len(shown) else len(known)
+        """Somebody who can see those sources puts text in: right before a character, or last."""
+        known = self._known(visible)
+        place = len(known) if behind is None else known.index(behind)
         left = known[place - 1].id if place else _EDGE
         right = known[place].id if place < len(known) else _EDGE
         clock = sum(character.id[0] == client for character in self._all)

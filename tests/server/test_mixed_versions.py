@@ -18,6 +18,8 @@ from crdtdb.causal import VersionVector
 from crdtdb.record import Record
 from crdtdb.replication.messages import (
     Claim,
+    Copied,
+    Copy,
     Digest,
     Hello,
     Message,
@@ -63,6 +65,11 @@ def record_of(type_name: str, *, is_newer: bool) -> tuple[bytes, bytes]:
     return at, newer(data) if is_newer else data
 
 
+def row_of(data: bytes, at: bytes) -> bytes:
+    """The row in which the peer keeps a record."""
+    return codec.pack_row(1, at, data)
+
+
 def donor(*records: tuple[bytes, bytes]) -> Answering:
     """A peer that speaks this version's messages, and has these records."""
 
@@ -72,6 +79,9 @@ def donor(*records: tuple[bytes, bytes]) -> Answering:
                 return [write_frame(Welcome(0))]
             case Digest() | Summary():
                 return [write_frame(Summary(SEEN.flat(), 0, {}, answer=False))]
+            case Copy(session, after):
+                rows = [(at, row_of(data, at)) for at, data in records if at > after]
+                return [write_frame(Copied(session, after, 5, 9, rows, True, len(rows)))]
             case Pull(session, _, since):
                 claim = Claim(SEEN.flat(), 0)
                 return [write_frame(Page(session, since, 5, 9, list(records), claim))]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
@@ -15,9 +16,10 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from crdtdb import Database
 from crdtdb.causal import format_incarnation
 from crdtdb.errors import StartError
-from crdtdb_server import serve
+from crdtdb_server import serve, serve_in_thread
 from crdtdb_server.tracing import Tracing
 from livecluster import LiveWire, eventually, live_cluster
+from processes import until
 
 _KEY = "secret-key"
 _PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -127,6 +129,27 @@ async def test_a_write_in_vain_has_no_commit(spans: _Spans) -> None:
         first, again = spans.of("eu-1", _POST)
         assert first.links
         assert not again.links
+
+
+def _shows(database: Database, total: int) -> bool:
+    return bool(database.counter("shop", _KEY).get().value == total)
+
+
+def test_what_a_program_writes_that_embeds_a_replica_is_traced_too(spans: _Spans) -> None:
+    with (
+        Database.in_memory(replica="eu-1") as eu,
+        serve_in_thread(eu, listen="127.0.0.1:0", tracing=True) as server,
+        Database.in_memory(replica="us-1") as us,
+        serve_in_thread(us, listen="127.0.0.1:0", peers=[server.url], tracing=True),
+    ):
+        for total in (1, 2):  # the first may come as part of the first copy, which is no merge
+            eu.counter("shop", _KEY).increment()
+            until("it has come", partial(_shows, us, total))
+    commits = spans.of("eu-1", "crdtdb commit")
+    assert commits, "as those of clients are"
+    # Of several commits that come together the last is linked to.
+    merges = spans.of("us-1", "crdtdb merge")
+    assert set(map(_identity, commits)) & set().union(*map(_linked, merges))
 
 
 async def test_spans_go_where_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:

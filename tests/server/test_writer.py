@@ -393,7 +393,7 @@ async def test_what_is_being_committed_counts_too(
         taken.append(bench.commit())
         await _queued()
         with pytest.raises(Overloaded):
-            await bench.writer.commit(bench.step())
+            bench.writer.commit(bench.step())
     finally:
         bench.disk.ready = bool
         release.set()

@@ -157,8 +157,12 @@ def test_what_is_wrong_with_a_peer_that_answers_is_said() -> None:
             {"self": False, "reachable": True, "url": "http://us:1"},
             {"self": False, "reachable": False, "url": "http://ap:1"},
         ],
-        "evicted": [],
-        "troubles": {"http://us:1": "two of one name", "http://ap:1": "cannot connect"},
+        "evicted": [{"replica": "af-1", "url": "http://af:1", "by": "eu-1", "at_ms": 0}],
+        "troubles": {
+            "http://us:1": "two of one name",
+            "http://ap:1": "cannot connect",
+            "http://af:1": "cannot connect",
+        },
         "stability": {
             "unmet_peers": [],
             "blocked_by": [{"replica": "ap-1", "events": 7, "reported_ms": None}],
@@ -167,6 +171,7 @@ def test_what_is_wrong_with_a_peer_that_answers_is_said() -> None:
         "integrity": {"damaged": 0},
     }
     assert list(_notes(cluster)) == [
+        "evicted: af-1 http://af:1 by eu-1, 1970-01-01 00:00:00.000",
         "trouble with http://us:1: two of one name",
         "deletes wait for ap-1: it has not reported 7 operations; "
         "it has reported nothing since this replica started",

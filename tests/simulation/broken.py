@@ -401,7 +401,12 @@ _EVICTIONS: Final = {
     "fault_ms": 900,
 }
 #: Much is written, so that peers lack what is damaged.
-_DAMAGE: Final = {"faults": {"cut": 3, "record_flipped": 3}, "commit_ms": 25, "fault_ms": 500}
+_DAMAGE: Final = {
+    "faults": {"cut": 3, "record_flipped": 9},
+    "weather": CALM._replace(loss=0.2),
+    "commit_ms": 25,
+    "fault_ms": 350,
+}
 
 #: What damage may be found by that does not change what the damaged object shows.
 _WRONG_BOOKS: Final = frozenset({"contexts", "heads", "sequence", "digest", "exception", "growth"})
@@ -432,7 +437,11 @@ BROKEN: Final[dict[str, Broken]] = {
         Broken(
             flipped_records_pass, _WRONG_READ | _WRONG_BOOKS | {"refusal"}, _with("record_flipped")
         ),
-        Broken(damage_counts_for_nothing, _WRONG_READ | _WRONG_BOOKS | {"convergence"}, _DAMAGE),
+        Broken(
+            damage_counts_for_nothing,
+            _WRONG_READ | _WRONG_BOOKS | {"convergence", "refusal"},
+            _DAMAGE,
+        ),
         Broken(
             full_disk_unnoticed, _WRONG_READ | _WRONG_BOOKS | {"WriteCORead"}, _with("disk_full")
         ),

@@ -333,6 +333,8 @@ class Cluster:
             via=letter.via,
             flipped=letter.flipped,
             displaced=displaced,
+            damaged=letter.origin in self._machines
+            and bool(self._machines[letter.origin].disk.flipped),
         )
         if machine.replication.refusals["identity-conflict"] > conflicts:
             self.tally["twins refused"] += 1

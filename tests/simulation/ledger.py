@@ -177,6 +177,6 @@ def _as_written(operation: Operation) -> dict[str, Any]:
     """An operation as a user writes it."""
     plain: dict[str, Any] = msgspec.to_builtins(operation)
     if "do" in plain:  # of a map: what is done at the field, with the type of the leaf
-        type_name, inner = plain["do"]
+        type_name, inner, *_ = plain["do"]
         plain["do"] = {"type": type_name, **inner}
     return plain

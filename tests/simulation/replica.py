@@ -248,16 +248,18 @@ class Machine:
         via: str = "",
         flipped: bool = False,
         displaced: bool = False,
+        damaged: bool = False,
     ) -> None:
         """Take in a frame, which answers what was sent to the endpoint `via` (if not empty).
 
         Machines are honest: only a frame of which a bit flipped may be refused; or one whose sender
-        is not where it says, for somebody else is there, so that it is `displaced`.
+        is not where it says, for somebody else is there, so that it is `displaced`; or what it has
+        copied from a `damaged` disk as it stood there.
         """
         try:
             self._do(lambda: self.replication.step(sender, frame, now_ms, via))
         except PeerError as error:
-            if displaced and error.reason == "identity-conflict":
+            if {"identity-conflict": displaced, "bad-record": damaged}.get(error.reason):
                 return
             if not self.disk.crashed and not flipped:
                 raise Violation(

@@ -238,3 +238,33 @@ def test_a_disk_goes_back_behind_what_its_replica_had_reported(broken: bool) -> 
             except Violation as violation:
                 wrong.add(str(violation))
     assert wrong == ({"value: shop/counter/k shows 14, must be 4"} if broken else set())
+
+
+def test_no_incarnation_ends_while_a_newcomer_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is a member before its first page, so a floor waits until it has heard of it."""
+    monkeypatch.setattr(replication.donor, "COPY_ROWS", 2)
+    stage = Stage("a", "b")
+    for number in range(8):
+        stage.write("a", "register", f"x {number}", op="set", value=number)
+    stage.lose_disk("b")
+    while not stage.machines["b"].serves:
+        stage.pass_time("a", "b")
+        stage.deliver("a", "b")
+    stage.join("late", ("a",))
+    while not stage.deliver("a", "late", until="Copied"):
+        stage.pass_time("a", "late")
+    under_way, stage.letters = stage.letters, []
+    for _ in range(60):
+        stage.pass_time("a", "b")
+        stage.deliver("a", "b")
+    assert not stage.machines["late"].serves
+    home = [stage.machines[name] for name in ("a", "b")]
+    assert not any(machine.seen.floor for machine in home)
+    stage.letters += under_way
+    stage.write("b", "counter", "k", op="increment", by=3)
+    let_talk(stage, "a", "b", "late", tenths=100)
+    check_all(stage, "counter", 3)
+    for machine in stage.machines.values():
+        assert machine.seen.floor, "now everybody has"
+        assert machine.seen == home[0].seen
+        assert len(machine.replication.members) == 3

@@ -44,7 +44,9 @@ def contents(path: Path) -> dict[Table, list[tuple[bytes, bytes]]]:
         return {table: list(snapshot.scan(table)) for table in Table}
 
 
-def test_less_room_for_the_same(path: Path) -> None:
+@pytest.mark.parametrize("together", [compacting._TOGETHER_BYTES, 10_000])
+def test_less_room_for_the_same(path: Path, together: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compacting, "_TOGETHER_BYTES", together)
     before, data = contents(path), path / "data.mdb"
     size, mode = data.stat().st_size, data.stat().st_mode
     compacted = compact(path)

@@ -191,7 +191,7 @@ def test_a_field_with_several_types_shows_the_first_and_the_others_beside_it() -
 
 def test_fields_are_in_order_and_what_is_below_follows() -> None:
     a = Replica(1)
-    for path in (["b"], ["a", "b"], ["a\0"], ["a"], ["ab"], ["a", ""], ["ü"], ["a\1"]):
+    for path in (["b"], ["a", "b"], ["a\0"], ["ab"], ["a", ""], ["a"], ["ü"], ["a\1"]):
         a.do("map", "update", field=path, do={"type": "flag", "op": "enable"})
     assert [leaf["field"] for leaf in a.value("map")] == [
         ["a"], ["a", ""], ["a", "b"], ["a\0"], ["a\1"], ["ab"], ["b"], ["ü"],

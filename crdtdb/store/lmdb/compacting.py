@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -27,8 +28,9 @@ __all__ = ["Compacted", "compact"]
 _COPY: Final = "data.mdb.compact"
 #: What a copy may take at most beside twice what there is: a map is only address space.
 _ROOM_BYTES: Final = 2**26
-#: Of entries written with one transaction.
-_PORTION_BYTES: Final = 2**24
+#: What is written with one transaction, and how many entries at a time.
+_TOGETHER_BYTES: Final = 2**24
+_PORTION: Final = 1_000
 
 
 class Compacted(NamedTuple):
@@ -81,36 +83,45 @@ def _copy(directory: Path, copy: Path) -> None:
         ) as target,
         source.begin() as snapshot,
     ):
-        notes: list[tuple[bytes, bytes]] = []
-        for name, value in snapshot.cursor():
-            if name in TABLE_NAMES:
-                _append(source.open_db(name, snapshot, create=False), snapshot, target, name)
-            else:
-                notes.append((name, value))
-        with target.begin(write=True) as transaction:
-            for name, value in notes:
-                transaction.put(name, value)
+        names = [name for name, _ in snapshot.cursor() if name in TABLE_NAMES]
+        notes = [entry for entry in snapshot.cursor() if entry[0] not in TABLE_NAMES]
+        tables = {name: source.open_db(name, snapshot, create=False) for name in names}
+        portions = (
+            (name, portion)
+            for name, table in tables.items()
+            for portion in _portions(snapshot.cursor(table))
+        )
+        is_all = False
+        while not is_all:
+            is_all = _append(portions, target, notes)
 
 
 def _append(
-    table: lmdb._Database,
-    snapshot: lmdb.Transaction[bytes],
+    portions: Iterator[tuple[bytes, list[tuple[bytes, bytes]]]],
     target: lmdb.Environment,
-    name: bytes,
-) -> None:
-    """The entries of one table, in the order of their keys: page after page is filled."""
-    entries = iter(snapshot.cursor(table))
-    copied = target.open_db(name)
-    while portion := list(_portion(entries)):
-        with target.begin(write=True) as transaction, transaction.cursor(copied) as cursor:
-            cursor.putmulti(portion, append=True)
+    notes: list[tuple[bytes, bytes]],
+) -> bool:
+    """Write as many portions as fit in memory with one transaction; were those all?
+
+    Entries come in the order of their keys: page after page is filled. With the last come `notes`.
+    """
+    size_bytes = 0
+    with target.begin(write=True) as transaction:
+        for name, portion in portions:
+            table = target.open_db(name, transaction)
+            with transaction.cursor(table) as cursor:
+                cursor.putmulti(portion, append=True)
+            size_bytes += sum(len(key) + len(value) for key, value in portion)
+            if size_bytes >= _TOGETHER_BYTES:
+                return False
+        for name, value in notes:
+            transaction.put(name, value)
+        return True
 
 
-def _portion(entries: Iterator[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
-    """So many of them that a transaction of those fits in memory."""
-    size = 0
-    for key, value in entries:
-        yield key, value
-        size += len(key) + len(value)
-        if size >= _PORTION_BYTES:
-            return
+def _portions(entries: Iterable[tuple[bytes, bytes]]) -> Iterator[list[tuple[bytes, bytes]]]:
+    """All entries of a table, some at a time; one empty portion if there is none."""
+    left = iter(entries)
+    yield list(islice(left, _PORTION))
+    while portion := list(islice(left, _PORTION)):
+        yield portion

@@ -58,9 +58,12 @@ def status(
 def _notes(cluster: dict[str, Any]) -> Iterator[str]:
     """What is not as it should be, a sentence each, and what can be done about it."""
     troubles, stability = dict(cluster["troubles"]), cluster["stability"]
+    urls = {member["url"] for member in cluster["members"]}
     for gone in cluster["evicted"]:
         by = f"by {printable(gone['by'])}, {moment(gone['at_ms'])}"
         yield f"evicted: {printable(gone['replica'])} {printable(gone['url'])} {by}"
+        if gone["url"] not in urls:
+            troubles.pop(gone["url"], None)
     if cluster["self"]["state"] == "evicted":
         yield "this replica was evicted and takes no writes; back with: crdtdb cluster rejoin"
     for url in stability["unmet_peers"]:

@@ -21,7 +21,7 @@ from crdtdb_server.shell.server import DEFAULT_SERVER, Server
 __all__ = ["verify"]
 
 #: How often to ask again while the two have not seen the same, and how long to wait in between.
-_ATTEMPTS: Final = 8
+_ATTEMPTS: Final = 20
 _PAUSE_S: Final = 0.5
 
 

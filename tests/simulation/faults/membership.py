@@ -27,6 +27,8 @@ def evict(world: World) -> None:
         return
     name = world.random.choice(sorted(names))
     gone = {i for i, member in members.items() if member.name == name}
+    if any(_is(other, gone) for other in world.machines.values() if other.name != name):
+        return  # it was set up under that name, and has been called otherwise since
     world.tally["evictions"] += 1
     world.note(by.name, f"evicts {name}")
     world.out = machine = world.machines[name]
@@ -54,6 +56,10 @@ def replace(world: World) -> None:
     world.later((0, 1_000), lambda: world.start(other))
     world.later((0, 2_000), lambda: _evict_gone(world, machine.name))
     await_all(world, other)
+
+
+def _is(machine: Machine, incarnations: set[int]) -> bool:
+    return machine.is_up and machine.replication.incarnation in incarnations
 
 
 def _able(world: World) -> Machine | None:
