@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple, TypeAlias
 
+from crdtdb.causal import VersionVector
 from crdtdb.jsonvalue import encode, normalise
 from oracle.history import numbers_of
 from oracle.specification import ElementId, Event, EventId, Object, Shown, show
@@ -78,6 +79,8 @@ class Lives:
     def __init__(self, name: Object) -> None:
         self._name = name
         self._told: dict[EventId, _Told] = {}
+        #: Equal histories are asked about once: what they show, and when that ends.
+        self._meanings: dict[frozenset[EventId], tuple[Shown, int]] = {}
 
     def add(self, event: Event, now_ms: int) -> None:
         """One more event; all that it has seen are there."""
@@ -99,9 +102,9 @@ class Lives:
             told = told._replace(empties=empties and ends < _FOR_EVER and after is None)
         self._told[event.id] = told
 
-    def forget(self, one: EventId, past: Iterable[EventId]) -> None:
+    def forget(self, one: EventId, seen: VersionVector) -> None:
         """Everybody knows that there is no deadline any more, and somebody forgets it."""
-        events = self._among(past)
+        events = self._among(filter(seen.covers, self._told))
         counting, over = self._counting(events), self._over(events)
         series = [each for each in counting if each.event.id not in over]
         if series and _end(series) == _FOR_EVER:
@@ -117,12 +120,17 @@ class Lives:
         before = [o for o in past if _place_of(o.event) == place and o.event.id not in over]
         return max(before, key=lambda one: one.event.id).run if before else event.id
 
-    def show(self, visible: Iterable[EventId], now_ms: int) -> tuple[Shown, int | None]:
-        """What a reader sees at a time, and until when."""
-        events = self._among(visible)
-        over = self._over(events)
-        ends = _end([one for one in self._counting(events) if one.event.id not in over])
-        shown = show(self._name, ()) if ends <= now_ms else self._shown(events)
+    def show(self, seen: VersionVector, now_ms: int) -> tuple[Shown, int | None]:
+        """What a reader sees at a time who has seen so much, and until when."""
+        visible = frozenset(filter(seen.covers, self._told))
+        if visible not in self._meanings:
+            events = self._among(visible)
+            over = self._over(events)
+            ends = _end([one for one in self._counting(events) if one.event.id not in over])
+            self._meanings[visible] = self._shown(events), ends
+        shown, ends = self._meanings[visible]
+        if ends <= now_ms:
+            shown = show(self._name, ())
         return shown, ends if shown.exists and ends < _FOR_EVER else None
 
     def elements(self, visible: Iterable[EventId]) -> frozenset[ElementId]:
