@@ -227,7 +227,7 @@ class Draft(Pending):
         cut = vector if head.cut is None else head.cut.join(vector)
         if cut == head.cut or is_uncut(kind):
             return
-        self._set(self._latest, prefix, at)
+        self._note_change(prefix, at)
         head = msgspec.structs.replace(head, cut=cut)
         if cut.includes(head.context):
             # All there is was seen by the cut: nothing is left, and nothing need be read.
@@ -241,7 +241,7 @@ class Draft(Pending):
 
     def _cut_leaf(self, log: Log, vector: VersionVector, at: bytes) -> None:
         """O(1) if the cut has seen all there is of the map, else O(operations of the leaf)."""
-        self._set(self._latest, log.owner, at)
+        self._note_change(log.owner, at)
         head = self.head(log.owner)
         if log.kind is None:
             self.set_head(log.owner, head)
@@ -250,12 +250,20 @@ class Draft(Pending):
         else:
             refold(self, log, head)
 
+    def _note_change(self, prefix: bytes, at: bytes) -> None:
+        """An object has changed because of what changed at `at`, which may lie outside of it.
+
+        Where records of its own changed after that, the last of them gives the object its number.
+        """
+        if prefix not in self._latest or self.is_last(at):
+            self._set(self._latest, prefix, at)
+
     def settle(self, prefix: bytes, at: bytes) -> None:
         """Find out anew what is cut of an object and until when it is there; `at` has changed.
 
         O(1), but O(records) if other records are cut than before.
         """
-        self._set(self._latest, prefix, at)
+        self._note_change(prefix, at)
         former, kind = self.head(prefix), type_of(prefix)
         deadlines = self.record(prefix + address.EXPIRY).live
         cut, present = self.standing(prefix)

@@ -301,6 +301,10 @@ class Pending:
         if self._in_place:
             self._in_place.discard(at)
 
+    def is_last(self, at: bytes) -> bool:
+        """Is no record changed after the one at `at`? One that has not changed comes last."""
+        return at not in self._records or next(reversed(self._records)) == at
+
     def set_head(self, prefix: bytes, head: Head) -> None:
         self._set(self._heads, prefix, head)
 

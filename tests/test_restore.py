@@ -27,7 +27,7 @@ def _restore(replica: Replica, type_name: str, value: JsonValue) -> int:
     operations = 0
     for portion in kind.portions(value):
         updates = tuple(
-            Update(name, read_operation(type_name, plain), seen)
+            Update(name, read_operation(type_name, plain).restoring(), seen)
             for plain, seen in kind.restore(portion)
         )
         assert len(updates) <= LIMITS.transaction_operations

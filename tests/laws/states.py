@@ -130,8 +130,11 @@ def _all_steps(type_name: str) -> list[_Step]:
 
 
 def _first_writes(type_name: str) -> list[_Step]:
-    """Each replica writes, knowing nothing of the others."""
-    asked = update(ObjectName("shop", type_name, "k"), creation(type_name))
+    """Each replica writes, knowing nothing of the others; into a map, three fields deep."""
+    plain = creation(type_name)
+    if "field" in plain:
+        plain |= {"field": ["a", "b", "c"]}
+    asked = update(ObjectName("shop", type_name, "k"), plain)
     return [_Write(number, asked) for number in range(_REPLICAS)]
 
 

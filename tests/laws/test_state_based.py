@@ -199,8 +199,8 @@ def test_joining_its_delta_carries_out_an_operation(type_name: str, data: st.Dat
             event("has a deadline")
             return
     deleting = isinstance(operation, Delete)
-    changing = kind.delete(look, stamp) if deleting else kind.mutate(operation, look, stamp)
     try:
+        changing = kind.delete(look, stamp) if deleting else kind.mutate(operation, look, stamp)
         changes = list(changing)
     except CallerError:
         event("refused")

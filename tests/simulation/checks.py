@@ -18,6 +18,7 @@ from crdtdb import address
 from crdtdb.address import ObjectName
 from crdtdb.causal import VersionVector, format_dot
 from crdtdb.datatype import NestedType, StateType
+from crdtdb.guarded import has_beside_cut
 from crdtdb.kinds import type_of
 from crdtdb.operations import type_named
 from crdtdb.reading import Digest, PageQuery, Reading
@@ -153,10 +154,14 @@ def _is_dead(at: bytes, record: Record, members: Collection[int] | None) -> bool
     if address.is_cut(at) or not record.live:
         return not record.live
     prefix, tail = address.split_object(at)
+    if tail == address.EXPIRY:
+        return False
     kind = type_of(prefix)
     own = kind.at(tail) if isinstance(kind, StateType) else None
     if own is None:
         return False
+    if own.totals and has_beside_cut(record.live):
+        return True  # a life that is over for good leaves no inventory
     if own.totals and members is not None and any(dot[0] not in members for dot in record.live):
         return False
     return bool(own.idle(record.live))

@@ -124,7 +124,7 @@ class Cluster:
         self._trace = trace
         self._scheduler = Scheduler()
         self._random = _random(seed, "cluster")
-        self._requests = workload(_random(seed, "workload"), plan.objects)
+        self._requests = workload(_random(seed, "workload"), plan.objects, plan.timed)
         #: What reads showed, anywhere, to be given back as read contexts.
         self._reads: deque[VersionVector] = deque([NOTHING], maxlen=12)
         self._network = Network(

@@ -14,6 +14,7 @@ from typing import Final
 
 from checkers.violation import raise_first
 from crdtdb import address
+from crdtdb.address import ObjectName
 from crdtdb.causal import NOTHING, VersionVector
 from crdtdb.errors import CallerError, StorageFailed
 from crdtdb.limits import LIMITS
@@ -35,6 +36,7 @@ from simulation.ledger import Issued, Ledger, issued_by
 from simulation.notes import Notes
 from simulation.replica import Machine
 from simulation.trace import Trace
+from simulation.workload import TIMED_BUCKET
 
 __all__ = ["Judge"]
 
@@ -219,7 +221,7 @@ class Judge:
             return
         try:
             with machine.disk.snapshot() as snapshot:
-                self._compare(machine, Reading(snapshot), sorted(names))
+                self._compare(machine, Reading(snapshot, machine.clock), sorted(names))
         except Violation as violation:
             violation.add_note(f"at {machine.name}")
             raise
@@ -240,9 +242,24 @@ class Judge:
                 self._tally["reads of damaged objects"] += 1
                 self._notes.unreadable(machine.name, name)
                 continue
+            if name[0] == TIMED_BUCKET:
+                self._compare_timed(reading, name, found)
+                continue
             check_shown(name, self.ledger.expected(name, now), found)
             showed[name] = found
         self._notes.showed(machine.name, reading, showed)
+
+    def _compare_timed(self, reading: Reading, name: Object, found: Shown) -> None:
+        """An object that may have a deadline: what it shows now, and until when."""
+        expected, until_ms = self.ledger.expected_at(name, reading.seen, reading.now_ms)
+        check_shown(name, expected, found)
+        head = reading.head(ObjectName(*name).prefix)
+        told_ms = head.expires_at_ms if head.exists else None
+        if told_ms != until_ms:
+            raise Violation("deadline", f"{name} ends at {told_ms}, not at {until_ms}")
+        self._tally["shown until a deadline" if until_ms else "shown for ever"] += 1
+        self._tally["hidden or empty"] += not found.exists
+        self._tally["lives that may come back"] += head.timed and head.cut is not None
 
     def _touched(self, issued: Iterable[Issued]) -> set[Object]:
         names: set[Object] = set()

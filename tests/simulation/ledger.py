@@ -12,13 +12,15 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from crdtdb import address
+from crdtdb import address, hlc
 from crdtdb.causal import Dot, VersionVector, format_dot
 from crdtdb.datatype import Operation
 from crdtdb.transaction import CleanUp, Committed, Erase, Transaction, Update
 from oracle.checks import Violation
+from oracle.lives import Lives
 from oracle.rights import check_bounds
 from oracle.specification import Event, Object, Scope, Shown, covers, show
+from simulation.workload import TIMED_BUCKET
 
 __all__ = ["Issued", "Ledger", "issued_by", "scope_of"]
 
@@ -33,6 +35,8 @@ class Issued(NamedTuple):
     past: VersionVector
     #: The operations that minted a dot; an erase stands under its last one.
     operations: Sequence[tuple[Update | Erase, Dot, int]]
+    #: Clean-ups after which an object that had a deadline taken away does not say so any more.
+    forgotten: Sequence[tuple[Object, Dot]] = ()
 
     def dots(self) -> Iterator[Dot]:
         """All its dots."""
@@ -52,8 +56,15 @@ def issued_by(
             for update, result in zip(transaction.updates, outcome.results, strict=True)
             if result.stamp is not None and not isinstance(update, CleanUp)
         ]
+        forgotten = [
+            (address.name_of(address.split_object(update.at)[0]), result.stamp.dot)
+            for update, result in zip(transaction.updates, outcome.results, strict=True)
+            if result.stamp is not None
+            and isinstance(update, CleanUp)
+            and address.is_expiry(update.at)
+        ]
         last = outcome.after - 1
-        issued.append(Issued(origin, outcome.first, last, past, operations))
+        issued.append(Issued(origin, outcome.first, last, past, operations, forgotten))
         past = past.with_dot((origin, last))
     return issued
 
@@ -74,6 +85,8 @@ class Ledger:
         self._events: dict[Object, list[Event]] = {}
         #: The time of each incarnation's latest operation.
         self._times: dict[int, int] = {}
+        #: What happened to the objects that have deadlines.
+        self._lives: dict[Object, Lives] = {}
         #: Specifications are written for reading; equal histories are asked about once.
         self._meanings: dict[tuple[Object, tuple[Dot, ...]], Shown] = {}
 
@@ -114,6 +127,9 @@ class Ledger:
         for update, dot, time in issued.operations:
             self._append(update, dot, time, seen)
             seen = seen.with_dot(dot)
+        for name, dot in issued.forgotten:
+            past = issued.past.with_dot((dot[0], dot[1] - 1))
+            self._lives[name].forget(dot, past)
 
     def _append(self, update: Update | Erase, dot: Dot, time: int, seen: VersionVector) -> None:
         shown = seen
@@ -131,10 +147,11 @@ class Ledger:
         before = [earlier.id for events in concerned for earlier in events]
         past = frozenset(filter(seen.covers, before))
         observed = frozenset(filter(shown.covers, before))
+        event = Event(dot, target, operation, past, observed, time, has_context=has_context)
         for events in concerned:
-            events.append(
-                Event(dot, target, operation, past, observed, time, has_context=has_context)
-            )
+            events.append(event)
+        if not isinstance(target, Scope) and target[0] == TIMED_BUCKET:
+            self._lives.setdefault(target, Lives(target)).add(event, hlc.milliseconds(time))
 
     def forget(self, kept: VersionVector) -> int:
         """Disks were put back: what `kept` does not cover is on none of them any more.
@@ -171,6 +188,12 @@ class Ledger:
             check_bounds(name, own)
             meaning = self._meanings[key] = show(name, events)
         return meaning
+
+    def expected_at(
+        self, name: Object, visible: VersionVector, now_ms: int
+    ) -> tuple[Shown, int | None]:
+        """What a reader must see at a time, and until when, of an object that may end."""
+        return self._lives.setdefault(name, Lives(name)).show(visible, now_ms)
 
 
 def _as_written(operation: Operation) -> dict[str, Any]:

@@ -63,6 +63,8 @@ class Plan(NamedTuple):
     feed_ms: int
     #: How often machines look what is due.
     tick_ms: int
+    #: How many objects have deadlines.
+    timed: int = 0
 
 
 def draw_plan(seed: int) -> Plan:

@@ -17,7 +17,7 @@ from simulation.permanent import OPEN, PERMANENT
 from simulation.plan import draw_plan
 
 SEEDS = 520
-CHUNK = 52
+CHUNK = 104
 
 #: What every chunk must contain, or it has proven nothing.
 NEEDED = (
