@@ -91,7 +91,8 @@ def test_clocks_jump(tmp_path: Path, at_length: bool) -> None:
             put(eu, f"right {number}")
             equal(replicas)
             assert [replica.value("register/r") for replica in replicas] == [f"right {number}"] * 3
-            assert abs(off_by_ms(eu)) <= LIMITS.max_drift_ms + 1_000, "no clock was carried along"
+            # An hour would be plain to see; a busy machine answers some seconds late.
+            assert abs(off_by_ms(eu)) <= LIMITS.max_drift_ms + 60_000, "no clock was carried along"
             # Time does not go back for the one that was wrong, over a restart neither.
             clock.move(0)
             if at_length:
