@@ -285,11 +285,22 @@ class Cluster:
         self.engine.floors.update((mark, laid.floor) for mark, laid in self.laid.items())
         for incarnation in self.evictions.keys() & self.peers.keys():
             del self.peers[incarnation]
+        if not self._me.endpoint:
+            self._knock_at_members()
         if known is not None:
             news = {self.evictions[i].endpoint for i in self.evictions.keys() - known}
             for endpoint in news & self.vacated() - {"", self._me.endpoint}:
                 if endpoint in self.contacts or len(self.contacts) < STRANGERS:
                     self.contacts[endpoint] = Contact(endpoint)
+
+    def _knock_at_members(self) -> None:
+        """Nobody can ask this replica anything: it makes the acquaintance of all who join.
+
+        Whoever starts again goes on once every member has spoken to it.
+        """
+        for member in self.members.values():
+            if member.endpoint and member.incarnation != self.incarnation:
+                self.contacts.setdefault(member.endpoint, Contact(member.endpoint))
 
     def leave_alone(self, peer: Peer) -> int:
         """What a peer sent cannot be taken in: ask it no more for a while, ever longer; until when.
@@ -364,6 +375,23 @@ class Cluster:
         """Endpoints where nobody is expected any more."""
         members = {member.endpoint for member in self.members.values()}
         return {eviction.endpoint for eviction in self.evictions.values()} - members
+
+    # -- what was fetched -----------------------------------------------------------------------
+
+    def fetched(self) -> VersionVector:
+        """What was seen here, with all that was copied or pulled and waits for a claim."""
+        return self.seen.join(self.copying.needs).join(self.staging.needs)
+
+    def remembered(self, incarnation: int) -> VersionVector:
+        """What a replica must have seen: it reported that, or gave what needs it.
+
+        If it was put back since, what it gave must not become a state with what it has now.
+        """
+        result = self.reports.counted(incarnation)
+        for source in (self.copying, self.staging):
+            if source.donor is not None and source.donor.incarnation == incarnation:
+                result = result.join(source.needs)
+        return result
 
     # -- vectors on the wire --------------------------------------------------------------------
 

@@ -103,10 +103,13 @@ class Greeting:
         return [Send(peer.where, self.frame())]
 
     def on_hello(self, peer: Peer, held: int) -> list[Send]:
-        """Tell a replica how much of it is known here, with the pushes that are `held` back."""
+        """Tell a replica how much of it is known here, with the pushes that are `held` back.
+
+        And with what has been copied or pulled, but is not seen yet.
+        """
         cluster = self._cluster
-        known = max(cluster.seen.get(peer.sender.incarnation), held)
-        reported = cluster.reports.counted(peer.sender.incarnation).flat()
+        known = max(cluster.fetched().get(peer.sender.incarnation), held)
+        reported = cluster.remembered(peer.sender.incarnation).flat()
         welcome = Remembered(known, reported) if reported else Welcome(known)
         sends = cluster.answer(peer, welcome) + self.ask(peer)
         endpoint = peer.sender.endpoint

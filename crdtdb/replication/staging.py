@@ -135,6 +135,11 @@ class Staging:
         return None if self._row is None else self._row.donor
 
     @property
+    def needs(self) -> VersionVector:
+        """What a donor must have seen who sent these."""
+        return NOTHING if self._row is None else VersionVector.from_flat(self._row.needs)
+
+    @property
     def is_claimed(self) -> bool:
         """Is all there, so that it can be joined?"""
         return self._row is not None and self._row.claim is not None

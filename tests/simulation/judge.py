@@ -82,7 +82,9 @@ class Judge:
         committed: Committed,
     ) -> None:
         """A machine carried out local transactions (Watcher)."""
-        issued = issued_by(machine.engine.state.incarnation, past, transactions, committed)
+        members = frozenset(machine.replication.members)
+        origin = machine.engine.state.incarnation
+        issued = issued_by(origin, past, transactions, committed, members)
         if machine.disk.crashed:
             self._unanswered.setdefault(machine.name, []).extend(issued)
             return

@@ -8,7 +8,7 @@ implementation.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -25,6 +25,10 @@ from simulation.workload import TIMED_BUCKET
 __all__ = ["Issued", "Ledger", "issued_by", "scope_of"]
 
 
+#: Of this type a mark that was taken out of force for idle is missed by who was no member then.
+_MARKED: Final = "dwflag"
+
+
 class Issued(NamedTuple):
     """One transaction that took effect: its dots (consecutive) and its operations."""
 
@@ -37,6 +41,10 @@ class Issued(NamedTuple):
     operations: Sequence[tuple[Update | Erase, Dot, int]]
     #: Clean-ups after which an object that had a deadline taken away does not say so any more.
     forgotten: Sequence[tuple[Object, Dot]] = ()
+    #: Marks of flags that clean-ups took out of force, for every member has seen them.
+    unmarked: Sequence[tuple[Object, Dot, Sequence[Dot]]] = ()
+    #: Those members.
+    members: Collection[int] = ()
 
     def dots(self) -> Iterator[Dot]:
         """All its dots."""
@@ -44,9 +52,16 @@ class Issued(NamedTuple):
 
 
 def issued_by(
-    origin: int, past: VersionVector, transactions: Sequence[Transaction], committed: Committed
+    origin: int,
+    past: VersionVector,
+    transactions: Sequence[Transaction],
+    committed: Committed,
+    members: Collection[int] = (),
 ) -> list[Issued]:
-    """What a group commit carried out, of a replica that had seen `past` before it."""
+    """What a group commit carried out, of a replica that had seen `past` before it.
+
+    `members`: those that it knew.
+    """
     issued: list[Issued] = []
     for transaction, outcome in zip(transactions, committed.outcomes, strict=True):
         if outcome.error is not None or outcome.first == outcome.after:
@@ -63,8 +78,16 @@ def issued_by(
             and isinstance(update, CleanUp)
             and address.is_expiry(update.at)
         ]
+        unmarked = [
+            (address.name_of(update.prefix), result.stamp.dot, update.dots)
+            for update, result in zip(transaction.updates, outcome.results, strict=True)
+            if result.stamp is not None
+            and isinstance(update, CleanUp)
+            and address.name_of(update.prefix).type == _MARKED
+        ]
         last = outcome.after - 1
-        issued.append(Issued(origin, outcome.first, last, past, operations, forgotten))
+        one = Issued(origin, outcome.first, last, past, operations, forgotten, unmarked, members)
+        issued.append(one)
         past = past.with_dot((origin, last))
     return issued
 
@@ -87,8 +110,10 @@ class Ledger:
         self._times: dict[int, int] = {}
         #: What happened to the objects that have deadlines.
         self._lives: dict[Object, Lives] = {}
+        #: The clean-ups of an object's marks: dots, with the marks, and in what they were.
+        self._unmarked: dict[Object, list[tuple[Dot, Sequence[Dot], Issued]]] = {}
         #: Specifications are written for reading; equal histories are asked about once.
-        self._meanings: dict[tuple[Object, tuple[Dot, ...]], Shown] = {}
+        self._meanings: dict[tuple[Object, tuple[Dot, ...], tuple[Dot, ...]], Shown] = {}
 
     @property
     def objects(self) -> Collection[Object]:
@@ -130,6 +155,8 @@ class Ledger:
         for name, dot in issued.forgotten:
             past = issued.past.with_dot((dot[0], dot[1] - 1))
             self._lives[name].forget(dot, past)
+        for name, dot, marks in issued.unmarked:
+            self._unmarked.setdefault(name, []).append((dot, marks, issued))
 
     def _append(self, update: Update | Erase, dot: Dot, time: int, seen: VersionVector) -> None:
         shown = seen
@@ -165,6 +192,8 @@ class Ledger:
             self._times.pop(dot[0], None)
         for name, events in self._events.items():
             self._events[name] = [event for event in events if event.id in self._transactions]
+        for name, unmarked in self._unmarked.items():
+            self._unmarked[name] = [one for one in unmarked if one[0] in self._transactions]
         self._meanings.clear()
         return len(lost)
 
@@ -181,12 +210,13 @@ class Ledger:
     def expected(self, name: Object, visible: VersionVector) -> Shown:
         """What a reader must see of an object where exactly this is visible."""
         events = [event for event in self._events.get(name, ()) if visible.covers(event.id)]
-        key = name, tuple(event.id for event in events)
+        cleaned = [one for one in self._unmarked.get(name, ()) if visible.covers(one[0])]
+        key = name, tuple(event.id for event in events), tuple(dot for dot, _, _ in cleaned)
         meaning = self._meanings.get(key)
         if meaning is None:
             own = [event for event in events if event.target == name]
             check_bounds(name, own)
-            meaning = self._meanings[key] = show(name, events)
+            meaning = self._meanings[key] = show(name, _without_marks(events, cleaned))
         return meaning
 
     def expected_at(
@@ -194,6 +224,25 @@ class Ledger:
     ) -> tuple[Shown, int | None]:
         """What a reader must see at a time, and until when, of an object that may end."""
         return self._lives.setdefault(name, Lives(name)).show(visible, now_ms)
+
+
+def _without_marks(
+    events: list[Event], cleaned: Sequence[tuple[Dot, Sequence[Dot], Issued]]
+) -> list[Event]:
+    """What was written apart from a clean-up by who was no member there: as if after the marks.
+
+    (Evicted, or of a name that somebody else had: documented in `decisions.md`.)
+    """
+    named = {event.id: event for event in events}
+    for dot, marks, by in cleaned:
+        own = [named[mark] for mark in marks if mark in named]
+        missed = frozenset[Dot](e.id for e in own).union(*(e.past for e in own))
+        for event in events:
+            is_outside = event.id[0] not in by.members and event.id[0] != dot[0]
+            if is_outside and not by.past.covers(event.id):
+                later = named[event.id]
+                named[event.id] = later._replace(past=later.past | missed)
+    return list(named.values())
 
 
 def _as_written(operation: Operation) -> dict[str, Any]:

@@ -74,6 +74,19 @@ def ledger() -> Ledger:
 
 # -- what is read ---------------------------------------------------------------------------------
 
+
+@pytest.mark.parametrize("members", [{A, B}, {A}], ids=["of a member", "of who is none"])
+def test_a_mark_that_is_taken_out_for_idle_counts_against_enables(members: set[int]) -> None:
+    """But for those of who was no member then, and had not seen it: they count as made after it."""
+    flag = ObjectName("shop", "dwflag", "k")
+    ledger = Ledger()
+    ledger.issue(issued(A, 1, NOTHING, Update(flag, read_operation("dwflag", {"op": "disable"}))))
+    ledger.issue(issued(B, 1, NOTHING, Update(flag, read_operation("dwflag", {"op": "enable"}))))
+    ledger.issue(Issued(A, 2, 2, vv(a=1), (), (), [(flag, (A, 2), [(A, 1)])], members))
+    assert ledger.expected(flag, vv(a=1, b=1)).text == "false"
+    assert ledger.expected(flag, vv(a=2, b=1)).text == ("false" if B in members else "true")
+
+
 ONE = Shown("[1]", True, 1)
 
 

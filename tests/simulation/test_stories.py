@@ -16,11 +16,12 @@ import pytest
 
 from crdtdb import replication
 from crdtdb.address import ObjectName, key_prefix
-from crdtdb.causal import format_incarnation
+from crdtdb.causal import NOTHING, format_incarnation
 from crdtdb.epochs import Epochs
 from crdtdb.operations import read_operation
 from crdtdb.reading import Reading
 from crdtdb.replication import Send, Sender
+from crdtdb.replication.copying import Copying
 from crdtdb.replication.members import adding, member_object
 from crdtdb.replication.messages import Pull, read_frame
 from crdtdb.transaction import Transaction, Update
@@ -57,11 +58,11 @@ class Stage:
             self.pass_time(*names)
         self.deliver(*names)
 
-    def join(self, name: str, peers: tuple[str, ...]) -> None:
+    def join(self, name: str, peers: tuple[str, ...], *, reachable: bool = True) -> None:
         """Start a machine that knows these others."""
         self.machines[name] = Machine(
             name,
-            reachable=True,
+            reachable=reachable,
             peers=peers,
             clock=Clock(self._scheduler, 0, 1.0),
             random=Random(name),
@@ -71,7 +72,11 @@ class Stage:
         self.machines[name].power_on(self._scheduler.now_ms)
 
     def _send(self, origin: str, sender: Sender, send: Send) -> None:
-        self.letters.append(Letter(origin, send.endpoint, sender, send.frame, kind_of(send.frame)))
+        target = send.endpoint
+        if target.startswith("~"):
+            up = {m.replication.incarnation: m.name for m in self.machines.values() if m.is_up}
+            target = up.get(int(target[1:], 16), target)
+        self.letters.append(Letter(origin, target, sender, send.frame, kind_of(send.frame)))
 
     def pass_time(self, *names: str) -> None:
         """Let some machines feel the next tenth of a second."""
@@ -243,6 +248,60 @@ def test_a_donor_that_was_put_back_gives_its_places_out_again(broken: bool) -> N
         stage.pull("puller", "donor")
         stage.look_at_all("puller")
     assert stage.machines["donor"].replication.incarnation != incarnation
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_donor_that_was_put_back_while_it_was_copied(broken: bool) -> None:
+    """Seed 122 once: only the newcomer knows of the latest dots, and has seen nothing yet.
+
+    The donor would give them out again, and the newcomer would claim to hold what it holds not.
+    """
+    stage = Stage("donor", "other")
+    stage.machines["donor"].peers = ("other", "newcomer")
+    stage.machines["donor"].disk.back_up()
+    for n in range(6):
+        stage.write("donor", "register", f"x {n}", op="set", value=n)
+    stage.lose("donor", "other")
+    incarnation = stage.machines["donor"].replication.incarnation
+    forgets = patch.object(Copying, "needs", NOTHING)
+    wrong = pytest.raises(Violation, match="beyond-claim")
+    with patch.object(replication.donor, "COPY_ROWS", 7):
+        stage.join("newcomer", ("donor",))
+        stage.deliver("donor", "newcomer", until="Copied")
+        stage.letters.clear()
+        with forgets if broken else nullcontext():
+            stage.restart("donor", rolled_back=True)
+            stage.deliver("donor", "other")
+            stage.deliver("donor", "newcomer", until="Welcome" if broken else "Remembered")
+        assert (stage.machines["donor"].replication.incarnation == incarnation) is broken
+        with wrong if broken else nullcontext():
+            for _ in range(100):
+                stage.pass_time("donor", "newcomer", "other")
+                stage.deliver("donor", "newcomer", "other")
+            stage.look_at_all("newcomer")
+            assert stage.machines["newcomer"].seen == stage.machines["other"].seen
+
+
+def test_who_can_only_ask_meets_whoever_joins() -> None:
+    """Seed 1132 once: nobody could go on as who it was before the silent one had spoken to it."""
+    stage = Stage("known")
+    names = ("known", "silent", "late")
+    stage.join("silent", ("known",), reachable=False)
+    for _ in range(20):
+        stage.pass_time("known", "silent")
+        stage.deliver("known", "silent")
+    stage.join("late", ("known",))
+    for _ in range(20):
+        stage.pass_time(*names)
+        stage.deliver(*names)
+    late = stage.machines["late"]
+    incarnation = late.replication.incarnation
+    stage.restart("late")
+    for _ in range(20):
+        stage.pass_time(*names)
+        stage.deliver(*names)
+    stage.write("late", "register", "x", op="set", value=1)
+    assert late.replication.incarnation == incarnation
 
 
 @pytest.mark.parametrize("broken", [False, True])
