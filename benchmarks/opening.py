@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from os import kill
 from pathlib import Path
 from random import Random
-from time import monotonic, perf_counter, sleep
+from time import perf_counter
 from typing import Final, NamedTuple
 
 import command
@@ -31,7 +31,7 @@ from disk import Disk
 from figures import Bound, Figure, Round, at_most
 from machine import CLIENT, SERVER, pin, private_bytes
 from plan import Plan
-from raw_http import Line, request
+from raw_http import Line, first_answer, request
 
 __all__ = ["measure"]
 
@@ -40,7 +40,6 @@ _TOGETHER: Final = 1_000
 #: With three rows each (record, place and head), almost two layers of the log.
 _OVERLAY_REGISTERS: Final = 80_000
 _VALUE_BYTES: Final = 50
-_LOOK_S: Final = 0.002
 _GIVEN_UP_S: Final = 120.0
 _READ: Final = request("GET", "/v1/buckets/bench/register/known")
 _MIB: Final = 2**20
@@ -96,23 +95,9 @@ def _start(path: Path) -> _Start:
     (port,) = free_ports(1)
     began = perf_counter()
     with starting(path, SERVER, port, ()) as replica:
-        with _first_answer(port):
+        with first_answer(port, _READ, _GIVEN_UP_S):
             took_s = perf_counter() - began
         return _Start(took_s, private_bytes(replica.pid))
-
-
-def _first_answer(port: int) -> Line:
-    """A connection over which the replica has answered."""
-    deadline = monotonic() + _GIVEN_UP_S
-    while True:
-        try:
-            line = Line(port)
-            line.exchange(_READ)
-            return line
-        except (OSError, RuntimeError):  # it does not listen yet, or does not serve
-            if monotonic() > deadline:
-                raise
-            sleep(_LOOK_S)
 
 
 def _crash(path: Path, random: Random, registers: int) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
+from contextlib import ExitStack
+from time import monotonic, sleep
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
@@ -13,6 +15,7 @@ __all__ = [
     "answer_end",
     "answer_retry_s",
     "answer_status",
+    "first_answer",
     "read_answer",
     "request",
 ]
@@ -20,6 +23,7 @@ __all__ = [
 _END_OF_HEAD: Final = b"\r\n\r\n"
 _LENGTH: Final = b"\r\nContent-Length: "
 _RETRY: Final = b"\r\nRetry-After: "
+_LOOK_S: Final = 0.002
 
 
 def request(
@@ -113,6 +117,27 @@ class Line:
     def ask(self, message: bytes) -> Answer:
         """The same, with the answer taken apart."""
         return read_answer(self.exchange(message))
+
+
+def first_answer(port: int, message: bytes, within_s: float) -> Line:
+    """A connection over which a server that is about to start has given an answer.
+
+    If that takes longer than ``within_s``, raises what its last attempt raised: OSError or
+    RuntimeError.
+    """
+    deadline = monotonic() + within_s
+    while True:
+        with ExitStack() as held:
+            try:
+                line = held.enter_context(Line(port))
+                line.exchange(message)
+            except (OSError, RuntimeError):  # it does not listen yet, or does not serve
+                if monotonic() > deadline:
+                    raise
+            else:
+                held.pop_all()
+                return line
+        sleep(_LOOK_S)
 
 
 def read_answer(data: bytes) -> Answer:

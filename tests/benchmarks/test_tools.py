@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from random import Random
 
 import pytest
@@ -13,7 +15,7 @@ from bare import bare_servers
 from crdtdb import Database
 from generator import Generator, Load, generator
 from machine import cpu_seconds
-from raw_http import Answer, Line, answer_end, request
+from raw_http import Answer, Line, answer_end, first_answer, request
 from set_size import Pool
 
 _ANSWER = Answer(200, (("Content-Type", "application/json"), ("X-Color", "red")), b'{"value":1}')
@@ -40,6 +42,29 @@ def test_the_comparator_sends_the_bytes_it_was_given(port: int) -> None:
             assert [answer.header(name) for name, _ in _ANSWER.headers] == [
                 value for _, value in _ANSWER.headers
             ]
+
+
+def test_a_server_that_does_not_serve_yet_leaves_no_connection_open() -> None:
+    """A benchmark of starts once kept the connection that had been told 503 (a ResourceWarning)."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
+
+        def refuse_once() -> bytes:
+            refused, _ = listener.accept()
+            with refused:
+                refused.recv(4096)
+                refused.sendall(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n")
+                left_open = refused.recv(1)  # b"": the other side has closed
+            served, _ = listener.accept()
+            with served:
+                for _ in range(2):
+                    served.recv(4096)
+                    served.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            return left_open
+
+        server = pool.submit(refuse_once)
+        with first_answer(listener.getsockname()[1], _GET, 30) as line:
+            assert line.ask(_GET).status == 200
+            assert server.result(30) == b""
 
 
 def test_a_load_of_a_number_of_requests(port: int, load_generator: Generator) -> None:
