@@ -2,12 +2,14 @@
 
     python benchmarks/heal.py [--quick] [--rounds N] [--seed N] [--json FILE]
 
-Each side sets 100,000 registers (quick: 5,000) in transactions of 1,000 while the link between the
-two is cut; then it is mended. The time runs until each has what the other had seen.
+Both hold 1,000,000 registers (quick: 20,000) with random keys. Each side sets 100,000 more (quick:
+5,000) in transactions of 1,000 while the link between the two is cut; then it is mended. The time
+runs until each has what the other had seen.
 
 - Rate, on scattered and on adjacent keys: records that each side takes in a second, against LMDB
-  alone that puts the same records (the bytes of their rows, in order of their addresses) in one
-  durable commit.
+  alone that holds as many and puts the same records (the bytes of their rows, in order of their
+  addresses) in one durable commit. Scattered keys fall among those that are there, so both change
+  a page of the table for nearly each record.
 - A client of one side: the 99th percentile of single writes at half of what that side can do, while
   the two get level, against the same load before.
 - Memory: what either process' own grew by at most, in MiB.
@@ -26,7 +28,6 @@ from typing import Any, Final, NamedTuple
 
 import command
 from cluster import Replica, replicas
-from crdtdb.address import ObjectName
 from crdtdb.database import Database
 from crdtdb.store.base import Table
 from disk import Disk
@@ -43,6 +44,7 @@ __all__ = ["measure"]
 _NAMES: Final = ("near", "far")
 _BUCKET: Final = "bench"
 _TOGETHER: Final = 1_000
+_FILLED_TOGETHER: Final = 100_000
 _VALUE_BYTES: Final = 25
 _CONNECTIONS: Final = 32
 _SAMPLE_S: Final = 0.02
@@ -67,24 +69,25 @@ def measure(plan: Plan, directory: Path, disk: Disk, writes: int | None = None) 
     pin(0, CLIENT)
     random = plan.random("heal")
     count = writes or (5_000 if plan.quick else 100_000)
+    held = writes or (20_000 if plan.quick else 1_000_000)
     memory: list[Round] = []
-    for keys, bound in (("scattered", _SCATTERED), ("adjacent", _ADJACENT)):
-        rates = []
-        for number in range(plan.rounds):
-            disk.wait_until_quick()
-            path = directory / f"{keys}-{number}"
-            sides = [_transactions(keys, side, count, random) for side in range(2)]
-            with _pair(path) as pair:
+    with _level_pair(directory, held, random) as (pair, bare):
+        for keys, bound in (("scattered", _SCATTERED), ("adjacent", _ADJACENT)):
+            rates = []
+            for number in range(plan.rounds):
+                disk.wait_until_quick()
+                sides = [_transactions(keys, f"{side}-{number}", count, random) for side in _NAMES]
                 healed = _heal(pair, sides)
-            bare_s = _bare_puts(sides[0], path / "bare")
-            measured = {
-                "records/s": count / healed.seconds,
-                "bare puts/s": count / bare_s,
-                "heal s": healed.seconds,
-            }
-            rates.append(Round(bare_s / healed.seconds, measured))
-            memory.append(Round(healed.grown_bytes / _MIB, {"writes of each": count}))
-        yield Figure(f"heal, {count:,} on each side, {keys} keys / sorted puts", bound, rates)
+                bare_s = bare.put(_rows(sides[0]))
+                measured = {
+                    "records/s": count / healed.seconds,
+                    "bare puts/s": count / bare_s,
+                    "heal s": healed.seconds,
+                }
+                rates.append(Round(bare_s / healed.seconds, measured))
+                memory.append(Round(healed.grown_bytes / _MIB, {"writes of each": count}))
+            name = f"heal, {count:,} on each side among {held:,}, {keys} keys / sorted puts"
+            yield Figure(name, bound, rates)
     yield Figure("heal: memory grown by at most, MiB", _MEMORY, memory)
     with generator() as load:
         under_load = [
@@ -92,6 +95,24 @@ def measure(plan: Plan, directory: Path, disk: Disk, writes: int | None = None) 
             for number in range(plan.rounds)
         ]
     yield Figure("heal under half load: p99 of writes / before", _FOREGROUND, under_load)
+
+
+@contextmanager
+def _level_pair(
+    directory: Path, held: int, random: Random
+) -> Iterator[tuple[list[Replica], BareLmdb]]:
+    """Two level replicas that hold so many registers, and LMDB alone with the same rows."""
+    near = directory / _NAMES[0]
+    with Database.open(near, replica=_NAMES[0]) as database:
+        for start in range(0, held, _FILLED_TOGETHER):
+            fewer = min(_FILLED_TOGETHER, held - start)
+            for updates in _transactions("scattered", _NAMES[0], fewer, random):
+                _carry_out(database, updates)
+    with closing(BareLmdb(directory / "bare")) as bare:
+        with Database.open(near, replica=_NAMES[0]) as database:
+            bare.put(_records(database))
+        with _pair(directory) as pair:
+            yield pair, bare
 
 
 @contextmanager
@@ -128,7 +149,7 @@ def _apart(pair: Sequence[Replica], sides: Sequence[Sequence[Any]]) -> Iterator[
 
 def _under_load(plan: Plan, path: Path, count: int, random: Random, load: Generator) -> Round:
     """The same, while somebody writes to the near side."""
-    sides = [_transactions("scattered", side, count, random) for side in range(2)]
+    sides = [_transactions("scattered", side, count, random) for side in _NAMES]
     with _pair(path) as pair:
         requests = [
             request(
@@ -177,13 +198,11 @@ def _watched(pids: Sequence[int]) -> Iterator[list[int]]:
         thread.join()
 
 
-def _transactions(keys: str, side: int, count: int, random: Random) -> list[list[dict[str, Any]]]:
+def _transactions(keys: str, side: str, count: int, random: Random) -> list[list[dict[str, Any]]]:
     """What one side writes. Keys of the two sides are apart; adjacent ones follow each other."""
 
     def key(number: int) -> str:
-        if keys == "adjacent":
-            return f"{_NAMES[side]}-{number:08}"
-        return f"{random.getrandbits(64):016x}"
+        return f"{side}-{number:08}" if keys == "adjacent" else f"{random.getrandbits(64):016x}"
 
     updates = [
         {
@@ -198,18 +217,25 @@ def _transactions(keys: str, side: int, count: int, random: Random) -> list[list
     return [updates[at : at + _TOGETHER] for at in range(0, count, _TOGETHER)]
 
 
-def _bare_puts(transactions: Sequence[Sequence[dict[str, Any]]], directory: Path) -> float:
-    """How long LMDB alone takes to put the records that these writes make, in order."""
+def _rows(transactions: Sequence[Sequence[dict[str, Any]]]) -> list[tuple[bytes, bytes]]:
+    """The records that these writes make, in order of their addresses."""
     with Database.in_memory() as database:
         for updates in transactions:
-            with database.transaction() as transaction:
-                for update in updates:
-                    name = ObjectName(update["bucket"], update["type"], update["key"])
-                    transaction.register(name.bucket, name.key).set(update["value"])
-        with database.engine.store.snapshot() as snapshot:
-            rows = list(snapshot.scan(Table.RECORDS))
-    with closing(BareLmdb(directory)) as bare:
-        return bare.put(rows)
+            _carry_out(database, updates)
+        return _records(database)
+
+
+def _carry_out(database: Database, updates: Sequence[dict[str, Any]]) -> None:
+    """Set registers in one transaction."""
+    with database.transaction() as transaction:
+        for update in updates:
+            transaction.register(update["bucket"], update["key"]).set(update["value"])
+
+
+def _records(database: Database) -> list[tuple[bytes, bytes]]:
+    """All rows of records, in order of their addresses."""
+    with database.engine.store.snapshot() as snapshot:
+        return list(snapshot.scan(Table.RECORDS))
 
 
 if __name__ == "__main__":

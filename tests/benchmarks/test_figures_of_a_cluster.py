@@ -35,7 +35,10 @@ _SHORT = Plan(
             partial(propagation.measure, most=3),
             "commit → readable at 2 others / durable commit + exchange",
         ),
-        (partial(heal.measure, writes=200), "heal, 200 on each side, scattered keys / sorted puts"),
+        (
+            partial(heal.measure, writes=200),
+            "heal, 200 on each side among 200, scattered keys / sorted puts",
+        ),
         (partial(opening.measure, records=200), "first answer, 200 records, stopped / 1 s"),
         (partial(counters.measure, increments=1_000), "increment: opcounter / counter"),
         (
