@@ -10,9 +10,10 @@ JOBS ?= 2
 START ?= 1000
 REQUESTS ?= 10000
 FRAMES ?= 10000
+MINUTES ?= 60
 ONLY ?=
 
-.PHONY: demo test lint docs laws simulate faults bench bench-quick bench-first bench-store bench-partition bench-feed bench-replication planted sessions hostile clean help
+.PHONY: demo test lint docs laws simulate faults bench bench-quick bench-first bench-store bench-partition bench-feed bench-replication planted sessions hostile soak clean help
 
 help:            ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */ — /'
@@ -62,6 +63,9 @@ simulate: $(VENV)/dev       ## whole clusters under faults, seed by seed (FOR=30
 
 faults: $(VENV)/dev         ## real processes killed, stopped, cut off; disks full and broken; clocks moved (root for some)
 	$(BIN)/python -m pytest tests/faults --long -n 0 -q -s -rs
+
+soak: $(VENV)/dev           ## three replicas in steady use, and what grows (MINUTES=60)
+	$(BIN)/python benchmarks/soak.py --minutes $(MINUTES)
 
 planted: $(VENV)/dev        ## every planted mistake, and what noticed it
 	$(BIN)/python tests/planted

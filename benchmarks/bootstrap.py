@@ -30,13 +30,14 @@ from typing import Any, Final, NamedTuple
 
 import lmdb
 
-from cluster import Replica, free_ports, replicas, starting
+from cluster import Replica, replicas, starting
 from crdtdb.database import Database
 from crdtdb.replication.donor import read_copy
 from crdtdb.replication.messages import Copied, Copy, write_frame
+from crdtdb_server.ports import free_ports
 from figures import Figure, Round, at_most
 from machine import CLIENT, SERVER, cpu_seconds, facts, private_bytes
-from raw_http import Line, request
+from raw_http import Line, first_answer, request
 
 __all__ = ["fill", "measure"]
 
@@ -46,6 +47,7 @@ _VALUE_BYTES: Final = 50
 _MIB: Final = 2**20
 _SAMPLE_S: Final = 0.02
 _GIVEN_UP_S: Final = 3_600.0
+_ALIVE: Final = request("GET", "/healthz")
 _READY: Final = request("GET", "/readyz")
 _CLUSTER: Final = request("GET", "/v1/cluster")
 
@@ -157,24 +159,27 @@ def _wire_time(size: int) -> float:
     piece = bytes(262_144)
 
     def send() -> None:
-        for _ in range(-(-size // len(piece))):
-            sending.sendall(piece)
-        sending.close()
+        with sending:
+            for _ in range(-(-size // len(piece))):
+                sending.sendall(piece)
 
     began = perf_counter()
     thread = Thread(target=send)
-    thread.start()
-    while receiving.recv(len(piece)):
-        pass
+    with receiving:
+        thread.start()
+        while receiving.recv(len(piece)):
+            pass
     thread.join()
-    receiving.close()
     return perf_counter() - began
 
 
 def _bootstrap(donor: Replica, directory: Path) -> _Took:
     """Start a newcomer and wait until it is ready."""
     (port,) = free_ports(1)
-    with starting(directory, CLIENT, port, [donor.port]) as newcomer, _first_line(port) as line:
+    with (
+        starting(directory, CLIENT, port, [donor.port]) as newcomer,
+        first_answer(port, _ALIVE, _GIVEN_UP_S) as line,
+    ):
         before = private_bytes(newcomer.pid)
         used_before_s = cpu_seconds(newcomer.pid) + cpu_seconds(donor.pid)
         began, most = perf_counter(), before
@@ -189,14 +194,6 @@ def _bootstrap(donor: Replica, directory: Path) -> _Took:
         assert len(document["members"]) >= 1, "a state without members"
         used_s = cpu_seconds(newcomer.pid) + cpu_seconds(donor.pid) - used_before_s
         return _Took(took_s, used_s, most - before)
-
-
-def _first_line(port: int) -> Line:
-    while True:
-        try:
-            return Line(port)
-        except OSError:  # it does not listen yet
-            sleep(_SAMPLE_S)
 
 
 def _is_ready(line: Line) -> bool:

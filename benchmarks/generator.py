@@ -50,7 +50,8 @@ class Load(NamedTuple):
     port: int
     connections: int
     requests: Sequence[bytes]
-    #: For so long, over and over; None: each request once; infinite: until told to stop.
+    #: For so long, over and over, and at least once on each connection; None: each request once;
+    #: infinite: until told to stop.
     seconds: float | None
     speech: Speech = HTTP
     #: From one request of a connection to its next; 0: as soon as there is an answer. Times are
@@ -172,9 +173,9 @@ class _Run:
         self._deadline = inf if load.seconds is None else perf_counter() + load.seconds
         self._open = load.connections
 
-    def next_request(self, now: float) -> bytes | None:
-        """What to send; None: nothing more."""
-        return next(self._requests, None) if now < self._deadline else None
+    def next_request(self, now: float, *, is_first: bool) -> bytes | None:
+        """What to send on a connection; None: nothing more."""
+        return next(self._requests, None) if is_first or now < self._deadline else None
 
     def end(self) -> None:
         """Send nothing more."""
@@ -199,6 +200,7 @@ class _Caller(asyncio.Protocol):
         self._run: _Run | None = None
         self._received = b""
         self._due = self._began = 0.0
+        self._has_asked = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
@@ -219,7 +221,8 @@ class _Caller(asyncio.Protocol):
 
     def _ask(self, run: _Run, due: float) -> None:
         began = perf_counter() if run.refusals else due
-        request = run.next_request(began)
+        request = run.next_request(began, is_first=not self._has_asked)
+        self._has_asked = True
         if request is None:
             self._run = None
             self._transport.close()

@@ -25,8 +25,9 @@ from typing import Final, NamedTuple
 
 import command
 from bootstrap import fill
-from cluster import free_ports, replicas, starting
+from cluster import replicas, starting
 from crdtdb.database import Database
+from crdtdb_server.ports import free_ports
 from disk import Disk
 from figures import Bound, Figure, Round, at_most
 from machine import CLIENT, SERVER, pin, private_bytes

@@ -21,8 +21,13 @@ import asyncio
 import json
 import secrets
 import sys
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    nullcontext,
+)
 from importlib.util import find_spec
 from pathlib import Path
 from random import Random
@@ -30,7 +35,7 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any, Final, NamedTuple
 
-from cluster import free_ports, replicas
+from cluster import replicas
 from crdtdb import address
 from crdtdb.address import ObjectName
 from crdtdb.codec import encode_record
@@ -38,6 +43,7 @@ from crdtdb.errors import CrdtdbError
 from crdtdb.rows import read_record
 from crdtdb.store.lmdb import LmdbStore
 from crdtdb_client import AsyncClient
+from crdtdb_server.ports import free_ports
 from figures import quantile
 from lag_picture import draw
 from ledger import SHARED, Ledger, Shown, Write, progress_key, wrong_answers
@@ -117,9 +123,9 @@ async def run(
         urls = {name: f"http://127.0.0.1:{inner}" for name, (_, inner) in gateways.items()}
         trial = await stack.enter_async_context(_trial(network, urls, seed))
         phases = [
-            await trial.phase(asyncio.sleep(seconds.before)),
-            await trial.phase(_break(network, scenario, seconds.during, seed)),
-            await trial.phase(asyncio.sleep(seconds.after)),
+            await trial.phase(seconds.before),
+            await trial.phase(seconds.during, _broken(network, scenario, seconds.during, seed)),
+            await trial.phase(seconds.after),
         ]
         wrong = await trial.wrong_answers()
     for phase in phases:
@@ -138,24 +144,34 @@ async def run(
     }
 
 
-async def _break(network: Network, scenario: Scenario, seconds: float, seed: int) -> None:
-    began = perf_counter()
-    try:
+@asynccontextmanager
+async def _broken(
+    network: Network, scenario: Scenario, seconds: float, seed: int
+) -> AsyncIterator[None]:
+    """What happens to the network in so many seconds; at the end it is mended."""
+
+    async def take_steps() -> None:
+        began = perf_counter()
         for step in scenario.steps(network.names, Random(f"{seed} steps")):
             await asyncio.sleep(began + step.at * seconds - perf_counter())
             for route in step.routes:
                 network.put(route, step.fault)
-        await asyncio.sleep(began + seconds - perf_counter())
+
+    taking = asyncio.create_task(take_steps())
+    try:
+        yield
+        await taking
     finally:
+        taking.cancel()
         network.mend()
 
 
 @asynccontextmanager
 async def _trial(network: Network, urls: Mapping[str, str], seed: int) -> AsyncIterator[_Trial]:
     trial = _Trial(network, urls, seed)
-    await trial.level()
     sampling = asyncio.create_task(trial.sample())
     try:
+        await trial.level()
         yield trial
     finally:
         sampling.cancel()
@@ -183,8 +199,13 @@ class _Trial:
             *(watcher.close() for watcher in self._watchers.values()),
         )
 
-    async def phase(self, course: Awaitable[None]) -> dict[str, Any]:
-        """Let the writers work while something takes its course; then wait until all are level."""
+    async def phase(
+        self, seconds: float, meanwhile: AbstractAsyncContextManager[None] | None = None
+    ) -> dict[str, Any]:
+        """Let the writers work while something happens; then wait until all are level.
+
+        It lasts so many seconds, and until there is something to tell of each replica.
+        """
         first_write, carried = len(self.ledger.writes), self._network.carried_bytes
         first_asked = [len(writer.asked) for writer in self._writers]
         stop = asyncio.Event()
@@ -192,8 +213,10 @@ class _Trial:
         async with asyncio.TaskGroup() as group:
             for writer in self._writers:
                 group.create_task(writer.work(stop))
-            await course
-            ended_s = self._now_s()
+            async with meanwhile or nullcontext():
+                await asyncio.sleep(seconds)
+                await self._seen_since(first_write)
+                ended_s = self._now_s()
             stop.set()
         converged_s = await self.level()
         *near, far = [
@@ -214,6 +237,22 @@ class _Trial:
             "wire_bytes": self._network.carried_bytes - carried,
             "writes": self.ledger.writes[first_write:],
         }
+
+    async def _seen_since(self, first: int) -> None:
+        """Wait, but not for ever, until each replica has taken a write and was looked at since."""
+        deadline = perf_counter() + _CONVERGE_S
+
+        async def until(is_so: Callable[[], bool]) -> None:
+            while not is_so() and perf_counter() < deadline:  # noqa: ASYNC110 - there is no event
+                await asyncio.sleep(_SAMPLE_EVERY_S / 10)
+
+        def origins() -> set[str]:
+            return {write.origin for write in self.ledger.writes[first:] if write.acknowledged}
+
+        await until(lambda: origins() == self.lag.keys())
+        # The next look may have begun before that.
+        looks = {name: len(points) + 2 for name, points in self.lag.items()}
+        await until(lambda: all(len(self.lag[name]) >= count for name, count in looks.items()))
 
     async def level(self) -> float:
         """Wait until all digests are equal; how long that took. Raises NotConverged."""

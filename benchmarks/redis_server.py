@@ -15,14 +15,15 @@ from socket import create_connection
 from time import monotonic, sleep
 from typing import Final
 
-from cluster import Replica, free_ports
+from cluster import Replica
+from crdtdb_server.ports import free_ports
 from generator import Speech
 from machine import SERVER, pin
 
 __all__ = ["ABSENT", "RESP", "answer_end", "call", "is_installed", "redis_server"]
 
 ABSENT: Final = "redis-server is not installed (apt-get install redis-server): left out"
-_START_S: Final = 10.0
+_START_S: Final = 60.0
 _LINE_END: Final = b"\r\n"
 
 

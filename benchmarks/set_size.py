@@ -25,10 +25,10 @@ from machine import CLIENT, SERVER, pin
 from plan import Plan
 from raw_http import Line, request
 
-__all__ = ["Bounds", "Pool", "set_size"]
+__all__ = ["SIZES", "Bounds", "Pool", "set_size"]
 
 _BUCKET: Final = "bench"
-_SIZES: Final = (100, 100_000)
+SIZES: Final = (100, 100_000)
 _CHUNK: Final = 1_000
 _CONNECTIONS: Final = 64
 
@@ -88,7 +88,7 @@ def set_size(
     directory: Path,
     disk: Disk,
     generator: Generator,
-    sizes: Sequence[int] = _SIZES,
+    sizes: Sequence[int] = SIZES,
     bounds: Bounds = _BOUNDS,
 ) -> Iterator[Figure]:
     """Embedded, over HTTP one by one, and over HTTP under load; each set against the smallest."""

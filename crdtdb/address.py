@@ -15,8 +15,8 @@ Names are UTF-8 and hold no U+0000, so they need no escaping. A tail begins with
 03 EXPIRY    nothing more: the object's deadline
 04 BASE      nothing more: the base of an op-based object
 05 OPERATION one operation: incarnation, counter (8 bytes each, big-endian)
-06 MEMBER    one member or element: its `crdtdb.jsonvalue.encode`
-07 LEAF      one leaf of a map: its field path, `crdtdb.jsonvalue.encode` of a list of strings;
+06 MEMBER    one member or element: its `crdtdb.jsonbytes.encode`
+07 LEAF      one leaf of a map: its field path, `crdtdb.jsonbytes.encode` of a list of strings;
              the leaf's type; 00; the tail (02, 04, 05, 06) that its record would have by itself
 == ========= ================================================================================
 
@@ -35,7 +35,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple, TypeAlias
 
-from crdtdb import jsonvalue
+from crdtdb import jsonbytes
 from crdtdb.errors import BadRequest, Field, TooLarge
 from crdtdb.jsonvalue import JsonValue
 from crdtdb.limits import LIMITS
@@ -101,7 +101,7 @@ MEMBER: Final = b"\x06"
 LEAF: Final = b"\x07"
 
 #: How the tail of a member that is a string begins.
-_STRING_MEMBER: Final = MEMBER + jsonvalue.encode("")[:1]
+_STRING_MEMBER: Final = MEMBER + jsonbytes.encode("")[:1]
 
 _DOT: Final = struct.Struct(">QQ")
 
@@ -196,12 +196,12 @@ def operation_in(prefix: bytes, dot: tuple[int, int]) -> bytes:
 
 
 def member(name: ObjectName, value: JsonValue) -> bytes:
-    return name.prefix + MEMBER + jsonvalue.encode(value)
+    return name.prefix + MEMBER + jsonbytes.encode(value)
 
 
 def leaves_at(path: Sequence[str]) -> bytes:
     """What the tails of all leaves at a field path start with, and no others."""
-    return LEAF + jsonvalue.encode(list(path))
+    return LEAF + jsonbytes.encode(list(path))
 
 
 def leaves_below(path: Sequence[str]) -> bytes:
@@ -266,7 +266,7 @@ def _name(match: re.Match[bytes]) -> ObjectName:
 def member_value(tail: bytes) -> JsonValue:
     if not tail.startswith(MEMBER):
         raise ValueError("not the tail of a member")
-    value, end = jsonvalue.decode(tail, 1)
+    value, end = jsonbytes.decode(tail, 1)
     if end != len(tail):
         raise ValueError("something follows the member")
     return value
@@ -274,7 +274,7 @@ def member_value(tail: bytes) -> JsonValue:
 
 def member_values(addresses: Sequence[bytes], prefix_bytes: int) -> list[JsonValue]:
     """The members at some addresses that are known to be members', behind their prefix."""
-    return jsonvalue.decode_each(addresses, prefix_bytes + len(MEMBER))
+    return jsonbytes.decode_each(addresses, prefix_bytes + len(MEMBER))
 
 
 def leaf_of(tail: bytes) -> Leaf:
@@ -291,7 +291,7 @@ def split_leaf(tail: bytes) -> Leaf:
     """The same, but what follows the leaf's type may be anything, or nothing."""
     if not tail.startswith(LEAF):
         raise ValueError("not the tail of a leaf")
-    path, end = jsonvalue.decode(tail, 1)
+    path, end = jsonbytes.decode(tail, 1)
     if not isinstance(path, list) or not 1 <= len(path) <= LIMITS.map_depth:
         raise ValueError("a field is a list of strings, neither empty nor too deep")
     fields = tuple(part for part in path if isinstance(part, str))

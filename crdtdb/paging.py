@@ -5,6 +5,7 @@ Rows are checked together, and decoded only if one of them says more than that i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from crdtdb import address, codec
@@ -32,7 +33,7 @@ class PageQuery(NamedTuple):
     limit: int = LIMITS.page_items_default
     #: Continue behind this position (the tail of a member, from a cursor).
     after: bytes | None = None
-    #: Encoded bounds (`jsonvalue.encode`).
+    #: Encoded bounds (`jsonbytes.encode`).
     start: bytes | None = None
     end: bytes | None = None
     reverse: bool = False
@@ -94,12 +95,12 @@ def _alive(
     cut: VersionVector | None,
     rows: list[tuple[bytes, bytes]],
     prefix_bytes: int,
-) -> tuple[list[bytes], list[JsonValue]]:
+) -> tuple[Sequence[bytes], list[JsonValue]]:
     """Of rows of a collection: the addresses of members that are alive, and what a page shows."""
     if not rows:
         return [], []
-    if are_settled(rows) and kind.plain and cut is None:
-        addresses = [at for at, _ in rows]
+    addresses, values = zip(*rows, strict=True)
+    if are_settled(addresses, values) and kind.plain and cut is None:
         return addresses, address.member_values(addresses, prefix_bytes)
     lives = [
         in_force(kind, at[prefix_bytes:], live, cut)

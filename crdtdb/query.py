@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple, get_args
 
-from crdtdb import address, jsonvalue
+from crdtdb import address, jsonbytes, jsonvalue
 from crdtdb.address import ObjectName
 from crdtdb.answers import Order
 from crdtdb.cursor import read_cursor
@@ -110,7 +110,7 @@ def encode_bound(value: JsonValue, field: str, order: Order = "member") -> bytes
         raise BadRequest(f"`{field}` is a score, a number", Field(field, "not a number"))
     if order == "rank" and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
         raise BadRequest(f"`{field}` is a rank, counted from 0", Field(field, "not a rank", 0))
-    encoded = jsonvalue.encode(value)
+    encoded = jsonbytes.encode(value)
     if len(encoded) > LIMITS.member_bytes:
         raise TooLarge(
             f"no member takes {len(encoded)} bytes; they have at most {LIMITS.member_bytes}",

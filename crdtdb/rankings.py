@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from sortedcontainers import SortedList
 
-from crdtdb import address, jsonvalue
+from crdtdb import address, jsonbytes
 from crdtdb.address import ObjectName
 from crdtdb.answers import Standing
 from crdtdb.datatype import ScoredType
@@ -82,7 +82,7 @@ class Rankings:
         if not head.exists:
             return None
         with self._of(reading, name, head) as ranking:
-            return ranking.standing(jsonvalue.encode(member))
+            return ranking.standing(jsonbytes.encode(member))
 
     def are_near(self, name: ObjectName, sequence: int) -> bool:
         """Would a reading of that place in the sequence find the object ranked, in no time?"""
@@ -209,7 +209,7 @@ class _Ranking:
         entry = self._entries_by_member.get(member)
         if entry is None:
             return None
-        score: Any = jsonvalue.decode(entry)[0]
+        score: Any = jsonbytes.decode(entry)[0]
         return Standing(score, self._entries.bisect_left(entry))
 
     def page(self, query: Query, position: bytes | None) -> Page:
@@ -278,12 +278,12 @@ def _scored(name: ObjectName) -> ScoredType:
 def _entry(kind: ScoredType, tail: bytes, record: Record, head: Head) -> bytes | None:
     """The entry of a member; None if users see none."""
     live = in_force(kind, tail, record.live, head.cut)
-    return jsonvalue.encode(kind.score(live)) + tail[1:] if kind.alive(live) else None
+    return jsonbytes.encode(kind.score(live)) + tail[1:] if kind.alive(live) else None
 
 
 def _shown(entry: bytes, rank: int | None) -> JsonValue:
-    score, end = jsonvalue.decode(entry)
-    shown: dict[str, JsonValue] = {"member": jsonvalue.decode(entry, end)[0], "score": score}
+    score, end = jsonbytes.decode(entry)
+    shown: dict[str, JsonValue] = {"member": jsonbytes.decode(entry, end)[0], "score": score}
     return shown if rank is None else shown | {"rank": rank}
 
 
@@ -291,6 +291,6 @@ def _rank(bound: bytes | None) -> int | None:
     """A bound of a listing by rank."""
     if bound is None:
         return None
-    rank = jsonvalue.decode(bound)[0]
+    rank = jsonbytes.decode(bound)[0]
     assert isinstance(rank, int)
     return rank

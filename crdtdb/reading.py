@@ -12,7 +12,7 @@ from functools import lru_cache
 from itertools import islice
 from typing import Any
 
-from crdtdb import address, codec, hlc, jsonvalue
+from crdtdb import address, codec, hlc, jsonbytes
 from crdtdb.address import ObjectName
 from crdtdb.answers import LEFT_OUT, Given
 from crdtdb.causal import NOTHING, VersionVector
@@ -246,7 +246,7 @@ class Reading:
         sequence = type_named(name.type)
         if isinstance(sequence, SequenceType):
             folded = self._folded(name, sequence, head)
-            return sequence.contains(folded, jsonvalue.decode(member)[0])
+            return sequence.contains(folded, jsonbytes.decode(member)[0])
         kind = _collection(name)
         if not head.exists:
             return False
@@ -399,7 +399,7 @@ def _position(bound: bytes | None, field: str) -> int | None:
     """A bound of a page of a sequence. Raises BadRequest."""
     if bound is None:
         return None
-    position, _ = jsonvalue.decode(bound)
+    position, _ = jsonbytes.decode(bound)
     if isinstance(position, bool) or not isinstance(position, int) or position < 0:
         raise BadRequest(
             f"`{field}` is a position, counted from 0", Field(field, "not a position", 0)

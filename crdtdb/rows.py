@@ -56,15 +56,15 @@ def record_of(at: bytes, row: bytes) -> tuple[Record, int]:
         ) from error
 
 
-def are_settled(rows: Sequence[tuple[bytes, bytes]]) -> bool:
+def are_settled(addresses: Sequence[bytes], rows: Sequence[bytes]) -> bool:
     """Is in each of these records one dot in force and nothing else? False: that is not known.
 
     All are checked at once. Raises StorageFailed.
     """
     try:
-        return codec.are_settled(rows)
+        return codec.are_settled(addresses, rows)
     except codec.FormatError:
-        for at, row in rows:
+        for at, row in zip(addresses, rows, strict=True):
             record_of(at, row)  # which says what is wrong with which
         raise
 

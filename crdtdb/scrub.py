@@ -1,11 +1,16 @@
 """The scrub: a walk over all rows of a store that finds what is not what was written.
 
 Disks flip bits, and what nobody reads nobody misses until it is needed. A walk looks at every row
-in portions, each of one snapshot, so that commits go on meanwhile: at records (checksum; their
-place in the sequence; what the records of an object come to, against its head and materialised
-value), at the sequence (what it names is there, in that place), and at heads of which no record is
-left. An object that changes while its records are walked over is not compared: its turn comes
-again. A position says all that a walk has to know to go on, so it may be kept, or given away.
+in portions, each of one snapshot, so that commits go on meanwhile: at the sequence (what it names
+is there, in that place), at records (checksum; their place in the sequence; what the records of an
+object come to, against its head and materialised value), and at heads of which no record is left.
+An object that changes while its records are walked over is not compared: its turn comes again. A
+position says all that a walk has to know to go on, so it may be kept, or given away.
+
+A place of the sequence that names nothing may itself be what is damaged: then the record that
+belongs there says so, wherever it is. So the place is no more than a suspect until every record has
+been looked at; who took the address there for that of a lost record would wait for ever for peers
+to mend what never was.
 
 A row of a newer version is not damaged, and is passed over.
 """
@@ -30,14 +35,16 @@ from crdtdb.store.base import Snapshot, Table
 
 __all__ = ["Scrub"]
 
-_RECORDS, _SEQUENCE, _HEADS, _DONE = range(4)
-_TABLES: Final = (Table.RECORDS, Table.SEQUENCE, Table.HEADS)
+_SEQUENCE, _RECORDS, _HEADS, _DONE = range(4)
+_TABLES: Final = (Table.SEQUENCE, Table.RECORDS, Table.HEADS)
+#: Places of the sequence that one walk suspects; the others wait for the next one.
+_MOST_SUSPECTS: Final = 256
 
 
 class _Position(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     """Where a walk stands, and what it has counted of the object it is in."""
 
-    stage: int = _RECORDS
+    stage: int = _SEQUENCE
     #: The last row that was looked at.
     key: bytes = b""
     #: The object, a fingerprint of its head when the walk reached it, and the sums until here.
@@ -45,6 +52,8 @@ class _Position(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     head: bytes = b""
     size: int = 0
     digest: bytes = bytes(16)
+    #: Places of the sequence that name what is not there.
+    suspects: list[bytes] = []
 
 
 _decoder = msgspec.msgpack.Decoder(_Position)
@@ -60,7 +69,8 @@ class Scrub:
         """
         self._within = within
         try:
-            self._at = _decoder.decode(position) if position else _Position()
+            first = _Position(_RECORDS if within else _SEQUENCE)
+            self._at = _decoder.decode(position) if position else first
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise ValueError("not a position of a walk") from error
         if not 0 <= self._at.stage <= _DONE or len(self._at.digest) != 16:
@@ -92,20 +102,27 @@ class Scrub:
             if stage == _RECORDS:
                 found += self._look_at_record(snapshot, key, row)
             elif stage == _SEQUENCE:
-                found += _look_at_place(snapshot, key, row)
+                self._look_at_place(snapshot, key)
             else:
                 found += _look_at_head(snapshot, key)
             self._at.key = key
         self.rows += looked
         if looked < rows:
+            suspects = self._at.suspects
             if stage == _RECORDS:
                 found += self._end_object(snapshot)
-            self._at = _Position(stage + (2 if stage == _RECORDS and self._within else 1))
+                found += [damage for one in suspects for damage in _wrong_place(snapshot, one)]
+                suspects = []
+            self._at = _Position(stage + 1, suspects=suspects)
         return found
 
     @property
     def _end(self) -> bytes | None:
         return address.after(self._within) if self._within else None
+
+    def _look_at_place(self, snapshot: Snapshot, number: bytes) -> None:
+        if len(self._at.suspects) < _MOST_SUSPECTS and _wrong_place(snapshot, number):
+            self._at.suspects.append(number)
 
     # -- records --------------------------------------------------------------------------------
 
@@ -130,6 +147,8 @@ class Scrub:
             return
         number = place.to_bytes(8, "big")
         if snapshot.get(Table.SEQUENCE, number) != at:
+            if number in self._at.suspects:
+                self._at.suspects.remove(number)
             yield Damage(Kind.SEQUENCE, number, "it does not name the record there", at)
         kind = type_of(prefix) if prefix else None
         if not self._at.head or isinstance(kind, OperationType):
@@ -167,7 +186,8 @@ class Scrub:
 
     def _begin_object(self, snapshot: Snapshot, prefix: bytes) -> None:
         self._cut = None
-        self._at = _Position(key=self._at.key, prefix=prefix, head=_mark(snapshot, prefix))
+        suspects, head = self._at.suspects, _mark(snapshot, prefix)
+        self._at = _Position(_RECORDS, self._at.key, prefix, head, suspects=suspects)
 
     def _end_object(self, snapshot: Snapshot) -> Iterator[Damage]:
         """Compare what the records of the object came to, unless it changed meanwhile."""
@@ -219,7 +239,11 @@ def _shown(snapshot: Snapshot, log: Log) -> tuple[int, int]:
 # -- the sequence and the heads -------------------------------------------------------------------
 
 
-def _look_at_place(snapshot: Snapshot, number: bytes, at: bytes) -> list[Damage]:
+def _wrong_place(snapshot: Snapshot, number: bytes) -> list[Damage]:
+    """What is wrong with a place of the sequence, if no record says that it belongs there."""
+    at = snapshot.get(Table.SEQUENCE, number)
+    if at is None:
+        return []  # what was there has changed meanwhile
     row = snapshot.get(Table.RECORDS, at) if at else None
     if row is None:
         return [Damage(Kind.RECORD, at, "the sequence names it, and it is not there")]

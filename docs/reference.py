@@ -50,12 +50,18 @@ async def reference_pages() -> dict[str, str]:
         "configuration": _page("Configuration", _configuration(commands)),
         "metrics": _page("Metrics", _metrics(families)),
         "problems": _page("Problems", _problems()),
+        "limits": _page("Limits", [_section("Limits")]),
     }
 
 
 def what_wins() -> str:
     """The README's table of what wins."""
-    return _README.read_text().split("\n## What wins\n")[1].strip().split("\n\n")[0]
+    return _section("What wins").split("\n\n")[0]
+
+
+def _section(heading: str) -> str:
+    """What the README says under a heading."""
+    return _README.read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0].strip()
 
 
 def _page(title: str, lines: Iterable[str]) -> str:
@@ -85,7 +91,7 @@ def _types() -> Iterator[str]:
     yield "The type is part of an object's address: `/v1/buckets/{bucket}/{type}/{key}`."
     for name, kind in CATALOGUE.items():
         yield f"\n## `{name}`\n\n{kind.summary}\n\n{rules[name]}\n"
-        yield "| operation | fields |\n| --- | --- |"
+        yield "| operation | what it does | fields |\n| --- | --- | --- |"
         for operation, struct in operation_structs(name).items():
             schema = operation_schema(struct)
             required = schema.get("required", ())
@@ -94,7 +100,8 @@ def _types() -> Iterator[str]:
                 for field, shape in schema["properties"].items()
                 if field != "op"
             ]
-            yield f"| `{operation}` | {_cell('; '.join(fields) or '—')} |"
+            does, takes = _cell(schema["description"]), _cell("; ".join(fields) or "—")
+            yield f"| `{operation}` | {does} | {takes} |"
 
 
 def _kind(schema: Any) -> str:

@@ -13,7 +13,7 @@ from enum import Enum
 from threading import Thread
 from urllib.parse import urlsplit
 
-__all__ = ["Cutting", "Fate", "cutting"]
+__all__ = ["Cutting", "Fate", "cutting", "whole_request"]
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
@@ -46,7 +46,7 @@ class Cutting:
             except OSError:  # closed
                 return
             with connection:
-                if request := _request(connection):
+                if request := whole_request(connection):
                     fate = next(self._fates, Fate.PASSES)
                     self.exchanges.append(fate)
                     if fate is not Fate.REQUEST_LOST:
@@ -71,7 +71,7 @@ class Cutting:
         return b"".join(parts)
 
 
-def _request(connection: socket.socket) -> bytes:
+def whole_request(connection: socket.socket) -> bytes:
     """One request, whole; nothing if the caller leaves before."""
     request = b""
     while True:

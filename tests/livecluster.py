@@ -12,8 +12,9 @@ from crdtdb import Database
 from crdtdb.store.memory import MemoryStore
 from crdtdb_server.config import Settings
 from crdtdb_server.peers.faults import Fault
+from crdtdb_server.ports import free_ports
 from crdtdb_server.serve import LiveReplica, live
-from processes import DEADLINE_S, free_ports
+from processes import DEADLINE_S
 from wireclient import Wire
 
 __all__ = ["LiveWire", "eventually", "live_cluster"]

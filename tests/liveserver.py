@@ -13,8 +13,9 @@ from crdtdb import Database
 from crdtdb.store.memory import MemoryStore
 from crdtdb_client import Client
 from crdtdb_server.config import Settings
+from crdtdb_server.ports import free_ports
 from crdtdb_server.serve import live
-from processes import free_ports
+from processes import DEADLINE_S
 
 __all__ = ["live_server"]
 
@@ -38,7 +39,7 @@ def live_server(replica: str = "eu-1", store: MemoryStore | None = None) -> Iter
 
     thread = Thread(target=asyncio.run, args=[serve()], name=f"server {replica}")
     thread.start()
-    url, loop, stop = started.get(timeout=30)
+    url, loop, stop = started.get(timeout=DEADLINE_S)
     try:
         with Client(url) as client:
             while client.readiness() != "serving":

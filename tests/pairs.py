@@ -1,4 +1,4 @@
-"""Two replicas with their replication machines, in one process: stories about what they say."""
+"""Replicas with their replication machines, in one process: stories about what they say."""
 
 from __future__ import annotations
 
@@ -14,18 +14,21 @@ __all__ = ["Pair"]
 
 
 class Pair:
-    """Two machines with a network that loses nothing, and a clock."""
+    """Two machines, or more, with a network that loses nothing, and a clock."""
 
-    def __init__(self, a: Replica | None = None, b: Replica | None = None) -> None:
-        """Two new replicas, or two that have met before."""
-        self.replicas = {"a": a or Replica(1), "b": b or Replica(2)}
+    def __init__(
+        self, a: Replica | None = None, b: Replica | None = None, *others: Replica
+    ) -> None:
+        """Two new replicas, or those that are given."""
+        given = (a or Replica(1), b or Replica(2), *others)
+        self.replicas = dict(zip("abcdef", given, strict=False))
         self.now_ms = 0
         self.machines = {
             name: Replication(
                 replica.engine,
                 name=name,
                 endpoint=name,
-                peers=tuple(self.replicas.keys() - {name}),
+                peers=tuple(sorted(self.replicas.keys() - {name})),
                 random=Random(name),
             )
             for name, replica in self.replicas.items()

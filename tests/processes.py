@@ -8,45 +8,24 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from random import Random
 from types import TracebackType
 from typing import Any, Self
 
 import httpx2
 
 from crdtdb.types import CATALOGUE
+from crdtdb_server.ports import free_ports
 
-__all__ = ["Replica", "cluster", "equal", "free_ports", "running", "until"]
+__all__ = ["DEADLINE_S", "Replica", "cluster", "equal", "running", "until"]
 
 #: For anything that must happen on any machine, however busy; a bug is what takes longer.
 DEADLINE_S = 60.0
-#: Below those that Linux gives to outgoing connections.
-PORTS = (16_384, 32_768)
-_luck = Random()
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now, and that no outgoing connection is given meanwhile."""
-    sockets: list[socket.socket] = []
-    try:
-        while len(sockets) < count:
-            one = socket.socket()
-            sockets.append(one)
-            try:
-                one.bind(("127.0.0.1", _luck.randrange(*PORTS)))
-            except OSError:  # taken
-                sockets.pop().close()
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
 
 
 def until(what: str, check: Callable[[], Any], deadline_s: float = DEADLINE_S) -> Any:
@@ -91,7 +70,7 @@ class Replica:
             *flags,
         ]
         self._process: subprocess.Popen[bytes] | None = None
-        self.http = httpx2.Client(base_url=self.url, timeout=30)
+        self.http = httpx2.Client(base_url=self.url, timeout=DEADLINE_S)
 
     def start(self) -> Self:
         """Start the process; `until_ready` waits for it."""

@@ -18,7 +18,8 @@ from typing import Final
 
 import httpx2
 
-from processes import free_ports, until
+from crdtdb_server.ports import free_ports
+from processes import DEADLINE_S, until
 
 __all__ = ["Reader", "blocks"]
 
@@ -73,7 +74,7 @@ class Reader:
         finally:
             for process in self._served.values():
                 process.terminate()
-            codes = {name: process.wait(60) for name, process in self._served.items()}
+            codes = {name: process.wait(DEADLINE_S) for name, process in self._served.items()}
         assert not any(codes.values()), codes
 
     def _own(self, text: str) -> str:
@@ -87,7 +88,7 @@ class Reader:
         if command.startswith(_STOP):
             process = self._served.pop(command.removeprefix(_STOP))
             process.terminate()
-            assert process.wait(60) == 0, command
+            assert process.wait(DEADLINE_S) == 0, command
             return
         command = self._own(command)
         if " serve " in command:
@@ -100,7 +101,7 @@ class Reader:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=DEADLINE_S,
         )
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
         if shown is not None:
@@ -127,7 +128,7 @@ class Reader:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=DEADLINE_S,
         )
         assert done.returncode == 0, f"{block}\n{done.stderr}"
 

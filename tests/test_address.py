@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from crdtdb import address
 from crdtdb.address import CutAddress, ObjectName, RecordAddress
 from crdtdb.errors import BadRequest
-from crdtdb.jsonvalue import JsonValue, encode, normalise
+from crdtdb.jsonbytes import encode
+from crdtdb.jsonvalue import JsonValue, normalise
 
 # Addresses ----------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias
 
 import pytest
 
-from crdtdb import address, codec, jsonvalue
+from crdtdb import address, codec, jsonbytes
 from crdtdb.address import ObjectName
 from crdtdb.causal import NOTHING, VersionVector
 from crdtdb.changes import BEGINNING, ChangePage, Scope, read_changes
@@ -85,7 +85,7 @@ def cover(a: Replica) -> VersionVector:
 def contains(member: str) -> Attempt:
     def attempt(a: Replica) -> bool:
         with a.reading() as reading:
-            return reading.contains(CART, jsonvalue.encode(member))
+            return reading.contains(CART, jsonbytes.encode(member))
 
     return attempt
 

@@ -11,7 +11,7 @@ from crdtdb import hlc
 from crdtdb.address import ObjectName
 from crdtdb.causal import format_incarnation
 from crdtdb.explain import explain
-from crdtdb.jsonvalue import encode
+from crdtdb.jsonbytes import encode
 from crdtdb.reading import PageQuery
 from replicas import START_MS, Replica, exchange
 

@@ -68,9 +68,9 @@ def pair() -> tuple[Replica, Replica]:
 
 
 def flip(a: Replica, table: Table, key: bytes, position: int = -1) -> None:
-    """Flip a bit of a stored row."""
+    """Flip two bits of a stored row: one alone would be put right without a peer."""
     row = bytearray(a.rows()[table][key])
-    row[position] ^= 0x40
+    row[position] ^= 0x41
     a.store.commit({table: {key: bytes(row)}})
 
 
@@ -258,6 +258,32 @@ def test_a_sequence_that_is_wrong_is_put_right() -> None:
             (Kind.SEQUENCE, places[bread])
         ]
         assert_sound(a, b)
+
+
+def test_a_place_that_is_damaged_under_the_walk_is_no_lost_record() -> None:
+    """It was looked at last: what it named then was waited for, and nothing was claimed any more.
+
+    Where another record is at that address, the place was let go until the next walk, and with it
+    what belongs there: peers took a claim over that for the whole.
+    """
+    milk, bread = MILK, address.member(CART, "bread")
+    phantom = bread[:-2] + bytes((bread[-2] ^ 0x40,)) + bread[-1:]
+    for wrong in (milk, phantom):
+        a, b = pair()
+        (place,) = (place for place, at in a.rows()[Table.SEQUENCE].items() if at == bread)
+        for step in range(1_000):
+            walk = Scrub()
+            for _ in range(step):
+                a.engine.scrub(walk, 3)
+            if walk.done:
+                break
+            a.store.commit({Table.SEQUENCE: {place: wrong}})
+            while not walk.done:
+                a.engine.scrub(walk, 3)
+                assert a.rows()[Table.SEQUENCE].get(place) in (wrong, bread)
+            scrub(a)
+            assert a.rows()[Table.SEQUENCE][place] == bread
+            assert_sound(a, b)
 
 
 def test_nothing_is_claimed_to_whom_may_lack_what_is_damaged() -> None:

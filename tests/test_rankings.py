@@ -11,7 +11,7 @@ from unittest.mock import patch
 
 import pytest
 
-from crdtdb import jsonvalue
+from crdtdb import jsonbytes
 from crdtdb.address import ObjectName
 from crdtdb.answers import Order, Standing
 from crdtdb.causal import NOTHING
@@ -65,7 +65,7 @@ class Ranked:
 
 def ranked(replica: Replica) -> list[dict[str, Any]]:
     def place(entry: dict[str, Any]) -> tuple[Any, bytes]:
-        return entry["score"], jsonvalue.encode(entry["member"])
+        return entry["score"], jsonbytes.encode(entry["member"])
 
     entries = sorted(replica.value("zset"), key=place)
     return [{**entry, "rank": rank} for rank, entry in enumerate(entries)]
@@ -74,8 +74,8 @@ def ranked(replica: Replica) -> list[dict[str, Any]]:
 def by(order: Order, *, start: Any = None, end: Any = None, **rest: Any) -> Query:
     """A query with bounds of its order."""
     return Query(
-        start=None if start is None else jsonvalue.encode(start),
-        end=None if end is None else jsonvalue.encode(end),
+        start=None if start is None else jsonbytes.encode(start),
+        end=None if end is None else jsonbytes.encode(end),
         order=order,
         **rest,
     )

@@ -192,7 +192,7 @@ def test_what_cannot_be_joined_is_found_out_before_a_part_shows(
         if bad in list(addresses):  # type: ignore[call-overload]
             raise PeerError("bad-record", "no honest replicas can have done that together")
 
-    monkeypatch.setattr("crdtdb.engine.admit_together", refuse)
+    monkeypatch.setattr("crdtdb.joining.admit_together", refuse)
     before = pair.puller.digest()
     for _ in range(200):
         pair.tick()

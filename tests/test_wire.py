@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, Final, get_args
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from crdtdb import codec
 from crdtdb.address import ObjectName
@@ -292,6 +294,36 @@ def test_a_message(vector: Vector) -> None:
     frame = bytes.fromhex(vector["hex"])
     assert write_frame(message(vector)) == frame
     assert read_frame(frame) == message(vector)
+
+
+_counts: Final = st.dictionaries(st.integers(0, 9), st.integers(1, 300), max_size=9)
+
+
+@given(_counts, st.lists(_counts, max_size=4), st.sampled_from([(), (77,)]))
+def test_reports_are_read_as_they_were_told(
+    seen: dict[int, int], others: list[dict[int, int]], floor: tuple[int, ...]
+) -> None:
+    """Whether part of what was seen or not, and above whatever floor."""
+    parts = [{i: min(n, other.get(i, 0)) for i, n in seen.items()} for other in others]
+    reports = [
+        [*mark, *VersionVector({i: n for i, n in entries.items() if n}).flat()]
+        for entries in (*others, *parts)
+        for mark in (floor, (), (78,))
+    ]
+    whole = [*floor, *VersionVector(seen).flat()]
+    told = messages.Summary(whole, 1, dict(enumerate(reports)), answer=True)
+    assert read_frame(write_frame(told)) == told
+
+
+def test_reports_of_many_members_take_few_bytes() -> None:
+    """Among 50 replicas that all write, they once were the most of all that was said."""
+    seen = [number for i in range(50) for number in (2**63 + i, 1_000 + i)]
+    report = [number - (number < 2**63) for number in seen]
+    frames = [
+        len(write_frame(messages.Summary(seen, 0, reports, answer=True)))
+        for reports in ({}, {2**63 + i: report for i in range(50)})
+    ]
+    assert frames[1] - frames[0] < 50 * (50 + 15)
 
 
 def test_every_message_is_frozen() -> None:

@@ -45,12 +45,15 @@ class Wire:
         self.service = service
         self.port = port
         self.address = address
+        #: The address of this end; None: any.
+        self.source: str | None = None
         #: Fields of every `request`.
         self._always = dict(always or {})
 
     async def send(self, raw: bytes) -> Reply:
         """Send bytes; read until the server closes the connection."""
-        reader, writer = await asyncio.open_connection(self.address, self.port)
+        here = None if self.source is None else (self.source, 0)
+        reader, writer = await asyncio.open_connection(self.address, self.port, local_addr=here)
         try:
             writer.write(raw)
             answer = await reader.read()

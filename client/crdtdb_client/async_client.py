@@ -29,7 +29,7 @@ from crdtdb.importing import Portions, check_import_key
 from crdtdb.jsonvalue import JsonValue
 from crdtdb.limits import LIMITS
 from crdtdb.reading import Digest
-from crdtdb_client import calls
+from crdtdb_client import calls, operating
 from crdtdb_client.asking import Asking
 from crdtdb_client.async_handles import AsyncHandles
 from crdtdb_client.calls import Call, Collected
@@ -288,26 +288,26 @@ class AsyncClient(Asking, AsyncHandles):
 
     async def about(self) -> dict[str, Any]:
         """The server's version, its replica and cluster, types, operations and limits."""
-        return await self._run(calls.document(path()))
+        return await self._run(operating.document(path()))
 
     async def readiness(self) -> str:
         """What the replica is doing: `serving`, `bootstrapping`, …"""
-        return await self._run(calls.readiness())
+        return await self._run(operating.readiness())
 
     async def digest(self) -> Digest:
         """A hash over everything users see: equal exactly when two replicas show the same."""
-        return await self._run(calls.digest())
+        return await self._run(operating.digest())
 
     async def digest_ranges(self, question: Question, cluster: str) -> Ranges:
         """Hashes over ranges of objects, or of the records of one, to find where replicas differ.
 
         The replica must belong to that cluster. Raises BadToken if it does not.
         """
-        return await self._run(calls.digest_ranges(question, cluster))
+        return await self._run(operating.digest_ranges(question, cluster))
 
     async def verify(self, after: str | None = None) -> dict[str, Any]:
         """What is wrong with the next rows of the replica's store, and where to go on."""
-        return await self._run(calls.verify(after))
+        return await self._run(operating.verify(after))
 
     def backup(self) -> AsyncIterator[bytes]:
         """A backup of the nearest replica, in parts, as `crdtdb.backup.save` takes them.
@@ -318,19 +318,19 @@ class AsyncClient(Asking, AsyncHandles):
 
     async def cluster(self) -> dict[str, Any]:
         """The members as this replica sees them, and what is stable."""
-        return await self._run(calls.document(path("cluster")))
+        return await self._run(operating.document(path("cluster")))
 
     async def add_member(self, url: str) -> str | None:
         """Ask the replica at a URL to become a member; its name if it is one already."""
-        return await self._run(calls.add_member(url))
+        return await self._run(operating.add_member(url))
 
     async def evict(self, replica: str, *, dry_run: bool = False) -> dict[str, Any]:
         """Take a member out of the cluster; says what that changes and what is at stake."""
-        return await self._run(calls.evict(replica, dry_run=dry_run))
+        return await self._run(operating.evict(replica, dry_run=dry_run))
 
     async def rejoin(self) -> str:
         """Take this replica, which was evicted, back into the cluster; its new incarnation."""
-        return await self._run(calls.rejoin())
+        return await self._run(operating.rejoin())
 
     async def put_fault(
         self,
@@ -344,7 +344,7 @@ class AsyncClient(Asking, AsyncHandles):
     ) -> None:
         """Break the link between this replica and another (servers started for that only)."""
         await self._run(
-            calls.put_fault(
+            operating.put_fault(
                 replica,
                 drop=drop,
                 direction=direction,
@@ -356,7 +356,7 @@ class AsyncClient(Asking, AsyncHandles):
 
     async def mend(self, replica: str) -> None:
         """Take the fault of a link away."""
-        await self._run(calls.mend(replica))
+        await self._run(operating.mend(replica))
 
 
 async def _each(

@@ -68,7 +68,7 @@ _Later: TypeAlias = Coroutine[Any, Any, Written]
 
 
 class AsyncDoor(Protocol):
-    """What `crdtdb.handles.Door` is, asynchronously."""
+    """What `crdtdb.door.Door` is, asynchronously."""
 
     async def read(
         self,

@@ -1,11 +1,14 @@
-"""What each method of a client asks, and how it reads the answer. Nothing here acts."""
+"""What each method of a client asks, and how it reads the answer. Nothing here acts.
+
+This is about data; what is asked about the replica itself is in `operating`.
+"""
 
 from __future__ import annotations
 
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from crdtdb import jsonvalue
 from crdtdb.address import ObjectName
@@ -25,15 +28,11 @@ from crdtdb.answers import (
     Written,
     WrongLine,
 )
-from crdtdb.comparing import Answer as Ranges
-from crdtdb.comparing import Entry, Part, Question
 from crdtdb.exporting import line_of
 from crdtdb.jsonvalue import JsonValue
 from crdtdb.limits import LIMITS
 from crdtdb.operations import is_repeatable
 from crdtdb.query import check_is_document, check_order
-from crdtdb.reading import Digest
-from crdtdb.token import TokenKind, read_token
 from crdtdb.writes import Updates
 from crdtdb_client.exchange import Answer, Request
 from crdtdb_client.targets import path, path_to
@@ -44,41 +43,29 @@ __all__ = [
     "Collected",
     "Page",
     "Scope",
-    "add_member",
+    "body_of",
     "buckets",
     "change_page",
     "conflicts",
     "contains",
-    "digest",
-    "digest_ranges",
-    "document",
-    "evict",
     "explain",
     "export_page",
     "field",
     "import_portion",
-    "mend",
     "objects",
     "present",
-    "put_fault",
     "read",
     "read_together",
-    "readiness",
-    "rejoin",
     "standing",
     "transaction",
     "types",
     "update",
-    "verify",
 ]
 
 T = TypeVar("T")
 
 #: How long a replica holds back the answer when nothing has changed, in seconds.
 _FOLLOW_S = 20
-
-#: How long a look at every object may take, in seconds.
-_WALK_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +110,7 @@ def read(
 
 
 def read_together(names: Sequence[ObjectName]) -> Call[list[Read[Any]]]:
-    body = _body({"reads": [name._asdict() for name in names]})
+    body = body_of({"reads": [name._asdict() for name in names]})
     return Call(
         Request("POST", path("transactions"), body),
         lambda answer: [_read(one, answer.replica) for one in answer.document["reads"]],
@@ -187,7 +174,7 @@ def explain(name: ObjectName, member: Given, field: Sequence[str] | None) -> Cal
 
 
 def update(name: ObjectName, operations: list[Plain]) -> Call[Written]:
-    body = _body(operations[0] if len(operations) == 1 else operations)
+    body = body_of(operations[0] if len(operations) == 1 else operations)
     repeatable = all(is_repeatable(name.type, plain) for plain in operations)
     return Call(
         Request("POST", path_to(name), body, writes=True, repeatable=repeatable),
@@ -213,7 +200,7 @@ def transaction(updates: list[Plain]) -> Call[list[Written]]:
         is_repeatable(one["type"], {field: one[field] for field in one.keys() - names})
         for one in updates
     )
-    body = _body({"updates": updates})
+    body = body_of({"updates": updates})
     return Call(
         Request("POST", path("transactions"), body, writes=True, repeatable=repeatable),
         lambda answer: [_written(one, answer) for one in answer.document["results"]],
@@ -237,13 +224,14 @@ def _written(done: dict[str, Any], answer: Answer) -> Written:
     return Written(done["changed"], done.get("value"), done.get("size"), answer.acked)
 
 
-def _body(document: object) -> bytes:
+def body_of(document: object) -> bytes:
+    """A document as the body of a request. Raises BadRequest for what is not JSON."""
     return jsonvalue.dump(jsonvalue.checked(document))
 
 
 def _json_text(value: Given) -> str | None:
     """A value as it stands in a query. Raises BadRequest for what is not JSON."""
-    return None if value is LEFT_OUT else _body(value).decode()
+    return None if value is LEFT_OUT else body_of(value).decode()
 
 
 # -- what there is, and what changes --------------------------------------------------------------
@@ -403,102 +391,3 @@ def _conflict(shown: dict[str, Any]) -> Conflict:
 
 def _path(shown: dict[str, Any]) -> tuple[str, ...] | None:
     return tuple(shown["field"]) if "field" in shown else None
-
-
-# -- the replica and its cluster ------------------------------------------------------------------
-
-
-def document(target: str) -> Call[dict[str, Any]]:
-    return Call(Request("GET", target), lambda answer: dict(answer.document))
-
-
-def readiness() -> Call[str]:
-    return Call(Request("GET", "/readyz"), lambda answer: str(answer.document["state"]))
-
-
-def digest() -> Call[Digest]:
-    return Call(
-        Request("GET", path("digest")),
-        lambda answer: Digest(int(answer.document["digest"], 16), answer.document["objects"]),
-    )
-
-
-def digest_ranges(question: Question, cluster: str) -> Call[Ranges]:
-    name = question.object
-    body = {
-        "start": question.start.hex(),
-        "end": question.end.hex(),
-        "at": [bound.hex() for bound in question.bounds],
-        "parts": question.parts,
-        "object": None if name is None else name._asdict(),
-    }
-
-    def ranges(answer: Answer) -> Ranges:
-        document = answer.document
-        parts = (
-            Part(bytes.fromhex(one["start"]), int(one["digest"], 16), one["count"])
-            for one in document["parts"]
-        )
-        entries = document.get("entries")
-        return Ranges(
-            read_token(TokenKind.SESSION, cluster, document["context"]),
-            bytes.fromhex(document["end"]),
-            tuple(parts),
-            None if entries is None else tuple(map(_entry, entries)),
-        )
-
-    request = Request("POST", path("digest", "ranges"), _body(body), wait_s=_WALK_S)
-    return Call(request, ranges)
-
-
-def _entry(shown: dict[str, Any]) -> Entry:
-    return Entry(bytes.fromhex(shown["position"]), int(shown["digest"], 16), shown["size"])
-
-
-def verify(after: str | None) -> Call[dict[str, Any]]:
-    request = Request("GET", path("verify", after=after), wait_s=_WALK_S)
-    return Call(request, lambda answer: dict(answer.document))
-
-
-def put_fault(
-    replica: str,
-    *,
-    drop: bool,
-    direction: Literal["both", "in", "out"],
-    latency_ms: float,
-    jitter_ms: float,
-    loss: float,
-) -> Call[None]:
-    fault = {
-        "drop": drop,
-        "direction": direction,
-        "latency_ms": latency_ms,
-        "jitter_ms": jitter_ms,
-        "loss": loss,
-    }
-    return Call(Request("PUT", path("faults", "links", replica), _body(fault)), _nothing)
-
-
-def mend(replica: str) -> Call[None]:
-    return Call(Request("DELETE", path("faults", "links", replica)), _nothing)
-
-
-def add_member(url: str) -> Call[str | None]:
-    target = path("cluster", "members")
-    return Call(
-        Request("POST", target, _body({"url": url})), lambda answer: answer.document["replica"]
-    )
-
-
-def evict(replica: str, *, dry_run: bool) -> Call[dict[str, Any]]:
-    target = path("cluster", "members", replica, dry_run="true" if dry_run else None)
-    return Call(Request("DELETE", target), lambda answer: dict(answer.document))
-
-
-def rejoin() -> Call[str]:
-    target = path("cluster", "rejoin")
-    return Call(Request("POST", target), lambda answer: str(answer.document["incarnation"]))
-
-
-def _nothing(_: Answer) -> None:
-    return None

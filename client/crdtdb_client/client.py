@@ -30,7 +30,7 @@ from crdtdb.importing import Portions, check_import_key
 from crdtdb.jsonvalue import JsonValue
 from crdtdb.limits import LIMITS
 from crdtdb.reading import Digest
-from crdtdb_client import calls
+from crdtdb_client import calls, operating
 from crdtdb_client.asking import Asking
 from crdtdb_client.calls import Call, Collected
 from crdtdb_client.targets import path
@@ -287,26 +287,26 @@ class Client(Asking, Handles):
 
     def about(self) -> dict[str, Any]:
         """The server's version, its replica and cluster, types, operations and limits."""
-        return self._run(calls.document(path()))
+        return self._run(operating.document(path()))
 
     def readiness(self) -> str:
         """What the replica is doing: `serving`, `bootstrapping`, …"""
-        return self._run(calls.readiness())
+        return self._run(operating.readiness())
 
     def digest(self) -> Digest:
         """A hash over everything users see: equal exactly when two replicas show the same."""
-        return self._run(calls.digest())
+        return self._run(operating.digest())
 
     def digest_ranges(self, question: Question, cluster: str) -> Ranges:
         """Hashes over ranges of objects, or of the records of one, to find where replicas differ.
 
         The replica must belong to that cluster. Raises BadToken if it does not.
         """
-        return self._run(calls.digest_ranges(question, cluster))
+        return self._run(operating.digest_ranges(question, cluster))
 
     def verify(self, after: str | None = None) -> dict[str, Any]:
         """What is wrong with the next rows of the replica's store, and where to go on."""
-        return self._run(calls.verify(after))
+        return self._run(operating.verify(after))
 
     def backup(self) -> Iterator[bytes]:
         """A backup of the nearest replica, in parts, for `crdtdb.backup.save`.
@@ -317,19 +317,19 @@ class Client(Asking, Handles):
 
     def cluster(self) -> dict[str, Any]:
         """The members as this replica sees them, and what is stable."""
-        return self._run(calls.document(path("cluster")))
+        return self._run(operating.document(path("cluster")))
 
     def add_member(self, url: str) -> str | None:
         """Ask the replica at a URL to become a member; its name if it is one already."""
-        return self._run(calls.add_member(url))
+        return self._run(operating.add_member(url))
 
     def evict(self, replica: str, *, dry_run: bool = False) -> dict[str, Any]:
         """Take a member out of the cluster; says what that changes and what is at stake."""
-        return self._run(calls.evict(replica, dry_run=dry_run))
+        return self._run(operating.evict(replica, dry_run=dry_run))
 
     def rejoin(self) -> str:
         """Take this replica, which was evicted, back into the cluster; its new incarnation."""
-        return self._run(calls.rejoin())
+        return self._run(operating.rejoin())
 
     def put_fault(
         self,
@@ -343,7 +343,7 @@ class Client(Asking, Handles):
     ) -> None:
         """Break the link between this replica and another (servers started for that only)."""
         self._run(
-            calls.put_fault(
+            operating.put_fault(
                 replica,
                 drop=drop,
                 direction=direction,
@@ -355,4 +355,4 @@ class Client(Asking, Handles):
 
     def mend(self, replica: str) -> None:
         """Take the fault of a link away."""
-        self._run(calls.mend(replica))
+        self._run(operating.mend(replica))

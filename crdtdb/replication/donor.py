@@ -122,7 +122,7 @@ def read_copy(engine: Engine, copy: Copy) -> Copied | Gone:
             rows += found
             size += _bytes(found)
             if found:
-                are_settled(found)  # which looks at their checksums
+                are_settled(*zip(*found, strict=True))  # which looks at their checksums
                 start = found[-1][0] + b"\0"
     total = engine.store.stats().entries[Table.RECORDS]
     return Copied(copy.session, copy.after, epoch, place, rows, not more, total)

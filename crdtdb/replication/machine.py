@@ -11,15 +11,16 @@ is relayed, because it is in this replica's own sequence.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from enum import Enum
 from random import Random
 
 from crdtdb import address
 from crdtdb.causal import VersionVector
 from crdtdb.engine import Engine
-from crdtdb.errors import NoSpace, PeerError, StorageFailed
+from crdtdb.errors import PeerError
 from crdtdb.replication import messages
+from crdtdb.replication.chores import Chores
 from crdtdb.replication.cluster import Cluster, Send
 from crdtdb.replication.early import EarlyPushes, fits
 from crdtdb.replication.evictions import Eviction, Stake
@@ -91,6 +92,8 @@ class Replication:
         me = Sender(cluster, 0, name, region, endpoint, False)
         self._engine = engine
         self._cluster = Cluster(engine, me, peers, random)
+        #: What is done with every tick: whether some of it fails, and who is told.
+        self.chores = Chores(self._cluster)
         self._greeting = Greeting(self._cluster)
         self._repair = Repair(self._cluster)
         self._newcomer = Newcomer(self._cluster, self._repair)
@@ -257,18 +260,21 @@ class Replication:
         self._cluster.now_ms = now_ms
         if self._cluster.is_evicted:
             return []
+        do = self.chores.do
         sends = self._greeting.knock()
         if not self._cluster.served:
-            return sends + self._unless_refused(self._begin)
+            return sends + do("bootstrap", self._begin)
         sends += [Send(whom, self._repair.digest()) for whom in self._early.overdue(now_ms)]
-        sends += self._unless_refused(self._repair.tick)
+        sends += do("repair", self._repair.tick)
         if not self._cluster.settled:
             self._cluster.settle_if_confirmed()
-        sends += self._unless_refused(self._cluster.correct_membership)
+        sends += do("membership", self._cluster.correct_membership)
         if self._cluster.is_partial:
             return sends
-        for step in (self._mending, self._reclaiming, self._sharing, self._flooring):
-            sends += self._unless_refused(step.tick)
+        sends += do("mending", self._mending.tick)
+        sends += do("reclaiming", self._reclaiming.tick)
+        sends += do("sharing", self._sharing.tick)
+        sends += do("flooring", self._flooring.tick)
         return sends
 
     def knock(self, endpoint: str) -> list[Send]:
@@ -350,14 +356,6 @@ class Replication:
             raise
 
     # -- inside ---------------------------------------------------------------------------------
-
-    def _unless_refused(self, step: Callable[[], list[Send]]) -> list[Send]:
-        """A disk that is full or damaged must not keep this replica from talking to others."""
-        try:
-            return step()
-        except (NoSpace, StorageFailed):
-            self._cluster.refusals["tick-failed"] += 1
-            return []
 
     def _begin(self) -> list[Send]:
         """A fresh replica: copy from somebody who has a state, else serve the empty one."""

@@ -14,16 +14,18 @@ gives what is sound to whom knows all that the damaged records held (`donor`).
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from typing import Final
 
-from crdtdb.causal import NOTHING
-from crdtdb.damage import Replacement
+from crdtdb.causal import NOTHING, VersionVector
+from crdtdb.damage import Kind, Replacement
 from crdtdb.engine import Engine
 from crdtdb.errors import NoSpace, StorageFailed
+from crdtdb.kinds import object_of
 from crdtdb.replication.cluster import Cluster, Send
 from crdtdb.replication.donor import read_page
 from crdtdb.replication.members import SYSTEM_PREFIX
-from crdtdb.replication.messages import Mend, Mended, Page, Pull, Refused, read_vector
+from crdtdb.replication.messages import Claim, Mend, Mended, Page, Pull, Refused, read_vector
 from crdtdb.replication.peers import Peer
 from crdtdb.replication.replacing import together
 from crdtdb.scrub import Scrub
@@ -62,6 +64,11 @@ class Mending:
         self._ask_ms = 0
         #: The request under way: its number, who was asked, and for which records.
         self._asked: tuple[int, int, list[bytes]] | None = None
+        #: The last record that was asked for, and whether nothing has come of it.
+        self._asked_to = b""
+        self._in_vain = False
+        #: Damaged records of which one bit had flipped, put right since the start.
+        self.righted = 0
         #: Since the start: damaged rows found, rows looked at, walks finished.
         self.found = 0
         self.rows = 0
@@ -69,8 +76,8 @@ class Mending:
 
     @property
     def mended(self) -> int:
-        """Damaged records that peers have mended since the start."""
-        return self._cluster.mended
+        """Damaged records put right since the start: by peers, or by what they say themselves."""
+        return self._cluster.mended + self.righted
 
     # -- looking --------------------------------------------------------------------------------
 
@@ -82,7 +89,7 @@ class Mending:
         scrub = Scrub(within=SYSTEM_PREFIX)
         try:
             while not scrub.done:
-                self.found += len(self._cluster.engine.scrub(scrub, SCRUB_ROWS))
+                self._look(scrub)
         except (NoSpace, StorageFailed):
             self._cluster.refusals["scrub-failed"] += 1
 
@@ -94,6 +101,13 @@ class Mending:
             self._cluster.refusals["scrub-failed"] += 1
             self._due_ms = self._cluster.now_ms + REST_MS
         return self._ask()
+
+    def _look(self, scrub: Scrub) -> None:
+        engine = self._cluster.engine
+        found = engine.scrub(scrub, SCRUB_ROWS)
+        self.found += len(found)
+        records = (damage.key for damage in found if damage.kind is Kind.RECORD)
+        self.righted += sum(at not in engine.damaged for at in records)
 
     def _look_on(self) -> None:
         cluster = self._cluster
@@ -108,7 +122,7 @@ class Mending:
         scrub = self._scrub or Scrub(_kept_position(cluster.engine))
         self._scrub = scrub
         before = scrub.rows
-        self.found += len(cluster.engine.scrub(scrub, SCRUB_ROWS))
+        self._look(scrub)
         self.rows += scrub.rows - before
         if scrub.done:
             self._scrub, self._kept_rows = None, 0
@@ -136,22 +150,32 @@ class Mending:
             return []
         peer = cluster.random.choice(able)
         number = cluster.random.getrandbits(32)
-        addresses = together(sorted(damaged), MOST_RECORDS)
+        addresses = self._next_of(sorted(damaged))
+        self._asked_to, self._in_vain = addresses[-1], True
         self._asked = (number, peer.sender.incarnation, addresses)
         cursor = cluster.cursors.of(peer.sender.incarnation)
         return cluster.answer(peer, Mend(number, *cursor, cluster.seen.flat(), addresses))
+
+    def _next_of(self, damaged: list[bytes]) -> list[bytes]:
+        """The records to ask for next: those of one object, if more were asked for in vain."""
+        place = bisect_right(damaged, self._asked_to)
+        return together(damaged[place:] + damaged[:place], 1 if self._in_vain else MOST_RECORDS)
 
     def on_mended(self, peer: Peer, message: Mended) -> list[Send]:
         """Put what a peer holds in the place of what is damaged, if it is what was asked for."""
         cluster = self._cluster
         if self._asked is None or self._asked[:2] != (message.session, peer.sender.incarnation):
             return []
-        addresses = [at for at in self._asked[2] if at in cluster.engine.damaged]
-        self._asked = None
+        asked, self._asked = self._asked[2], None
         seen = read_vector(message.claim.seen)
-        if not all(seen.includes(cluster.engine.damaged[at].seen) for at in addresses):
-            return []  # it has yet to catch up
+        addresses = _known(cluster.engine, asked, seen)
         try:
+            if len(addresses) < len(asked) and (count := cluster.engine.put_back(message.held)):
+                cluster.mended += count
+                self._in_vain = False
+                addresses = [at for at in addresses if at in cluster.engine.damaged]
+            if not addresses:
+                return []  # it has yet to catch up
             sends = cluster.merge(
                 message.records,
                 seen,
@@ -162,7 +186,7 @@ class Mending:
             # More of these objects is damaged than has been found so far, or the disk refuses.
             cluster.refusals["mend-failed"] += 1
             return []
-        self._ask_ms = 0
+        self._ask_ms, self._in_vain = 0, False
         cluster.note_seen(peer, seen)
         return sends
 
@@ -177,8 +201,21 @@ class Mending:
         try:
             answer: Mended | Refused = _mended(cluster.engine, message)
         except StorageFailed:
-            answer = Refused("damaged")
+            sound = cluster.engine.sound(message.damaged)
+            nothing = Claim(NOTHING.flat(), cluster.engine.state.time)
+            answer = Mended(message.session, nothing, sound, []) if sound else Refused("damaged")
         return cluster.answer(peer, answer)
+
+
+def _known(engine: Engine, asked: list[bytes], seen: VersionVector) -> list[bytes]:
+    """Those damaged records of which whoever has seen so much knows all; of an object all or none.
+
+    What an object's records come to is counted again, which takes all of them.
+    """
+    damaged = [at for at in asked if at in engine.damaged]
+    lacking = {at for at in damaged if not seen.includes(engine.damaged[at].seen)}
+    objects = {object_of(at) for at in lacking} - {b""}
+    return [at for at in damaged if at not in lacking and object_of(at) not in objects]
 
 
 def _kept_position(engine: Engine) -> bytes:

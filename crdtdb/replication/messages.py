@@ -51,6 +51,8 @@ _VERSION: Final = 1
 #: What the stems of a page's addresses come to at most.
 _UNSTEMMED_BYTES: Final = 2**26
 _NO_FLOORS: Final[Floors] = MappingProxyType({})
+#: What a list of lags begins with; no incarnation and no floor's mark is negative.
+_LAGS: Final = -1
 
 _Incarnation: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
 #: Of operations or of places in a sequence.
@@ -108,13 +110,27 @@ class Same(_Message, tag=4, frozen=True):
 
 
 class Summary(_Message, tag=5, frozen=True):
-    """No: this is what I have seen, and what members last reported to have seen."""
+    """No: this is what I have seen, and what members last reported to have seen.
+
+    In a frame, a report that is part of `seen` is told by how far it lags behind, entry by entry:
+    reports are as many as members, and each names as many.
+    """
 
     seen: list[int]
     time: int
     reports: dict[int, list[int]]
     #: Do I want yours in return?
     answer: bool
+
+    def lagging(self) -> Summary:
+        """The same as it is in a frame. O(members × entries)."""
+        reports = {member: _lagging(report, self.seen) for member, report in self.reports.items()}
+        return msgspec.structs.replace(self, reports=reports)
+
+    def unlagging(self) -> Summary:
+        """The same with whole reports. Raises PeerError."""
+        reports = {member: _unlagging(told, self.seen) for member, told in self.reports.items()}
+        return msgspec.structs.replace(self, reports=reports)
 
 
 class Pull(_Message, tag=6, frozen=True):
@@ -305,7 +321,12 @@ _sender_decoder = msgspec.msgpack.Decoder(Sender)
 
 def write_frame(message: Message) -> bytes:
     """The frame of a message."""
-    return codec.pack_whole(_VERSION, message.stemmed() if isinstance(message, Page) else message)
+    match message:
+        case Page():
+            message = message.stemmed()
+        case Summary(reports=reports) if reports:
+            message = message.lagging()
+    return codec.pack_whole(_VERSION, message)
 
 
 def read_frame(frame: bytes) -> Message:
@@ -316,7 +337,46 @@ def read_frame(frame: bytes) -> Message:
         raise PeerError("newer-version", f"a frame of a newer crdtdb: {error}") from error
     except codec.FormatError as error:
         raise PeerError("bad-frame", f"a frame cannot be read: {error}") from error
-    return message.unstemmed() if isinstance(message, Page) else message
+    match message:
+        case Page():
+            return message.unstemmed()
+        case Summary(reports=reports) if reports:
+            return message.unlagging()
+        case _:
+            return message
+
+
+def _lagging(report: list[int], seen: list[int]) -> list[int]:
+    """A report as what it lacks of `seen`, if it is part of that and this is shorter."""
+    rest = len(seen) % 2
+    if report[:rest] != seen[:rest] or len(report) % 2 != rest:
+        return report  # on another floor
+    left = dict(zip(report[rest::2], report[rest + 1 :: 2], strict=True))
+    lags = [
+        counter - left.pop(incarnation, 0)
+        for incarnation, counter in zip(seen[rest::2], seen[rest + 1 :: 2], strict=True)
+    ]
+    if left or min(lags, default=0) < 0:
+        return report
+    told = [_LAGS, *lags]
+    return told if len(codec.pack(told)) < len(codec.pack(report)) else report
+
+
+def _unlagging(told: list[int], seen: list[int]) -> list[int]:
+    """The inverse of `_lagging`. Raises PeerError."""
+    if told[:1] != [_LAGS]:
+        return told
+    rest = len(seen) % 2
+    incarnations, counters, lags = seen[rest::2], seen[rest + 1 :: 2], told[1:]
+    if len(lags) != len(counters) or any(
+        not 0 <= lag <= counter for lag, counter in zip(lags, counters, strict=True)
+    ):
+        raise PeerError("bad-vector", "a report lags behind what its teller has not seen")
+    report = seen[:rest]
+    for incarnation, counter, lag in zip(incarnations, counters, lags, strict=True):
+        if counter > lag:
+            report += (incarnation, counter - lag)
+    return report
 
 
 def read_vector(flat: list[int], floors: Floors = _NO_FLOORS) -> VersionVector:

@@ -439,6 +439,10 @@ class Repair:
         if pull is None or pull.donor.incarnation != peer.sender.incarnation:
             return []
         try:
+            if not message.claim.seen:  # it is damaged itself, and claims nothing
+                self._cluster.mended += self._cluster.engine.put_back(message.held)
+                self._replacing.without(message.held)
+                return self._join()
             staging.add(pull, self._replacing.take(pull, message))
             return self._join()
         except CrdtdbError as error:

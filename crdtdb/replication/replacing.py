@@ -5,10 +5,12 @@ is pulled as ever: page by page, staged on the disk, gone on with after a kill. 
 claimed, it says what it holds in the damaged places and what has changed since, and both take
 effect together; if it is more than one commit takes, the damaged places come first, then the parts.
 If more has changed since than one message carries, the pull goes on for some pages and asks again.
+A donor that is damaged itself is asked once more, without what it may not hold.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from crdtdb.damage import Replacement
@@ -37,12 +39,15 @@ class Replacing:
         self._asked: _Asked | None = None
         #: Has the donor been asked in vain? Then it is joined without, if that can be done.
         self._in_vain = False
+        #: Damaged records, and objects, of which it cannot say what it holds.
+        self._left_out: set[bytes] = set()
         #: What it holds in the places of damaged records.
         self.replacement: Replacement | None = None
 
     def begin(self) -> None:
         """A pull begins, or is given up: nothing has been asked."""
         self._asked, self.replacement, self._in_vain = None, None, False
+        self._left_out.clear()
 
     def ask(self, pull: PullSession, claim: Claim) -> list[Send] | None:
         """Ask the donor of a pull that has claimed, or wait for it; None: there is no need."""
@@ -54,7 +59,11 @@ class Replacing:
             self._in_vain = cluster.now_ms - asked.at_ms > PULL_PATIENCE_MS
             return None if self._in_vain else []
         claimed = read_vector(claim.seen)
-        addresses = [at for at in sorted(damaged) if claimed.includes(damaged[at].seen)]
+        addresses = [
+            at
+            for at in sorted(damaged)
+            if claimed.includes(damaged[at].seen) and self._left_out.isdisjoint((at, object_of(at)))
+        ]
         if not addresses:
             return None
         addresses = together(addresses, MOST_REPLACED)
@@ -73,6 +82,14 @@ class Replacing:
         self._asked = None
         epoch, place = pull.cursor
         return Page(pull.number, place, epoch, place, message.records, message.claim, place)
+
+    def without(self, held: Sequence[tuple[bytes, bytes]]) -> None:
+        """The donor can answer for nothing but these records: ask for no others."""
+        assert self._asked is not None
+        missing = set(self._asked.addresses).difference(at for at, _ in held)
+        self._left_out |= missing | {object_of(at) for at in missing} - {b""}
+        self._in_vain = not missing
+        self._asked = None
 
     def refused(self, reason: str) -> bool:
         """The donor cannot do it. Is that because it has much more to send first?"""

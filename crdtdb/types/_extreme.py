@@ -1,7 +1,7 @@
 """What `max` and `min` share: of the values in force, the outermost in the order of JSON values.
 
 The order is total over all JSON values (null < false < true < numbers < strings < arrays <
-objects, `jsonvalue.encode`), so numbers compare as numbers, ISO 8601 times as times, and
+objects, `jsonbytes.encode`), so numbers compare as numbers, ISO 8601 times as times, and
 `[score, "name"]` by score and then by name.
 
 A write that is outermost where it is written takes the place of all it saw; one that repeats the
@@ -16,7 +16,7 @@ from abc import abstractmethod
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from crdtdb import jsonvalue
+from crdtdb import jsonbytes, jsonvalue
 from crdtdb.address import OWN
 from crdtdb.causal import Dot
 from crdtdb.datatype import Change, Cut, Operation, Restored, ScalarType, Stamp, View
@@ -78,4 +78,4 @@ class ExtremeType(ScalarType):
 
 def order(text: bytes) -> bytes:
     """Where a value stands among all: bytes that compare as the values do."""
-    return jsonvalue.encode(jsonvalue.load(text))
+    return jsonbytes.encode(jsonvalue.load(text))

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, TypeAlias
 
 from msgspec import UNSET, Meta, UnsetType
 
-from crdtdb import address, jsonvalue
+from crdtdb import address, jsonbytes, jsonvalue
 from crdtdb.errors import BadRequest, Field, TooLarge
 from crdtdb.limits import LIMITS
 
@@ -23,7 +23,7 @@ ONE_OR_SEVERAL: Final = {"oneOf": [{"required": ["value"]}, {"required": ["value
 
 def member_tail(value: object, field: str = "value") -> bytes:
     """The tail of one member's record. Raises BadRequest, or TooLarge beyond the limit."""
-    tail = address.MEMBER + jsonvalue.encode(jsonvalue.normalise(value))
+    tail = address.MEMBER + jsonbytes.encode(jsonvalue.normalise(value))
     if len(tail) > LIMITS.member_bytes:
         raise TooLarge(
             f"a member takes {len(tail)} bytes; keep it within {LIMITS.member_bytes}",

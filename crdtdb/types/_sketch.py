@@ -26,7 +26,7 @@ from typing import Final, TypeAlias
 
 import xxhash
 
-from crdtdb import jsonvalue
+from crdtdb import jsonbytes
 from crdtdb.jsonvalue import JsonValue
 
 __all__ = ["Registers", "add", "check", "empty", "estimate", "read", "union", "write"]
@@ -55,7 +55,7 @@ def empty() -> Registers:
 
 def add(registers: Registers, value: JsonValue) -> None:
     """Take in a normalised value. O(1)."""
-    digest = xxhash.xxh3_64_intdigest(jsonvalue.encode(value))
+    digest = xxhash.xxh3_64_intdigest(jsonbytes.encode(value))
     index = digest >> _RANK_BITS
     rank = _MOST_RANK - (digest & ((1 << _RANK_BITS) - 1)).bit_length()
     if rank > registers[index]:

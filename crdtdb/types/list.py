@@ -19,7 +19,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from crdtdb import codec, jsonvalue
+from crdtdb import codec, jsonbytes, jsonvalue
 from crdtdb.causal import Dot, VersionVector, format_dot
 from crdtdb.datatype import Cut, Delete, Operation, Restored, SequenceType
 from crdtdb.errors import (
@@ -196,8 +196,8 @@ class List(SequenceType):
 
     def contains(self, folded: Any, value: JsonValue) -> bool:
         assert isinstance(folded, Elements)
-        wanted = jsonvalue.encode(value)
-        return any(jsonvalue.encode(jsonvalue.load(e.value)) == wanted for e in folded.shown())
+        wanted = jsonbytes.encode(value)
+        return any(jsonbytes.encode(jsonvalue.load(e.value)) == wanted for e in folded.shown())
 
     def describe(self, payload: Payload) -> dict[str, Any]:
         parent, side, _, values, ranges = payload

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from crdtdb import jsonvalue
+from crdtdb import jsonbytes, jsonvalue
 from crdtdb.address import OWN
 from crdtdb.causal import NOTHING, Dot
 from crdtdb.datatype import Change, Cut, Operation, ReadContext, Restored, ScalarType, Stamp, View
@@ -68,7 +68,7 @@ class MultiValueRegister(ScalarType):
         return set(live.values())
 
     def value(self, live: Live) -> JsonValue:
-        values = {jsonvalue.encode(value): value for value in map(jsonvalue.load, live.values())}
+        values = {jsonbytes.encode(value): value for value in map(jsonvalue.load, live.values())}
         return [values[order] for order in sorted(values)]
 
 

@@ -5,7 +5,8 @@ there are marks and none of them is "removed". An add takes the place of every m
 adding again after a remove works. A remove leaves a mark even where there is no such member: an
 add may be under way elsewhere, and has to lose. Users never see these marks; they are counted
 neither in the size nor in pages. A mark that every member has seen is taken out (`crdtdb.reclaim`):
-an add by a replica that was none then, for it was evicted or its disk put back, counts as after it.
+an add by a replica that was none then, for it was evicted, its disk put back, or its name and URL
+those of another, counts as after it.
 
 `clear` removes the members it sees by name: it leaves a mark on each, so a concurrent add of one of
 them loses. It must not be a cut, which would take out "removed" marks too and so bring members back

@@ -101,6 +101,8 @@ async def get_readiness(service: Service, request: Request) -> Answer:
         document["progress"] = progress_document(progress)
     if newer := service.newer_peers():
         document["newer_peers"] = newer
+    if failing := service.failing():
+        document["failing"] = failing
     return Answer(dump(document), service.seen, 503 if unready else 200)
 
 

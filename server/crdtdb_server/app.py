@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from errno import EADDRINUSE
 from typing import Final
 
 from aiohttp import web
@@ -75,7 +76,10 @@ async def _listen(doors: Doors, options: Options) -> asyncio.Server:
             doors, options.host, options.port, ssl=options.tls
         )
     except OSError as error:
-        raise StartError(f"cannot listen on {options.host}:{options.port}: {error}") from error
+        why: object = error
+        if error.errno == EADDRINUSE:
+            why = "another program listens there; stop it, or choose another --listen HOST:PORT"
+        raise StartError(f"cannot listen on {options.host}:{options.port}: {why}") from error
 
 
 def _url(listener: asyncio.Server, scheme: str) -> str:

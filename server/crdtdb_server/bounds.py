@@ -43,6 +43,8 @@ class Bounds:
     streams: int = 1_000
     #: Requests per second of one token, or of everybody where none is asked for; 0: any number.
     requests_per_s: int = 0
+    #: Logins from one address that fail in a minute; 0: any number.
+    failed_logins_per_min: int = 60
 
     def __post_init__(self) -> None:
         """Raises ValueError, which names the bound."""
@@ -91,6 +93,7 @@ _RANGES: Final = {
     "waiting_writes": (1, 4_096),
     "streams": (0, _ANY),
     "requests_per_s": (0, _ANY),
+    "failed_logins_per_min": (0, _ANY),
 }
 
 

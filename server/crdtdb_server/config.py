@@ -146,11 +146,14 @@ class Settings:
     max_connections: int = _BOUNDS.connections
     """Connections, those of other replicas included."""
     max_waiting_writes: int = _BOUNDS.waiting_writes
-    """Writes that wait for their commit; further ones are told to come again (503)."""
+    """Writes that wait for their commit; further ones are told to come again (429)."""
     max_streams: int = _BOUNDS.streams
     """Streams of changes, exports and backups that are under way."""
     max_requests_per_s: int = _BOUNDS.requests_per_s
     """Requests per second of one token, or of everybody without tokens; 0: any number."""
+    max_failed_logins_per_min: int = _BOUNDS.failed_logins_per_min
+    """Logins from one address that may fail in a minute, by a token or a cluster secret that is
+    not good; beyond, who was not let in from there before waits (429). 0: any number."""
 
     @property
     def host(self) -> str:

@@ -23,10 +23,10 @@ from crdtdb.errors import (
     Unauthorized,
 )
 from crdtdb.rows import head_of
-from crdtdb_server.access import EVERYBODY, Access
+from crdtdb_server.access import EVERYBODY, Access, Principal
 from crdtdb_server.authorisation import authorise
 from crdtdb_server.bounds import Bounds, Rate
-from crdtdb_server.credentials import CHALLENGE
+from crdtdb_server.credentials import CHALLENGE, Keyring
 from crdtdb_server.documents import read_large_json
 from crdtdb_server.exchange import (
     Answer,
@@ -41,6 +41,7 @@ from crdtdb_server.exchange import (
 )
 from crdtdb_server.hosts import Hosts
 from crdtdb_server.kept import Kept, KeptAnswers
+from crdtdb_server.logins import A_REPLICA, Caller
 from crdtdb_server.parameters import LIMIT, read_query
 from crdtdb_server.pending import Pending
 from crdtdb_server.problems import problem_answer
@@ -103,6 +104,7 @@ class Dispatcher:
         self._streams = 0
         self._router = Router(_bounded(route, bounds) for route in routes)
         self._keyring = options.keyring
+        self._logins = service.logins
         self._hosts = Hosts(options.host, options.advertise, options.allow_hosts)
         #: Of the bodies of all requests under way.
         self._body_bytes = 0
@@ -158,7 +160,10 @@ class Dispatcher:
         row = self._service.readings.newest().head_row(state.prefix)
         if row is None or head_of(state.prefix, row).sequence != state.sequence:
             return  # the object has changed since
-        route, request = self._find(incoming, 0)
+        try:
+            route, request = self._find(incoming, perf_counter(), counted=False)
+        except Problem:
+            return  # its token has just been revoked
         own = [field for field in response.headers if field[0] not in _SAID_NOW]
         named = incoming.headers.items()
         self._kept.keep(
@@ -192,6 +197,8 @@ class Dispatcher:
             reading = self._service.readings.newest()
             if reading.head_row(kept.prefix) != kept.head_row:
                 return None
+            if self._rate is not None:
+                self._rate.take(kept.principal, began)
         except Problem:
             return None
         headers = self._said_now(reading.seen, carried, _request_id(kept.headers))
@@ -206,7 +213,9 @@ class Dispatcher:
             answer = self._failure(error, exchange)
         return self._completed(answer, exchange)
 
-    def _find(self, incoming: Incoming, began: float) -> tuple[Route, Request]:
+    def _find(
+        self, incoming: Incoming, began: float, *, counted: bool = True
+    ) -> tuple[Route, Request]:
         """The route, and the request as it is before its body has been read."""
         authority, raw_path, raw_query = split_target(incoming.target)
         self._hosts.check(authority, incoming.headers)
@@ -214,17 +223,33 @@ class Dispatcher:
         keyring = self._keyring
         principal = EVERYBODY
         if keyring is not None and route.access not in _WITHOUT_TOKEN:
-            principal = keyring.principal(incoming.headers)
-        if self._rate is not None and route.access not in _WITHOUT_TOKEN:
+            principal = self._login(keyring, incoming, began)
+        if self._rate is not None and counted and route.access not in _WITHOUT_TOKEN:
             self._rate.take(principal, began)
         query = read_query(raw_query, route.query) if raw_query else {}
         if query.get(LIMIT.name, 0) > self._bounds.page_items:
             query = {**query, LIMIT.name: self._bounds.page_items}
         if principal is not EVERYBODY:
             authorise(principal, route, names, query)
-        return route, Request(
+        request = Request(
             incoming.method, route.path, names, query, incoming.headers, began, principal
         )
+        if route.access is Access.PEER:
+            request.address = incoming.origin.address
+            self._logins.check(Caller(request.address, A_REPLICA), began)
+        return route, request
+
+    def _login(self, keyring: Keyring, incoming: Incoming, now_s: float) -> Principal:
+        """Who asks. Raises Unauthorized, or Overloaded if too many from there did not know."""
+        address = incoming.origin.address
+        try:
+            principal = keyring.principal(incoming.headers)
+        except Unauthorized:
+            if "authorization" in incoming.headers:
+                self._logins.fail(address, "token", now_s)
+            raise
+        self._logins.admit(Caller(address, principal.name), now_s)
+        return principal
 
     def _admits(self, carried: VersionVector, headers: Mapping[str, str]) -> bool:
         """Can this replica answer now? Raises Bootstrapping, or BadHeader for a bad `Prefer`."""

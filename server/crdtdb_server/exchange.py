@@ -32,6 +32,7 @@ __all__ = [
     "Headers",
     "Incoming",
     "ObjectState",
+    "Origin",
     "Request",
     "Response",
     "add_header",
@@ -69,6 +70,20 @@ class Content(Protocol):
         """The TLS connection it comes by; None: it comes in the clear."""
 
 
+class Origin(Protocol):
+    """Where a request comes from."""
+
+    @property
+    def address(self) -> str:
+        """Whose failures to log in count together (`crdtdb_server.logins`)."""
+
+
+class _Here:
+    """This process."""
+
+    address: Final = ""
+
+
 class Incoming(NamedTuple):
     """A request as it was on the wire."""
 
@@ -79,6 +94,7 @@ class Incoming(NamedTuple):
     headers: Mapping[str, str]
     #: The body; as bytes if it is here already.
     content: bytes | Content
+    origin: Origin = _Here()
 
 
 #: A document that nobody has read.
@@ -109,8 +125,9 @@ class Request:
     document: object = UNREAD
     #: The body of a route that takes one of any length.
     parts: AsyncIterator[bytes] | None = None
-    #: The TLS connection it came by, if that says who asks (`Access.PEER`).
+    #: The TLS connection it came by, and from where, if that says who asks (`Access.PEER`).
     connection: SSLObject | None = None
+    address: str = ""
 
 
 class ObjectState(NamedTuple):

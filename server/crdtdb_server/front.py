@@ -19,6 +19,7 @@ from multidict import CIMultiDict
 from crdtdb.errors import BadRequest, Field, UnsupportedMediaType
 from crdtdb_server.dispatch import Dispatcher
 from crdtdb_server.exchange import Incoming, Response, join_headers, too_large
+from crdtdb_server.logins import address_of
 from crdtdb_server.slices import Sliced
 
 __all__ = ["make_front"]
@@ -60,11 +61,13 @@ async def _answer(dispatcher: Dispatcher, request: web.BaseRequest) -> web.Strea
         again = dispatcher.again(key)
         if again is not None:
             return web.Response(status=again.status, headers=_headers(again), body=again.body)
+    content = _Content(request)
     incoming = Incoming(
         request.method,
         request.raw_path,
         join_headers(request.headers.items()),
-        _Content(request),
+        content,
+        content,
     )
     response = await dispatcher.answer(incoming)
     if response.stream is not None:
@@ -102,7 +105,7 @@ async def _stream(
 
 
 class _Content:
-    """The body of a request, as aiohttp receives it."""
+    """The body of a request, as aiohttp receives it, and where it comes from."""
 
     def __init__(self, request: web.BaseRequest) -> None:
         self._request = request
@@ -117,6 +120,11 @@ class _Content:
     def connection(self) -> SSLObject | None:
         transport = self._request.transport
         return None if transport is None else transport.get_extra_info("ssl_object")
+
+    @property
+    def address(self) -> str:
+        transport = self._request.transport
+        return "" if transport is None else address_of(transport)
 
 
 async def _read(request: web.BaseRequest, limit: int) -> bytes:

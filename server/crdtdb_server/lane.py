@@ -17,6 +17,7 @@ import structlog
 
 from crdtdb_server.dispatch import Dispatcher
 from crdtdb_server.exchange import Incoming, Response
+from crdtdb_server.logins import address_of
 from crdtdb_server.pending import Pending
 from crdtdb_server.plain import BODY_BYTES, HEAD_BYTES, Head, HeadReader, NotPlain, response_bytes
 
@@ -89,6 +90,7 @@ class _Connection(asyncio.Protocol):
     def __init__(self, lane: FastLane, loop: asyncio.AbstractEventLoop) -> None:
         self._lane = lane
         self._loop = loop
+        self._address: str | None = None
         self._reader = HeadReader()
         #: What has arrived and is not part of an answered request.
         self._data = b""
@@ -105,6 +107,13 @@ class _Connection(asyncio.Protocol):
         self._reading = True
         #: Done when the reader has taken what was written; None while it keeps up.
         self._taken: asyncio.Future[None] | None = None
+
+    @property
+    def address(self) -> str:
+        """Where the client is."""
+        if self._address is None:
+            self._address = address_of(self._transport)
+        return self._address
 
     # -- the socket -----------------------------------------------------------------------------
 
@@ -241,7 +250,7 @@ class _Connection(asyncio.Protocol):
 
         `request` is all of its bytes, if they arrived together and alone.
         """
-        incoming = Incoming(head.method, head.target, head.headers, body)
+        incoming = Incoming(head.method, head.target, head.headers, body, self)
         response = self._lane.dispatcher.begin(incoming)
         if isinstance(response, Response) and not self._data and self._taken is None:
             self._send(head, response)
@@ -254,7 +263,7 @@ class _Connection(asyncio.Protocol):
             self.task = self._loop.create_task(self._answer(head, response))
 
     def _begin(self, head: Head, body: bytes) -> Response | Pending[Response] | Awaitable[Response]:
-        incoming = Incoming(head.method, head.target, head.headers, body)
+        incoming = Incoming(head.method, head.target, head.headers, body, self)
         return self._lane.dispatcher.begin(incoming)
 
     def _committed(self, response: Response | None, _: Exception | None) -> None:

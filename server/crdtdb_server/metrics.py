@@ -22,6 +22,7 @@ from crdtdb.reclaimed import read_reclaimed
 from crdtdb.replication.mending import Mending
 from crdtdb.replication.pull import Progress
 from crdtdb.store.base import Store
+from crdtdb_server.logins import Logins
 from crdtdb_server.tls import Tls
 
 __all__ = ["Metrics"]
@@ -80,6 +81,10 @@ class Metrics:
     def watch_certificates(self, tls: Tls) -> None:
         """Tell when certificates end; no number if there is none."""
         self.registry.register(_CertificateCollector(tls))
+
+    def watch_logins(self, logins: Logins) -> None:
+        """Tell how many logins failed."""
+        self.registry.register(_LoginCollector(logins))
 
     def text(self) -> bytes:
         """Everything, in the Prometheus text format."""
@@ -166,6 +171,24 @@ class _CertificateCollector(Collector):
         )
         for certificate, ends_s in self._tls.ends_s.items():
             family.add_metric((certificate,), ends_s)
+        yield family
+
+
+class _LoginCollector(Collector):
+    """Logins that failed, or were not looked at because so many had."""
+
+    def __init__(self, logins: Logins) -> None:
+        self._logins = logins
+
+    def collect(self) -> Iterator[Metric]:
+        family = CounterMetricFamily(
+            "crdtdb_failed_logins",
+            "Tokens that are not known, peers that were not believed, and what was refused unseen "
+            "because too many from its address had failed",
+            labels=("reason",),
+        )
+        for reason, count in self._logins.refused.items():
+            family.add_metric((reason,), count)
         yield family
 
 

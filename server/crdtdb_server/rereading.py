@@ -53,7 +53,10 @@ class Reread:
         """Until cancelled."""
         while True:
             await asyncio.sleep(_INTERVAL_S)
-            self.look()
+            try:
+                self.look()
+            except Exception:  # a bug here must not keep the next change from being seen
+                _log.exception("a bug in reading again; what was read before stays")
 
     def _look(self) -> tuple[_Mark, ...]:
         return tuple(_mark(file) for file in self._files)

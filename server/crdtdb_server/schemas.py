@@ -313,13 +313,16 @@ class ProgressDocument(TypedDict):
 class ReadinessDocument(TypedDict):
     """What the replica is doing. Of `newer_peers` it cannot take in all until it is upgraded.
 
-    `clock_off_by_ms` is there when the clocks of most members are that far off this one's.
+    `clock_off_by_ms` is there when the clocks of most members are that far off this one's,
+    `failing` when parts of replication end in a bug: they are tried again, and the log has the
+    reason.
     """
 
     state: State
     clock_off_by_ms: NotRequired[int]
     progress: NotRequired[ProgressDocument]
     newer_peers: NotRequired[list[str]]
+    failing: NotRequired[list[str]]
 
 
 def progress_document(progress: Progress) -> ProgressDocument:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -33,6 +32,7 @@ from crdtdb_server.peers.secret import Secrets
 from crdtdb_server.peers.staleness import Staleness
 from crdtdb_server.peers.status import state_of
 from crdtdb_server.peers.trust import Trust
+from crdtdb_server.ports import free_ports
 from crdtdb_server.rereading import Reread
 from crdtdb_server.routes import ROUTES
 from crdtdb_server.service import Options, Service
@@ -121,7 +121,11 @@ async def live(database: Database, settings: Settings) -> AsyncIterator[LiveRepl
         rereads.append(Reread("certificates", tls.files, tls.reread))
     trust = Trust(secrets, Certified(tls, settings.peers) if settings.mutual else None, tls)
     scheme = "http" if tls.listening is None else "https"
-    host, port = settings.host, settings.port or _free_port(settings.host)
+    host = settings.host
+    try:
+        port = settings.port or free_ports(1, host)[0]  # peers must be told of it
+    except OSError as error:
+        raise StartError(f"cannot listen on {settings.listen}: {error}") from error
     endpoint = settings.advertise or (
         "" if is_anywhere(host) else f"{scheme}://{settings.listen.rpartition(':')[0]}:{port}"
     )
@@ -155,6 +159,7 @@ async def live(database: Database, settings: Settings) -> AsyncIterator[LiveRepl
     service.is_partial = lambda: replication.is_partial
     service.clock_off_by_ms = lambda: off_by_ms(replication)
     service.newer_peers = lambda: network.newer.names(monotonic_ms())
+    service.failing = lambda: network.failing
     service.metrics.watch_damage(replication.mending, lambda: len(replication.damaged))
     service.metrics.watch(ReplicationCollector(service, network))
     service.metrics.watch_certificates(tls)
@@ -189,12 +194,3 @@ def _tracing(database: Database) -> Tracing:
         return Tracing.from_environment(database)
     except ModuleNotFoundError as error:
         raise StartError("--tracing needs OpenTelemetry: pip install 'crdtdb[otel]'") from error
-
-
-def _free_port(host: str) -> int:
-    """A port for `--listen HOST:0`, chosen here because peers must be told of it."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-    return port

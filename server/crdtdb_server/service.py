@@ -14,6 +14,7 @@ from crdtdb.transaction import Outcome, Transaction, Update
 from crdtdb_server.acks import Alone, Witnesses
 from crdtdb_server.bounds import Bounds
 from crdtdb_server.credentials import Keyring
+from crdtdb_server.logins import Logins
 from crdtdb_server.metrics import Metrics
 from crdtdb_server.readings import TurnReadings
 from crdtdb_server.session import Sessions
@@ -88,11 +89,14 @@ class Service:
     clock_off_by_ms: Callable[[], int | None] = _no_other_clock
     #: The names of peers that run a newer version, of which something cannot be taken in here.
     newer_peers: Callable[[], list[str]] = list
+    #: The chores of replication that fail because of a bug.
+    failing: Callable[[], list[str]] = list
     witnesses: Witnesses = field(default_factory=Alone)
     #: What makes the writer: another one, if writes are traced.
     make_writer: Callable[[Database, Metrics], Writer] = Writer
     metrics: Metrics = field(init=False)
     writer: Writer = field(init=False)
+    logins: Logins = field(init=False)
     readings: TurnReadings = field(init=False)
     sessions: Sessions = field(init=False)
 
@@ -100,6 +104,8 @@ class Service:
         self.metrics = Metrics(self.database.engine.store, lambda: self.progress())
         self.writer = self.make_writer(self.database, self.metrics)
         self.writer.take_at_most(self.options.bounds.waiting_writes)
+        self.logins = Logins(self.options.bounds.failed_logins_per_min)
+        self.metrics.watch_logins(self.logins)
         self.sessions = Sessions(
             self.database.cluster, lambda: self.seen, lambda: self.is_partial()
         )

@@ -14,7 +14,8 @@ _SHORT = Plan(
 
 
 def test_every_figure_is_measured(tmp_path: Path) -> None:
-    figures = list(measure(_SHORT, tmp_path, Disk(tmp_path, _SHORT.patience_s)))
+    disk = Disk(tmp_path, _SHORT.patience_s)
+    figures = list(measure(_SHORT, tmp_path, disk, sizes=(10, 100)))
     assert len({figure.name for figure in figures}) == len(figures) == 14
     *ratios, idle = figures
     assert all(figure.ratio > 0 for figure in ratios)

@@ -14,6 +14,7 @@ from crdtdb_client import AsyncClient, Client, OutcomeUnknown
 from cutting import Fate, cutting
 from doors.blocking import Blocking
 from liveserver import live_server
+from processes import DEADLINE_S
 
 LOSSES = (Fate.REQUEST_LOST, Fate.ANSWER_LOST)
 
@@ -21,7 +22,7 @@ LOSSES = (Fate.REQUEST_LOST, Fate.ANSWER_LOST)
 class Connect(Protocol):
     """Opens a client, with the methods of the synchronous one."""
 
-    def __call__(self, *urls: str, patience_s: float = 5.0) -> Client: ...
+    def __call__(self, *urls: str, patience_s: float = DEADLINE_S) -> Client: ...
 
 
 @pytest.fixture(params=["sync", "async"])
@@ -29,7 +30,7 @@ def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
     with ExitStack() as stack:
         runner = stack.enter_context(asyncio.Runner())
 
-        def open_client(*urls: str, patience_s: float = 5.0) -> Client:
+        def open_client(*urls: str, patience_s: float = DEADLINE_S) -> Client:
             if request.param == "sync":
                 client = Client(urls, patience_s=patience_s)
             else:
@@ -72,7 +73,7 @@ def test_over_a_way_that_breaks_at_random_every_write_counts_exactly_once(
     chance = random.Random(7)
     fates = chance.choices([Fate.PASSES, *LOSSES], weights=[4, 1, 1], k=300)
     with live_server() as eu, cutting(eu, fates) as way:
-        views = connect(way.url, patience_s=60).counter("shop", "views")
+        views = connect(way.url).counter("shop", "views")
         for counted in range(1, 61):
             assert views.increment().value == counted
         assert sum(fate is not Fate.PASSES for fate in way.exchanges) > 10
@@ -104,7 +105,7 @@ def test_a_feed_goes_on_where_it_was_though_its_way_breaks(connect: Connect) -> 
     with live_server() as eu, cutting(eu, fates) as way, Client(eu) as writer:
         views = writer.counter("shop", "views")
         views.increment()
-        events = connect(way.url, patience_s=60).changes(include_value=True)
+        events = connect(way.url).changes(include_value=True)
         for counted in range(1, 5):
             assert next(events).value == counted
             views.increment()

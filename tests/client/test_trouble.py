@@ -14,6 +14,7 @@ import pytest
 from crdtdb.errors import Behind, CallerError, Overloaded, Problem, Unavailable
 from crdtdb_client import Client, OutcomeUnknown, UnexpectedAnswer, Unreachable
 from crdtdb_client.errors import problem_from
+from cutting import whole_request
 from liveserver import live_server
 
 HANG_UP = b""
@@ -32,7 +33,7 @@ class Scripted:
         for answer in self._answers:
             connection, _ = self._socket.accept()
             with connection:
-                self.requests.append(connection.recv(65_536))
+                self.requests.append(whole_request(connection))
                 connection.sendall(answer)
         self._socket.close()
 
@@ -62,11 +63,12 @@ def answer(document: object, *headers: str, status: str = "200 OK", media: str =
 FIVE = answer({"value": 5, "exists": True, "changed": True}, "Crdtdb-Replica: us-1")
 
 
-def nobody() -> str:
-    """A URL where nothing listens."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{free.getsockname()[1]}"
+@contextmanager
+def nobody() -> Iterator[str]:
+    """A URL where nothing listens, nor can anybody else begin to."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{held.getsockname()[1]}"
 
 
 @pytest.mark.parametrize("urls", [[], "eu:7460", ["http://eu", "nonsense"]])
@@ -76,8 +78,7 @@ def test_what_is_no_url_is_refused_at_once(urls: str | list[str]) -> None:
 
 
 def test_nobody_there() -> None:
-    first, second = nobody(), nobody()
-    with Client([first, second]) as db:
+    with nobody() as first, nobody() as second, Client([first, second]) as db:
         with pytest.raises(Unreachable, match="Connection refused") as caught:
             db.counter("shop", "views").get()
         assert [url for url, _ in caught.value.attempts] == [first, second]
@@ -86,7 +87,7 @@ def test_nobody_there() -> None:
 
 
 def test_reads_and_writes_pass_over_a_replica_that_does_not_listen() -> None:
-    with live_server("us-1") as url, Client([nobody(), url]) as db:
+    with live_server("us-1") as url, nobody() as other, Client([other, url]) as db:
         assert db.counter("shop", "views").increment(5).value == 5
         assert db.counter("shop", "views").get().replica == "us-1"
 

@@ -28,8 +28,9 @@ import pytest
 from cyclopts import App, Parameter
 
 from crdtdb_server.config import SOURCES, Settings
+from crdtdb_server.ports import free_ports
 from livecluster import live_cluster
-from processes import free_ports
+from processes import DEADLINE_S
 
 ROOT: Final = Path(__file__).parents[2]
 COMPOSE: Final = ROOT / "docker-compose.yml"
@@ -201,7 +202,7 @@ class Scripts:
             env={"PATH": f"{self.place}:{os.environ['PATH']}", **variables},
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=DEADLINE_S,
         )
 
     def said(self, *command: str, **variables: str) -> str:

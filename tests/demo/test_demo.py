@@ -228,7 +228,7 @@ def test_a_replica_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
-        monkeypatch.setattr(demo_regions, "_free_ports", lambda count: [port] * count)
+        monkeypatch.setattr(demo_regions, "free_ports", lambda count: [port] * count)
         expected_error = pytest.raises(StartError, match="cannot listen on")
         with expected_error, demo_regions.running(["eu"]):
             pass

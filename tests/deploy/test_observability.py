@@ -26,23 +26,24 @@ _CASES: Final = Path(__file__).with_name("alerts.test.yml")
 _NAMES: Final = re.findall(
     r"\w+",
     """
-    crdtdb_certificate_expiry_timestamp_seconds
-    crdtdb_clock_offset_seconds crdtdb_commit_duration_seconds crdtdb_commit_transactions
-    crdtdb_damage_found_total crdtdb_damage_mended_total crdtdb_damaged_records
+    crdtdb_certificate_expiry_timestamp_seconds crdtdb_clock_offset_seconds
+    crdtdb_commit_duration_seconds crdtdb_commit_transactions crdtdb_damage_found_total
+    crdtdb_damage_mended_total crdtdb_damaged_records crdtdb_failed_logins_total
     crdtdb_http_request_duration_seconds crdtdb_info crdtdb_members crdtdb_operations_total
     crdtdb_peer_contact_age_seconds crdtdb_peer_up crdtdb_pull_bytes crdtdb_pull_head
     crdtdb_pull_joined_records crdtdb_pull_place crdtdb_pull_records crdtdb_reclaim_waiting_bytes
     crdtdb_reclaim_waiting_records crdtdb_reclaimed_bytes_total crdtdb_reclaimed_records_total
-    crdtdb_replication_lag_seconds crdtdb_replication_missing_operations
-    crdtdb_replication_refused_total crdtdb_replication_sent_bytes_total
-    crdtdb_replication_unreported_operations crdtdb_scrub_rows_total crdtdb_scrub_walks_total
-    crdtdb_stability_blocked_operations crdtdb_state crdtdb_store_entries crdtdb_store_file_bytes
-    crdtdb_store_used_bytes crdtdb_unmet_peers
+    crdtdb_replication_failures_total crdtdb_replication_lag_seconds
+    crdtdb_replication_missing_operations crdtdb_replication_refused_total
+    crdtdb_replication_sent_bytes_total crdtdb_replication_unreported_operations
+    crdtdb_scrub_rows_total crdtdb_scrub_walks_total crdtdb_stability_blocked_operations
+    crdtdb_state crdtdb_store_entries crdtdb_store_file_bytes crdtdb_store_used_bytes
+    crdtdb_unmet_peers
     """,
 )
 _LABELS: Final = {
     *("route", "method", "code", "type", "op", "table", "state", "reason", "peer", "incarnation"),
-    *("version", "replica", "region", "cluster", "certificate", "le"),
+    *("version", "replica", "region", "cluster", "certificate", "chore", "le"),
 }
 
 

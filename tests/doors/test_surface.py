@@ -15,6 +15,7 @@ import pytest
 
 import crdtdb.database
 import crdtdb.handles
+import crdtdb.reads
 import crdtdb_client.asking
 import crdtdb_client.async_client
 import crdtdb_client.client
@@ -92,6 +93,7 @@ def test_handles_have_the_same_methods(name: str) -> None:
     [
         crdtdb.handles,
         crdtdb.database,
+        crdtdb.reads,
         crdtdb_client.client,
         crdtdb_client.asking,
         crdtdb_client.async_client,
@@ -100,7 +102,7 @@ def test_handles_have_the_same_methods(name: str) -> None:
 )
 def test_the_examples_run(module: ModuleType) -> None:
     with live_server() as url:
-        names = {"url": url, "Client": Client, "AsyncClient": AsyncClient}
+        names = {"url": url, "Database": Database, "Client": Client, "AsyncClient": AsyncClient}
         results = doctest.testmod(module, extraglobs=names)
     assert results.attempted
     assert not results.failed

@@ -13,7 +13,7 @@ from itertools import count
 
 import httpx2
 
-from processes import Replica, equal, until
+from processes import DEADLINE_S, Replica, equal, until
 
 __all__ = ["Load", "check", "loaded", "members_of"]
 
@@ -68,7 +68,7 @@ class Load:
     def until_writes(self, count: int) -> None:
         """Wait for so many more acknowledged writes."""
         for _ in range(count):
-            assert self._wrote.acquire(timeout=60), "no write was acknowledged any more"
+            assert self._wrote.acquire(timeout=DEADLINE_S), "no write was acknowledged any more"
 
     def until_refused(self, count: int) -> None:
         """Wait until so many writes have been refused, all in all."""

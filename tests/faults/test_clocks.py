@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from crdtdb.limits import LIMITS
+from crdtdb_server.ports import free_ports
 from faults.load import Load, check, loaded
-from processes import Replica, equal, free_ports, running, until
+from processes import Replica, equal, running, until
 
 HOUR_S = 3_600
 

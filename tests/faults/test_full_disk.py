@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from processes import Replica, free_ports, until
+from crdtdb_server.ports import free_ports
+from processes import Replica, until
 
 CYCLES = 5
 ROOM_BYTES = 12_000_000

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from crdtdb_server.ports import free_ports
 from faults.load import check, loaded
-from processes import Replica, free_ports, running
+from processes import DEADLINE_S, Replica, running
 
 #: What a commit asks of the disk, and what folding commits into the tables does.
 CALLS = ("posix/io/rw/pwrite", "posix/io/sync/fdatasync")
@@ -38,7 +39,7 @@ class Fiu:
 
     def _tell(self, replica: Replica, command: str) -> None:
         words = ["fiu-ctrl", "-f", self._pipe, "-c", command, str(replica.pid)]
-        subprocess.run(words, check=True, timeout=30)
+        subprocess.run(words, check=True, timeout=DEADLINE_S)
 
 
 def test_a_call_that_fails_costs_what_was_refused_and_nothing_else(

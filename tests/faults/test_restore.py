@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from processes import Replica, cluster, equal
+from processes import DEADLINE_S, Replica, cluster, equal
 
 
 def _crdtdb(*arguments: str) -> subprocess.Popen[str]:
@@ -21,7 +21,7 @@ def _crdtdb(*arguments: str) -> subprocess.Popen[str]:
 
 
 def _succeeds(process: subprocess.Popen[str]) -> None:
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 0, out + err
 
 

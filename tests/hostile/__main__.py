@@ -13,9 +13,10 @@ from time import perf_counter
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from crdtdb_server.ports import free_ports
 from hostile.asking import answered, ask_until, bugs
 from hostile.fuzzing import fuzz
-from processes import Replica, free_ports
+from processes import Replica
 
 _parser = argparse.ArgumentParser(description=__doc__)
 _parser.add_argument("--requests", type=int, default=10_000)

@@ -120,6 +120,14 @@ def test_a_vector_that_is_none(arena: Arena, deps: list[int]) -> None:
     arena.recover()
 
 
+@pytest.mark.parametrize("lags", [[], [0], [0, 0, 0], [2, 0], [1 << 62, 0], [0, -1]])
+def test_a_report_that_lags_behind_what_nobody_said(arena: Arena, lags: list[int]) -> None:
+    """A report is told entry by entry of what its teller has seen: two entries of 1 each."""
+    told = {arena.b.incarnation: [-1, *lags]}
+    assert arena.attack(Summary([5, 1, 6, 1], 0, told, True)) == "bad-vector"
+    arena.recover()
+
+
 def test_a_floor_that_nobody_has_laid(arena: Arena) -> None:
     """Who writes so has seen what the replica has not: it is asked, and that is all."""
     seen = arena.a.seen

@@ -34,9 +34,9 @@ from crdtdb_server.peers.envelope import (
     seal_body,
     seal_sender,
 )
+from crdtdb_server.ports import free_ports
 from crdtdb_server.serve import live
 from livecluster import LiveWire, eventually, live_cluster
-from processes import free_ports
 from wireclient import Reply
 
 ATTACKER = Sender("crdtdb", 77, "x", "", "", False)

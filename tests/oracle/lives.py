@@ -19,7 +19,8 @@ from collections.abc import Iterable
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from crdtdb.causal import VersionVector
-from crdtdb.jsonvalue import encode, normalise
+from crdtdb.jsonbytes import encode
+from crdtdb.jsonvalue import normalise
 from oracle.history import numbers_of
 from oracle.specification import ElementId, Event, EventId, Object, Shown, show
 

@@ -20,7 +20,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from fractions import Fraction
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from crdtdb.jsonvalue import JsonValue, encode, normalise
+from crdtdb.jsonbytes import encode
+from crdtdb.jsonvalue import JsonValue, normalise
 from crdtdb.types._yjs import client_of
 from operations import SKETCHED
 from oracle.yata import Sequence
@@ -30,6 +31,7 @@ __all__ = [
     "ElementId",
     "Event",
     "EventId",
+    "Missed",
     "Object",
     "Scope",
     "Shown",
@@ -56,6 +58,19 @@ class Scope(NamedTuple):
     key_start: str = ""
 
 
+class Missed(NamedTuple):
+    """A mark that was taken out for idle, where the issuer of an event was no member, and apart.
+
+    What it wrote at that place counts as after the mark.
+    """
+
+    mark: EventId
+    #: Of a map: the field and type of the leaf.
+    leaf: tuple[_Path, str] | None
+    #: Of a set: the member, in the order of JSON values. Else nothing.
+    member: bytes = b""
+
+
 class Event(NamedTuple):
     """One operation that took effect somewhere."""
 
@@ -76,6 +91,7 @@ class Event(NamedTuple):
     #: What was over then, for a deadline had come. It is not in `past`, but for texts: where
     #: something was taken out, its place stays.
     over: frozenset[EventId] = frozenset()
+    missed: frozenset[Missed] = frozenset()
 
 
 class Shown(NamedTuple):
@@ -234,7 +250,7 @@ def _flag(switches: list[Event]) -> Shown:
 def _dwflag(switches: list[Event]) -> Shown:
     """On when some enable was observed by no disable, and every disable was seen by an enable."""
     enables, disables = _named(switches, "enable"), _named(switches, "disable")
-    overruled = frozenset[EventId]().union(*(enable.past for enable in enables))
+    overruled = frozenset[EventId]().union(*(_overruled(enable) for enable in enables))
     standing = [disable for disable in disables if disable.id not in overruled]
     on = bool(_not_observed(enables, disables)) and not standing
     return Shown.value(on, on)
@@ -261,10 +277,16 @@ def _rwset(changes: list[Event]) -> Shown:
     for member in _distinct(member for change in changes for member in _members(change)):
         about = [change for change in changes if _names(change, member)]
         adds, removes = _named(about, "add"), _named(about, "remove")
-        overruled = frozenset[EventId]().union(*(add.past for add in adds))
+        at = encode(member)
+        overruled = frozenset[EventId]().union(*(_overruled(add, at) for add in adds))
         if all(r.id in overruled for r in removes) and _not_observed(adds, removes):
             present.append(member)
     return Shown.members(present)
+
+
+def _overruled(event: Event, member: bytes = b"") -> frozenset[EventId]:
+    """The marks that what asserts something overrules: those that it saw, or counts as after."""
+    return event.past.union(one.mark for one in event.missed if one.member == member)
 
 
 def _by_name(events: list[Event]) -> list[Event]:
@@ -380,6 +402,8 @@ def _nested(leaves: Mapping[_Path, Mapping[str, JsonValue]], path: _Path) -> Jso
 def _at_leaf(events: Iterable[Event], path: _Path, type_name: str) -> Iterator[Event]:
     """What concerns one leaf, as operations of its type."""
     for event in events:
+        at_leaf = (one for one in event.missed if one.leaf == (path, type_name))
+        event = event._replace(missed=frozenset(at_leaf))
         operation = event.operation
         if operation["op"] == "update":
             do = operation["do"]

@@ -18,7 +18,7 @@ from crdtdb_server.app import serving
 from crdtdb_server.bounds import Bounds, Rate
 from crdtdb_server.config import Settings
 from crdtdb_server.service import Options, Service
-from wireclient import Reply, Wire
+from wireclient import Reply, Wire, WireAgain
 
 _SET, _REGISTER = "/v1/buckets/shop/set/k", "/v1/buckets/shop/register/k"
 #: A request with this field is answered by the other front.
@@ -153,6 +153,20 @@ async def test_rates() -> None:
         assert refused
         assert (refused[0].headers["retry-after"], _limit(refused[0])) == ("1", 1)
         assert (await wire.request("GET", "/healthz")).status == 200
+
+
+@_FRONTS
+async def test_what_is_read_again_counts_too(
+    always: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was kept was given out at any rate; and to keep it broke off the connection."""
+    monkeypatch.setattr("crdtdb_server.dispatch.perf_counter", lambda: 1_000.0)
+    async with _serving(Bounds(requests_per_s=5)) as plain:
+        assert (await plain.post(_SET, {"op": "add", "value": 1})).status == 200
+        wire = WireAgain(plain.service, plain.port, always=always)
+        assert (await wire.request("GET", _SET)).status == 200  # of three
+        assert (await plain.request("GET", _SET, headers=always.items())).status == 200
+        assert (await plain.request("GET", _SET, headers=always.items())).status == 429
 
 
 def test_each_caller_has_a_rate_of_its_own() -> None:

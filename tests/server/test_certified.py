@@ -26,10 +26,10 @@ from crdtdb_server.config import Settings
 from crdtdb_server.peers.certified import Certified
 from crdtdb_server.peers.envelope import PATH, SENDER_HEADER, seal_body, seal_sender
 from crdtdb_server.peers.secret import ClusterSecret, Secrets, Unproven
+from crdtdb_server.ports import free_ports
 from crdtdb_server.serve import LiveReplica, live
 from crdtdb_server.tls import Tls
 from livecluster import LiveWire, eventually
-from processes import free_ports
 
 EU, US = "127.0.0.1", "localhost"
 

@@ -20,10 +20,10 @@ from crdtdb.store.memory import MemoryStore
 from crdtdb_client import AsyncClient
 from crdtdb_server.config import Settings
 from crdtdb_server.peers.secret import ClusterSecret, Secrets, Unproven
+from crdtdb_server.ports import free_ports
 from crdtdb_server.serve import LiveReplica, live
 from crdtdb_server.tls import calling_context, listening_context
 from livecluster import LiveWire, eventually
-from processes import free_ports
 
 SECRET = ClusterSecret(b"a secret of this cluster")
 

@@ -20,12 +20,12 @@ from crdtdb_server.docs import described
 from crdtdb_server.openapi import openapi_document
 from crdtdb_server.peers.membership import membership_routes
 from crdtdb_server.peers.routes import fault_routes, peer_routes
+from crdtdb_server.ports import free_ports
 from crdtdb_server.routes import ROUTES
 from crdtdb_server.routing import Route
 from crdtdb_server.serve import live
 from crdtdb_server.service import Options, Service
 from livecluster import LiveWire, eventually
-from processes import free_ports
 from wireclient import Wire
 
 _NETWORK: Any = None

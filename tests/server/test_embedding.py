@@ -18,7 +18,8 @@ from crdtdb import Database
 from crdtdb.errors import NoSpace, StartError
 from crdtdb_client import Client
 from crdtdb_server import ServerThread, serve_in_thread
-from processes import Replica, free_ports, until
+from crdtdb_server.ports import free_ports
+from processes import Replica, until
 
 
 @contextmanager
@@ -147,6 +148,7 @@ def test_closing_the_database_ends_its_server() -> None:
 BAD_SETTINGS: list[tuple[dict[str, Any], str]] = [
     ({"listen": "0.0.0.0:0"}, "--token-file"),
     ({"listen": "nowhere"}, "not HOST:PORT"),
+    ({"listen": "192.0.2.1:0", "insecure": True}, "cannot listen on 192.0.2.1:0"),
     ({"peers": ["http://far.example:7460"]}, "--cluster-secret-file"),
     ({"peers": ["ftp://x"]}, "not the URL of a replica"),
     ({"tls_cert": "cert.pem"}, "go together"),

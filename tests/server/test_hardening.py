@@ -19,11 +19,11 @@ from crdtdb_server import slices
 from crdtdb_server.config import Settings
 from crdtdb_server.dispatch import Dispatcher
 from crdtdb_server.exchange import Incoming
+from crdtdb_server.ports import free_ports
 from crdtdb_server.routes import ROUTES
 from crdtdb_server.serve import live
 from crdtdb_server.service import Service
 from livecluster import eventually
-from processes import free_ports
 from wireclient import Wire
 
 _HEAD = (

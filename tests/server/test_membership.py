@@ -12,9 +12,9 @@ import structlog
 from crdtdb import Database
 from crdtdb.store.memory import MemoryStore
 from crdtdb_server.config import Settings
+from crdtdb_server.ports import free_ports
 from crdtdb_server.serve import live
 from livecluster import LiveWire, eventually, live_cluster
-from processes import free_ports
 
 MEMBERS = "/v1/cluster/members"
 SET = "/v1/buckets/shop/set/cart"

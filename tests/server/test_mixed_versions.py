@@ -41,9 +41,9 @@ from crdtdb_server.peers.envelope import (
     seal_body,
     seal_sender,
 )
+from crdtdb_server.ports import free_ports
 from crdtdb_server.serve import live
 from livecluster import LiveWire, eventually
-from processes import free_ports
 
 NEWER: Final = 4711
 DOT: Final = (NEWER, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 import time
 from datetime import UTC, datetime, timedelta
@@ -17,12 +18,12 @@ from crdtdb_server import rereading
 from crdtdb_server.access import Access, Principal
 from crdtdb_server.config import Settings
 from crdtdb_server.credentials import Keyring
+from crdtdb_server.ports import free_ports
 from crdtdb_server.rereading import Reread
 from crdtdb_server.serve import live
 from crdtdb_server.tls import Tls, expiry_s
 from crdtdb_server.token_file import add_token, revoke_tokens
 from livecluster import LiveWire, eventually
-from processes import free_ports
 
 
 @pytest.fixture(autouse=True)
@@ -74,6 +75,26 @@ def test_what_cannot_be_used_changes_nothing(tmp_path: Path) -> None:
     assert keyring.count == 1
 
 
+async def test_a_bug_in_reading_again_is_not_the_last_look(tmp_path: Path) -> None:
+    """It ended the task, and no change was seen any more."""
+    file, read = tmp_path / "file", []
+
+    def reread() -> None:
+        read.append(file.read_text())
+        if read == ["b"]:
+            raise ZeroDivisionError("a bug")
+
+    file.write_text("a")
+    looking = asyncio.create_task(Reread("a file", [file], reread).keep_looking())
+    file.write_text("b")
+    with structlog.testing.capture_logs() as logs:
+        await eventually("it failed", lambda: read[:1] == ["b"])
+        file.write_text("cc")
+        await eventually("it was read again", lambda: read[1:] == ["cc"])
+    looking.cancel()
+    assert logs[0]["log_level"] == "error"
+
+
 # -- certificates ---------------------------------------------------------------------------------
 
 
@@ -90,8 +111,6 @@ def _shown(port: int) -> str:
 
 
 async def test_a_renewed_certificate_is_shown_to_the_next_connection(tmp_path: Path) -> None:
-    import asyncio
-
     authority = trustme.CA()
     first, second = authority.issue_cert("127.0.0.1"), authority.issue_cert("127.0.0.1")
     cert, key = _write(tmp_path, first)

@@ -13,9 +13,9 @@ from crdtdb import Database, replication
 from crdtdb.engine import Engine
 from crdtdb.store.memory import MemoryStore
 from crdtdb_server.config import Settings
+from crdtdb_server.ports import free_ports
 from crdtdb_server.serve import live
 from livecluster import LiveWire, eventually
-from processes import free_ports
 
 SEEN = "/v1/buckets/shop/opcounter/seen"
 CART = "/v1/buckets/shop/set/cart"

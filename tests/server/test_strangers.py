@@ -13,9 +13,9 @@ from aiohttp import web
 from crdtdb import Database
 from crdtdb_server.config import Settings
 from crdtdb_server.peers.envelope import PATH
+from crdtdb_server.ports import free_ports
 from crdtdb_server.serve import live
 from livecluster import LiveWire, eventually, live_cluster
-from processes import free_ports
 
 FAULTS = "/v1/faults/links"
 
@@ -56,6 +56,7 @@ async def test_another_web_server_is_named_without_its_page(status: int) -> None
         )
         wire = LiveWire(replica)
         await eventually("it serves", lambda: wire.service.state() == "serving")
+        await eventually("it is told", lambda: replica.network.links[url].trouble is not None)
         troubles = (await wire.get("/v1/cluster")).document["troubles"]
     why = troubles[url]
     assert why == f"answered {status} with text/html: no replica is there, but another server, " + (

@@ -100,8 +100,10 @@ async def test_a_pull_links_to_the_last_commit_of_each_origin(spans: _Spans) -> 
         us.mend(eu)
         await eventually("level", lambda: us.service.seen == eu.service.seen)
         last = _commit_of(spans, eu, spans.of("eu-1", _POST)[-1])
-        merges = spans.of("us-1", "crdtdb merge")
-        assert any(_identity(last) in _linked(merge) for merge in merges)
+        await eventually(  # a span ends when what it did shows already
+            "a linked merge",
+            lambda: any(_identity(last) in _linked(m) for m in spans.of("us-1", "crdtdb merge")),
+        )
 
 
 async def test_what_spans_say(spans: _Spans) -> None:

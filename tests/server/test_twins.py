@@ -15,9 +15,9 @@ from crdtdb import Database
 from crdtdb.replication import twins
 from crdtdb.store.memory import MemoryStore
 from crdtdb_server.config import Settings
+from crdtdb_server.ports import free_ports
 from crdtdb_server.serve import live
 from livecluster import LiveWire, eventually
-from processes import free_ports
 
 
 async def test_the_one_that_is_not_there_is_refused_and_everybody_is_told(

@@ -19,6 +19,7 @@ from crdtdb.transaction import Committed, Outcome, Transaction
 from crdtdb_server import jobs, writer
 from crdtdb_server.metrics import Metrics
 from crdtdb_server.writer import Writer
+from processes import DEADLINE_S
 
 _COUNTER = ObjectName("shop", "counter", "k")
 
@@ -389,7 +390,7 @@ async def test_what_is_being_committed_counts_too(
     bench.disk.ready = wait
     taken = [bench.commit() for _ in range(2)]
     try:
-        assert await asyncio.to_thread(persisting.wait, 30)
+        assert await asyncio.to_thread(persisting.wait, DEADLINE_S)
         taken.append(bench.commit())
         await _queued()
         with pytest.raises(Overloaded):

@@ -85,6 +85,29 @@ def test_what_is_refused(arguments: tuple[str, ...], said: str, crdtdb: Run) -> 
     assert said in ran.err
 
 
+def test_who_shall_be_added_is_not_the_server_that_is_asked(
+    run: Run, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The variable that names the server was taken for the member, too: it was to add itself."""
+    monkeypatch.setenv("CRDTDB_URL", url)
+    ran = run("cluster", "add")
+    assert ran.code == 2
+    assert "MEMBER" in ran.err
+
+
+def test_what_programs_read(crdtdb: Run, url: str, other: str) -> None:
+    asked = crdtdb("cluster", "add", other, "--json")
+    assert f'{{"url":"{other}","replica":null}}\n' in asked.out
+    _await_state(url, "serving", members=2)
+    assert (
+        f'{{"url":"{other}","replica":"us-1"}}\n' in crdtdb("cluster", "add", other, "--json").out
+    )
+    assert crdtdb("cluster", "evict", "us-1").code == 0
+    _await_state(other, "evicted")
+    back = crdtdb("cluster", "rejoin", "--url", other, "--json")
+    assert re.search(r'\{"incarnation":"[0-9a-f]{16}"\}\n', back.out)
+
+
 def test_no_url_of_a_replica(crdtdb: Run) -> None:
     assert crdtdb("cluster", "add", "ftp://x").code == 2
 
@@ -151,7 +174,7 @@ def test_what_keeps_deletes_from_going_is_said(
 def test_what_is_wrong_with_a_peer_that_answers_is_said() -> None:
     """Of one that does not, the table says it."""
     cluster = {
-        "self": {"state": "serving"},
+        "self": {"state": "serving", "failing": ["sharing"]},
         "members": [
             {"self": True, "reachable": True, "url": "http://eu:1"},
             {"self": False, "reachable": True, "url": "http://us:1"},
@@ -172,6 +195,7 @@ def test_what_is_wrong_with_a_peer_that_answers_is_said() -> None:
     }
     assert list(_notes(cluster)) == [
         "evicted: af-1 http://af:1 by eu-1, 1970-01-01 00:00:00.000",
+        "a bug keeps this replica from sharing; it is tried again, and the server's log says why",
         "trouble with http://us:1: two of one name",
         "deletes wait for ap-1: it has not reported 7 operations; "
         "it has reported nothing since this replica started",

@@ -240,6 +240,12 @@ def test_help_has_examples(run: Run) -> None:
         assert f"crdtdb {command}" in ran.out.split("For example:")[1]
 
 
+def test_help_says_nothing_of_the_inside(run: Run) -> None:
+    """It offered `left-out`, which stands for no member at all, as the one choice there is."""
+    assert "left-out" not in run("explain", "--help").out
+    assert "CRDTDB_JSON" not in run("config", "show", "--help").out, "there is no such variable"
+
+
 def test_a_reader_that_leaves_early_is_no_error(url: str) -> None:
     read_end, write_end = os.pipe()
     os.close(read_end)

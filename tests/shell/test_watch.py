@@ -17,7 +17,8 @@ import pytest
 
 from commands import Run
 from crdtdb_client import Client
-from processes import DEADLINE_S, Replica, free_ports
+from crdtdb_server.ports import free_ports
+from processes import DEADLINE_S, Replica
 
 
 @pytest.fixture

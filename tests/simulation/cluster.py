@@ -39,8 +39,10 @@ __all__ = ["Report", "run"]
 
 #: After everything is mended replicas must be equal within so long …
 _CONVERGED_WITHIN_MS: Final = 20_000
-#: … and have folded every operation, and reclaimed all that is dead, after so much more.
+#: … and have folded every operation, and reclaimed all that is dead, after so much more, and as
+#: long as it takes to walk so often over all there is.
 _FOLDED_WITHIN_MS: Final = 15_000
+_WALKS: Final = 2
 _LOOK_EVERY_MS: Final = 250
 #: Mean time between back-ups, where disks come back as they were.
 _BACK_UP_MS: Final = 300
@@ -135,6 +137,7 @@ class Cluster:
             self._deliver,
         )
         self._machines: dict[str, Machine] = {}
+        self._names: set[str] = set()
         self._judge = Judge(self._machines, self.tally, trace)
         for name in plan.machines:
             reachable = not (plan.unreachable and name == plan.machines[-1])
@@ -144,6 +147,7 @@ class Cluster:
             _random(seed, "faults"),
             self._network,
             self._machines,
+            self._names,
             start=self._start,
             add=lambda name, surface: self._add(name, surface=surface),
             lose=self._lose,
@@ -158,6 +162,8 @@ class Cluster:
         self, name: str, *, reachable: bool = True, surface: MemoryStore | None = None
     ) -> Machine:
         """Set up one more machine, perhaps with a disk that has something on it."""
+        assert name not in self._names, f"{name} is the name of another, be it gone"
+        self._names.add(name)
         random, plan = _random(self._seed, name), self._plan
         offset_ms = random.randint(-plan.clock_offset_ms, plan.clock_offset_ms)
         rate = random.uniform(1 - plan.clock_drift, 1 + plan.clock_drift)
@@ -201,7 +207,7 @@ class Cluster:
         self.tally["reclaimed while busy"] += self.tally["reclaimed"]
         self._faults.end()
         converged_ms = self._until(self._is_equal, _CONVERGED_WITHIN_MS, self._check_equal)
-        self._until(self._is_folded, _FOLDED_WITHIN_MS, self._check_folded)
+        self._until(self._is_folded, self._folded_within_ms(), self._check_folded)
         self._check_equal()
         for machine in self._machines.values():
             self._judge.look_at_all(machine)
@@ -372,6 +378,11 @@ class Cluster:
             check_folded(machine.disk, machine.replication.blocking())
             members = machine.replication.members if machine.replication.evictions else None
             check_reclaimed(machine.disk, members)
+
+    def _folded_within_ms(self) -> int:
+        rows = max(machine.engine.state.sequence for machine in self._machines.values())
+        ticks = _WALKS * rows // self._plan.reclaim_entries
+        return _FOLDED_WITHIN_MS + ticks * self._plan.tick_ms
 
     def _is_folded(self) -> bool:
         try:

@@ -103,7 +103,10 @@ class Disk:
         return {key: held for (_, key), (_, held) in self._flips.items()}
 
     def flip(self, random: Random, within: bytes = b"", table: Table = Table.RECORDS) -> bool:
-        """Flip a bit of some row of a table whose key begins so; False if there is none."""
+        """Flip a bit, or two, of some row of a table whose key begins so; False if there is none.
+
+        Of one a record can tell itself how it was, of two it cannot.
+        """
         with self._surface.snapshot() as snapshot:
             rows = list(snapshot.scan(table, within, address.after(within) if within else None))
         if not rows:
@@ -111,6 +114,8 @@ class Disk:
         key, row = random.choice(rows)
         bits = bytearray(row)
         bits[random.randrange(len(row))] ^= 1 << random.randrange(8)
+        if Random(row).random() < 0.5:  # of its own, so that all else happens as it would have
+            bits[-1] ^= 0x81
         self._surface.commit({table: {key: bytes(bits)}})
         held = codec.decode_row(key, row)[0].context if table is Table.RECORDS else NOTHING
         self._flips[table, key] = bytes(bits), held

@@ -15,18 +15,30 @@ import msgspec
 from crdtdb import address, hlc
 from crdtdb.causal import Dot, VersionVector, format_dot
 from crdtdb.datatype import Operation
+from crdtdb.jsonbytes import encode
 from crdtdb.transaction import CleanUp, Committed, Erase, Transaction, Update
 from oracle.checks import Violation
 from oracle.lives import Lives
 from oracle.rights import check_bounds
-from oracle.specification import Event, Object, Scope, Shown, covers, show
+from oracle.specification import Event, Missed, Object, Scope, Shown, covers, show
 from simulation.workload import TIMED_BUCKET
 
 __all__ = ["Issued", "Ledger", "issued_by", "scope_of"]
 
 
-#: Of this type a mark that was taken out of force for idle is missed by who was no member then.
-_MARKED: Final = "dwflag"
+#: Of these types a mark that was taken out of force for idle is missed by who was no member then.
+_MARKED: Final = frozenset({"dwflag", "rwset"})
+
+
+class Unmarked(NamedTuple):
+    """A clean-up: marks that it took out of force, for every member has seen them."""
+
+    name: Object
+    dot: Dot
+    marks: Sequence[Dot]
+    #: Where in the object, as `Missed` has it.
+    leaf: tuple[tuple[str, ...], str] | None
+    member: bytes
 
 
 class Issued(NamedTuple):
@@ -41,9 +53,8 @@ class Issued(NamedTuple):
     operations: Sequence[tuple[Update | Erase, Dot, int]]
     #: Clean-ups after which an object that had a deadline taken away does not say so any more.
     forgotten: Sequence[tuple[Object, Dot]] = ()
-    #: Marks of flags that clean-ups took out of force, for every member has seen them.
-    unmarked: Sequence[tuple[Object, Dot, Sequence[Dot]]] = ()
-    #: Those members.
+    unmarked: Sequence[Unmarked] = ()
+    #: The members that the replica knew.
     members: Collection[int] = ()
 
     def dots(self) -> Iterator[Dot]:
@@ -79,17 +90,29 @@ def issued_by(
             and address.is_expiry(update.at)
         ]
         unmarked = [
-            (address.name_of(update.prefix), result.stamp.dot, update.dots)
+            one
             for update, result in zip(transaction.updates, outcome.results, strict=True)
-            if result.stamp is not None
-            and isinstance(update, CleanUp)
-            and address.name_of(update.prefix).type == _MARKED
+            if result.stamp is not None and isinstance(update, CleanUp)
+            for one in _unmarked(update, result.stamp.dot)
         ]
         last = outcome.after - 1
         one = Issued(origin, outcome.first, last, past, operations, forgotten, unmarked, members)
         issued.append(one)
         past = past.with_dot((origin, last))
     return issued
+
+
+def _unmarked(clean_up: CleanUp, dot: Dot) -> Iterator[Unmarked]:
+    """The clean-up of a mark, if it is one."""
+    prefix, tail = address.split_object(clean_up.at)
+    name, leaf = address.name_of(prefix), None
+    type_name = name.type
+    if tail.startswith(address.LEAF):
+        path, type_name, tail = address.leaf_of(tail)
+        leaf = path, type_name
+    if type_name in _MARKED and tail != address.EXPIRY:
+        member = encode(address.member_value(tail)) if tail.startswith(address.MEMBER) else b""
+        yield Unmarked(name, dot, clean_up.dots, leaf, member)
 
 
 def scope_of(prefix: bytes) -> Scope:
@@ -110,8 +133,8 @@ class Ledger:
         self._times: dict[int, int] = {}
         #: What happened to the objects that have deadlines.
         self._lives: dict[Object, Lives] = {}
-        #: The clean-ups of an object's marks: dots, with the marks, and in what they were.
-        self._unmarked: dict[Object, list[tuple[Dot, Sequence[Dot], Issued]]] = {}
+        #: The clean-ups of an object's marks, and the transactions that they were in.
+        self._unmarked: dict[Object, list[tuple[Unmarked, Issued]]] = {}
         #: Specifications are written for reading; equal histories are asked about once.
         self._meanings: dict[tuple[Object, tuple[Dot, ...], tuple[Dot, ...]], Shown] = {}
 
@@ -155,8 +178,8 @@ class Ledger:
         for name, dot in issued.forgotten:
             past = issued.past.with_dot((dot[0], dot[1] - 1))
             self._lives[name].forget(dot, past)
-        for name, dot, marks in issued.unmarked:
-            self._unmarked.setdefault(name, []).append((dot, marks, issued))
+        for one in issued.unmarked:
+            self._unmarked.setdefault(one.name, []).append((one, issued))
 
     def _append(self, update: Update | Erase, dot: Dot, time: int, seen: VersionVector) -> None:
         shown = seen
@@ -193,7 +216,7 @@ class Ledger:
         for name, events in self._events.items():
             self._events[name] = [event for event in events if event.id in self._transactions]
         for name, unmarked in self._unmarked.items():
-            self._unmarked[name] = [one for one in unmarked if one[0] in self._transactions]
+            self._unmarked[name] = [one for one in unmarked if one[0].dot in self._transactions]
         self._meanings.clear()
         return len(lost)
 
@@ -210,13 +233,13 @@ class Ledger:
     def expected(self, name: Object, visible: VersionVector) -> Shown:
         """What a reader must see of an object where exactly this is visible."""
         events = [event for event in self._events.get(name, ()) if visible.covers(event.id)]
-        cleaned = [one for one in self._unmarked.get(name, ()) if visible.covers(one[0])]
-        key = name, tuple(event.id for event in events), tuple(dot for dot, _, _ in cleaned)
+        cleaned = [one for one in self._unmarked.get(name, ()) if visible.covers(one[0].dot)]
+        key = name, tuple(event.id for event in events), tuple(one.dot for one, _ in cleaned)
         meaning = self._meanings.get(key)
         if meaning is None:
             own = [event for event in events if event.target == name]
             check_bounds(name, own)
-            meaning = self._meanings[key] = show(name, _without_marks(events, cleaned))
+            meaning = self._meanings[key] = show(name, _apart(events, cleaned))
         return meaning
 
     def expected_at(
@@ -226,22 +249,21 @@ class Ledger:
         return self._lives.setdefault(name, Lives(name)).show(visible, now_ms)
 
 
-def _without_marks(
-    events: list[Event], cleaned: Sequence[tuple[Dot, Sequence[Dot], Issued]]
-) -> list[Event]:
+def _apart(events: list[Event], cleaned: Sequence[tuple[Unmarked, Issued]]) -> list[Event]:
     """What was written apart from a clean-up by who was no member there: as if after the marks.
 
-    (Evicted, or of a name that somebody else had: documented in `decisions.md`.)
+    (Evicted, its disk put back, or of a name that somebody else had: documented in `decisions.md`.)
     """
     named = {event.id: event for event in events}
-    for dot, marks, by in cleaned:
-        own = [named[mark] for mark in marks if mark in named]
-        missed = frozenset[Dot](e.id for e in own).union(*(e.past for e in own))
+    for one, by in cleaned:
+        own = [named[mark] for mark in one.marks if mark in named]
+        marks = frozenset[Dot](e.id for e in own).union(*(e.past for e in own))
+        missed = frozenset(Missed(mark, one.leaf, one.member) for mark in marks)
         for event in events:
-            is_outside = event.id[0] not in by.members and event.id[0] != dot[0]
+            is_outside = event.id[0] not in by.members and event.id[0] != one.dot[0]
             if is_outside and not by.past.covers(event.id):
                 later = named[event.id]
-                named[event.id] = later._replace(past=later.past | missed)
+                named[event.id] = later._replace(missed=later.missed | missed)
     return list(named.values())
 
 

@@ -27,7 +27,8 @@ from checkers.sessions import sessions
 from checkers.violation import Violation
 from crdtdb.causal import NOTHING, Dot, VersionVector, format_dot
 from crdtdb.errors import StorageFailed
-from crdtdb.jsonvalue import JsonValue, encode, normalise
+from crdtdb.jsonbytes import encode
+from crdtdb.jsonvalue import JsonValue, normalise
 from crdtdb.reading import Digest, Reading
 from crdtdb.transaction import Update
 from oracle.specification import Event, Object, Shown

@@ -12,13 +12,22 @@ from random import Random
 import pytest
 
 from checkers.dots import Minted, dots
-from crdtdb.address import ObjectName, base, operation, own
+from crdtdb.address import OWN, ObjectName, base, leaf, member, operation, own
 from crdtdb.causal import NOTHING, VersionVector
+from crdtdb.datatype import Stamp
 from crdtdb.operations import read_operation
 from crdtdb.reading import Digest
 from crdtdb.store.base import Table
 from crdtdb.store.memory import MemoryStore
-from crdtdb.transaction import Erase, Update
+from crdtdb.transaction import (
+    CleanUp,
+    Committed,
+    Erase,
+    Outcome,
+    Result,
+    Transaction,
+    Update,
+)
 from oracle.checks import Violation
 from oracle.specification import Shown
 from replicas import Replica
@@ -37,7 +46,7 @@ from simulation.checks import (
 )
 from simulation.cluster import run
 from simulation.disk import Disk, Moment
-from simulation.ledger import Issued, Ledger
+from simulation.ledger import Issued, Ledger, issued_by
 from simulation.network import halves, isolated, one_way, ring
 
 A, B, C = 1, 2, 3
@@ -75,16 +84,67 @@ def ledger() -> Ledger:
 # -- what is read ---------------------------------------------------------------------------------
 
 
+def _leaf(kind: str, **do: object) -> dict[str, object]:
+    return {"op": "update", "field": ["f"], "do": {"type": kind, **do}}
+
+
+_FLAG = ObjectName("shop", "dwflag", "k")
+_SET = ObjectName("shop", "rwset", "k")
+_MAP = ObjectName("shop", "map", "k")
+_ADD: dict[str, object] = {"op": "add", "values": ["x", "y"]}
+_REMOVE: dict[str, object] = {"op": "remove", "values": ["x", "y"]}
+_OFF, _ON = {"op": "disable"}, {"op": "enable"}
+_MEMBER = member(_SET, "x").removeprefix(_SET.prefix)
+
+
 @pytest.mark.parametrize("members", [{A, B}, {A}], ids=["of a member", "of who is none"])
-def test_a_mark_that_is_taken_out_for_idle_counts_against_enables(members: set[int]) -> None:
-    """But for those of who was no member then, and had not seen it: they count as made after it."""
-    flag = ObjectName("shop", "dwflag", "k")
+@pytest.mark.parametrize(
+    ("name", "tail", "against", "asserts", "hidden", "shown"),
+    [
+        (_FLAG, OWN, _OFF, _ON, "false", "true"),
+        (_SET, _MEMBER, _REMOVE, _ADD, "[]", '["x"]'),
+        (
+            _MAP,
+            leaf(["f"], "rwset", _MEMBER),
+            _leaf("rwset", **_REMOVE),
+            _leaf("rwset", **_ADD),
+            "{}",
+            '{"f": ["x"]}',
+        ),
+        (
+            _MAP,
+            leaf(["f"], "dwflag", OWN),
+            _leaf("dwflag", **_OFF),
+            _leaf("dwflag", **_ON),
+            "{}",
+            '{"f": true}',
+        ),
+    ],
+    ids=["dwflag", "rwset", "rwset in a map", "dwflag in a map"],
+)
+def test_a_mark_that_is_taken_out_counts_against_what_members_wrote(
+    members: set[int],
+    name: ObjectName,
+    tail: bytes,
+    against: dict[str, object],
+    asserts: dict[str, object],
+    hidden: str,
+    shown: str,
+) -> None:
+    """Seeds 364 and 1167 once: but not against what somebody wrote who was no member then.
+
+    That counts as written after the mark; at the very place only where the mark was taken out.
+    """
     ledger = Ledger()
-    ledger.issue(issued(A, 1, NOTHING, Update(flag, read_operation("dwflag", {"op": "disable"}))))
-    ledger.issue(issued(B, 1, NOTHING, Update(flag, read_operation("dwflag", {"op": "enable"}))))
-    ledger.issue(Issued(A, 2, 2, vv(a=1), (), (), [(flag, (A, 2), [(A, 1)])], members))
-    assert ledger.expected(flag, vv(a=1, b=1)).text == "false"
-    assert ledger.expected(flag, vv(a=2, b=1)).text == ("false" if B in members else "true")
+    for origin, done in ((A, against), (B, asserts)):
+        update = Update(name, read_operation(name.type, done))
+        ledger.issue(issued(origin, 1, NOTHING, update))
+    clean_up = Transaction((CleanUp(name.prefix + tail, ((A, 1),)),))
+    outcome = Outcome((Result(False, stamp=Stamp((A, 2), 2)),), None, 2, 3)
+    (one,) = issued_by(A, vv(a=1), [clean_up], Committed((outcome,), None, vv(a=2)), members)
+    ledger.issue(one)
+    assert ledger.expected(name, vv(a=1, b=1)).text == hidden
+    assert ledger.expected(name, vv(a=2, b=1)).text == (hidden if B in members else shown)
 
 
 ONE = Shown("[1]", True, 1)

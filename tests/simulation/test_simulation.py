@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from oracle.checks import Violation
-from simulation.cluster import run
+from simulation.cluster import Cluster, run
+from simulation.faults import FAULTS
 from simulation.permanent import OPEN, PERMANENT
 from simulation.plan import draw_plan
+from simulation.trace import Trace
 
 SEEDS = 520
 CHUNK = 104
@@ -104,6 +106,21 @@ def test_a_seed_is_a_run(number: int) -> None:
             check=True,
         )
         assert f"trace {here}" in elsewhere.stdout
+
+
+def test_no_name_is_given_again() -> None:
+    """Seed 391 once: a copy of a directory was called what one was called that was gone for good.
+
+    Whoever saw to it that the name was evicted, evicted the copy, which nobody let rejoin; and its
+    incarnation was that of the other, for all that is random at a machine follows from its name.
+    """
+    cluster = Cluster(1, draw_plan(1)._replace(machines=("a",), late=0), Trace())
+    world = cluster._world
+    world.start(world.machines["a"])
+    FAULTS["directory_copied"](world)
+    world.lose(world.machines["a2"])
+    FAULTS["directory_copied"](world)
+    assert world.machines.keys() == {"a", "a3"}
 
 
 def test_reading_a_run_does_not_change_it() -> None:

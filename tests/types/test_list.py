@@ -11,7 +11,7 @@ from crdtdb import address, codec
 from crdtdb.address import ObjectName
 from crdtdb.causal import VersionVector
 from crdtdb.errors import BadRequest, CursorExpired, InvalidOperation, PeerError, TooLarge
-from crdtdb.jsonvalue import encode
+from crdtdb.jsonbytes import encode
 from crdtdb.limits import LIMITS, Limits
 from crdtdb.reading import PageQuery
 from crdtdb.record import Record

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Self
+from typing import Self, cast
 
 from crdtdb.store.base import Table, behind
 from crdtdb.store.layer import (
@@ -91,7 +91,7 @@ class LoggedSnapshot:
             stop = (max if reverse else min)(stops) if stops else None
             found += _laid_over(below, above, stop, reverse=reverse) if any(above) else below
             if stop is None or len(found) >= most:
-                return found[:most]
+                return found[:most] if len(found) > most else found
             start, end = behind(stop, start, end, reverse=reverse)
             size = min(2 * size, GREATEST_PAGE)
 
@@ -117,4 +117,7 @@ def _laid_over(
     keys = sorted(said, reverse=reverse)
     if stop is not None and keys[-1] != stop:
         keys = [key for key in keys if (key >= stop if reverse else key <= stop)]
-    return [(key, value) for key in keys if (value := said[key]) is not None]
+    values = list(map(said.get, keys))
+    if None not in values:
+        return list(zip(keys, cast(list[bytes], values), strict=True))
+    return [(key, value) for key, value in zip(keys, values, strict=True) if value is not None]

@@ -8,7 +8,6 @@ demo; a cut is a fault that a replica injects into its own links.
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ from typing import Final
 from crdtdb.errors import CrdtdbError, StartError
 from crdtdb.reading import Digest
 from crdtdb_client import Client, Unreachable
+from crdtdb_server.ports import free_ports
 
 __all__ = ["NotConverged", "Region", "Regions", "Started", "already_running", "running"]
 
@@ -120,7 +120,7 @@ def running(names: Sequence[str]) -> Iterator[Regions]:
     """Replicas in these regions, serving, while the block lasts. Raises StartError."""
     with ExitStack() as stack:
         home = Path(stack.enter_context(TemporaryDirectory(prefix="crdtdb-demo-")))
-        ports = _free_ports(len(names))
+        ports = free_ports(len(names))
         urls = [f"http://127.0.0.1:{port}" for port in ports]
         regions: list[Region] = []
         stack.callback(_stop, regions)
@@ -204,15 +204,6 @@ def _await_serving(replica: str, db: Client, started: Started | None = None) -> 
             pass
         time.sleep(_POLL_S)
     raise StartError(f"{replica} is not ready yet.{_logged(started)}")
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports that are free now. Held together until all are found, so that they differ."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in sockets]
 
 
 def _logged(started: Started | None) -> str:

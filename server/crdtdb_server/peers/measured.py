@@ -65,6 +65,14 @@ class ReplicationCollector(Collector):
         for reason, count in (network.refusals + Counter(replication.refusals)).items():
             refused.add_metric((reason,), count)
         yield refused
+        failed = CounterMetricFamily(
+            "crdtdb_replication_failures",
+            "Failures of parts of replication by a bug; they are tried again",
+            labels=("chore",),
+        )
+        for chore, count in network.failures.items():
+            failed.add_metric((chore,), count)
+        yield failed
         records, size_bytes = replication.waiting
         yield GaugeMetricFamily(
             "crdtdb_reclaim_waiting_records", "Dead records that are not stable yet", records

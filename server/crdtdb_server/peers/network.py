@@ -16,7 +16,7 @@ import aiohttp
 import structlog
 
 from crdtdb.causal import VersionVector
-from crdtdb.errors import Evicted, PeerError
+from crdtdb.errors import Evicted, PeerError, Unavailable
 from crdtdb.replication import Replication, Send
 from crdtdb.replication.evictions import Stake
 from crdtdb.replication.messages import Sender
@@ -36,6 +36,10 @@ __all__ = ["Network"]
 _log = structlog.get_logger("crdtdb.peers")
 
 _TICK_S: Final = 0.1
+#: A tick that failed as a whole is tried again after this, doubled each time up to …
+_FAILED_FIRST_S, _FAILED_MOST_S = 0.1, 10.0
+#: What stands for the tick among the chores that fail.
+_TICK: Final = "tick"
 #: More than this is taken in by the commit thread, so that reads go on.
 _HEAVY_BYTES: Final = 65_536
 #: How long the first write may wait for the members to confirm this replica's identity.
@@ -61,6 +65,11 @@ class Network:
         self.newer = NewerPeers()
         #: What was refused before the machine saw it, by reason.
         self.refusals: Counter[str] = Counter()
+        #: Failures by a bug of this program, by the chore of replication that failed.
+        self.failures: Counter[str] = Counter()
+        replication.chores.on_failure = self._note_failure
+        #: Did the last tick fail as a whole?
+        self._tick_failed = False
         self._writer = writer
         self._random = random
         self.trust = trust
@@ -176,6 +185,11 @@ class Network:
         if committed.push is not None:
             self._dispatch(self.replication.committed(committed.push))
 
+    @property
+    def failing(self) -> list[str]:
+        """The chores of replication that failed when they were tried last, by a bug."""
+        return [*self.replication.chores.failing, *([_TICK] if self._tick_failed else [])]
+
     def known(self) -> list[str]:
         """The names of the other replicas that are members, or were heard."""
         replication = self.replication
@@ -256,8 +270,10 @@ class Network:
 
     async def _tick(self) -> None:
         started_ms = monotonic_ms()
+        failed_s = _FAILED_FIRST_S
         while True:
             is_joining = self.replication.is_joining
+            pause_s = 0.0 if is_joining else _TICK_S
             try:
                 self._dispatch(
                     await self._writer.call(
@@ -267,10 +283,19 @@ class Network:
                 self._note_namesakes()
                 if self._writer.held and not self.replication.is_evicted:
                     await self._open_when_settled(monotonic_ms() - started_ms)
-            except Exception:
-                _log.exception("a replication tick failed; it is tried again")
+                self._tick_failed, failed_s = False, _FAILED_FIRST_S
+            except Unavailable:  # too much waits to be written, or the disk takes nothing
+                self.refusals["tick-failed"] += 1
+            except Exception as error:
+                self._tick_failed = True
+                self._note_failure(_TICK, error)
+                pause_s, failed_s = failed_s, min(2 * failed_s, _FAILED_MOST_S)
             # What is being joined goes on at once; who waits for the writer is let in between.
-            await asyncio.sleep(0 if is_joining else _TICK_S)
+            await asyncio.sleep(pause_s)
+
+    def _note_failure(self, chore: str, error: Exception) -> None:
+        self.failures[chore] += 1
+        _log.error("a bug in replication; it is tried again", chore=chore, exc_info=error)
 
     async def _open_when_settled(self, since_start_ms: int) -> None:
         """Let writes begin: the identity is proven, or somebody cannot wait for that."""

@@ -20,6 +20,7 @@ from crdtdb.operations import refusal
 from crdtdb_server.access import Access
 from crdtdb_server.documents import dump, read_json
 from crdtdb_server.exchange import Answer, Headers, Request
+from crdtdb_server.logins import A_REPLICA, Caller
 from crdtdb_server.parameters import Text, parameters
 from crdtdb_server.peers.clock import now_s
 from crdtdb_server.peers.envelope import (
@@ -90,7 +91,11 @@ def peer_routes(network: Network) -> tuple[Route, ...]:
             except (Unproven, PeerError) as error:
                 reason = error.reason if isinstance(error, PeerError) else "unproven"
                 network.refusals[reason] += 1
+                if isinstance(error, Unproven):
+                    service.logins.fail(request.address, "peer", request.began)
                 raise
+            if secrets is not None or certified is not None:
+                service.logins.admit(Caller(request.address, A_REPLICA), request.began)
             answers = await network.receive(sender, frames)
         except Unproven as error:
             field = Field("" if secrets is None else PROOF_HEADER, str(error))

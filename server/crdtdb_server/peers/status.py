@@ -25,6 +25,7 @@ class SelfDocument(TypedDict):
     state: State
     clock_off_by_ms: NotRequired[int]
     progress: NotRequired[ProgressDocument]
+    failing: NotRequired[list[str]]
 
 
 class MemberOfClusterDocument(TypedDict):
@@ -138,9 +139,10 @@ def cluster_document(service: Service, network: Network) -> ClusterDocument:
     reported, `missing_events` operations it reported that are not here; null: never heard (of
     `lag_ms`: never level with it since the start). `troubles`: URLs that cannot be replicated with
     now, or not wholly, members or not yet, and why. `clock_off_by_ms` is there when the clocks of
-    most members are that far off this one's, and more than they may be. `reclaimed` is what has
-    gone so far, `waiting` what would go if it were stable, as last looked at (not what a cut hides
-    until its turn comes).
+    most members are that far off this one's, and more than they may be; `failing` names parts of
+    replication that end in a bug (they are tried again, and the log has the reason). `reclaimed`
+    is what has gone so far, `waiting` what would go if it were stable, as last looked at (not what
+    a cut hides until its turn comes).
     """
     replication, database = network.replication, service.database
     reclaimed = database.engine.reclaimed
@@ -155,6 +157,8 @@ def cluster_document(service: Service, network: Network) -> ClusterDocument:
         myself["clock_off_by_ms"] = off_by_ms
     if (progress := replication.progress) is not None:
         myself["progress"] = progress_document(progress)
+    if failing := network.failing:
+        myself["failing"] = failing
     return {
         "cluster": database.cluster,
         "self": myself,

@@ -18,7 +18,18 @@ from crdtdb.errors import BadRequest
 from crdtdb.jsonvalue import JsonValue
 from crdtdb_client.targets import replica_url
 
-__all__ = ["Address", "AsJson", "FieldPath", "Fields", "OtherUrl", "Place", "Url", "Value", "Where"]
+__all__ = [
+    "Address",
+    "AsJson",
+    "FieldPath",
+    "Fields",
+    "MemberUrl",
+    "OtherUrl",
+    "Place",
+    "Url",
+    "Value",
+    "Where",
+]
 
 
 class Where(NamedTuple):
@@ -139,6 +150,7 @@ Member = Annotated[
         read_value,
         allow_leading_hyphen=True,
         show_default=False,
+        show_choices=False,
         help="Of a collection only this member: JSON; what is not JSON is a string.",
     ),
 ]
@@ -155,8 +167,14 @@ Fields = Annotated[
     _read_by(read_field, help="A field of the operation: NAME=VALUE, NAME=@FILE or NAME:=JSON."),
 ]
 Url = Annotated[str, _read_by(replica_url, env_var="CRDTDB_URL", help="The server to ask.")]
+MemberUrl = Annotated[
+    str, _read_by(replica_url, help="The URL under which the members reach that replica.")
+]
 OtherUrl = Annotated[
     str | None,
     _read_by(replica_url, show_default=False, help="Compare with the replica at this URL."),
 ]
-AsJson = Annotated[bool, Parameter(negative="", show_default=False, help="JSON, for programs.")]
+AsJson = Annotated[
+    bool,
+    Parameter(negative="", show_default=False, show_env_var=False, help="JSON, for programs."),
+]

@@ -6,14 +6,14 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from crdtdb_server.shell.arguments import AsJson, Url
+from crdtdb_server.shell.arguments import AsJson, MemberUrl
 from crdtdb_server.shell.printing import age, note, print_json, printable
 from crdtdb_server.shell.server import DEFAULT_SERVER, Server
 
 __all__ = ["add", "evict", "rejoin"]
 
 
-def add(member: Url, /, *, server: Server = DEFAULT_SERVER) -> None:
+def add(member: MemberUrl, /, *, server: Server = DEFAULT_SERVER, json: AsJson = False) -> None:
     """Ask the replica at a URL to become a member, until it answers.
 
     It is asked for as long as the server runs; `crdtdb status` shows it once it is a member.
@@ -24,11 +24,14 @@ def add(member: Url, /, *, server: Server = DEFAULT_SERVER) -> None:
     """
     with server.client() as client:
         name = client.add_member(member)
+    if json:
+        print_json({"url": member, "replica": name})
+        return
     print(f"{member} is asked" if name is None else f"{printable(name)} is a member")
 
 
 def evict(
-    replica: str,
+    replica: Annotated[str, Parameter(help="The member's name, as crdtdb status shows it.")],
     /,
     *,
     dry_run: Annotated[
@@ -68,7 +71,7 @@ def evict(
         note(f"still waited for: {', '.join(map(printable, others))}")
 
 
-def rejoin(*, server: Server = DEFAULT_SERVER) -> None:
+def rejoin(*, server: Server = DEFAULT_SERVER, json: AsJson = False) -> None:
     """Take the replica that is asked back into the cluster, which evicted it.
 
     It goes on under a new identity. What it wrote in between goes to the others, and what they
@@ -76,4 +79,7 @@ def rejoin(*, server: Server = DEFAULT_SERVER) -> None:
     """
     with server.client() as client:
         incarnation = client.rejoin()
+    if json:
+        print_json({"incarnation": incarnation})
+        return
     print(f"rejoins as {incarnation}")

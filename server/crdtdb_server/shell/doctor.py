@@ -233,6 +233,9 @@ def _cluster(server: Server) -> Iterator[Finding]:
     sound = me["state"] in ("serving", "catching_up")
     detail = f"{me['replica']} is {me['state']}, version {version}"
     yield Finding("server", "ok" if sound else "wrong", detail)
+    if failing := me.get("failing"):
+        detail = f"a bug ends {', '.join(failing)}, again and again; the server's log says why"
+        yield Finding("replication", "wrong", detail)
     if damaged := cluster["integrity"]["damaged"]:
         yield Finding("damage", "wrong", f"{damaged} records wait to be mended; crdtdb status")
     members = [member for member in cluster["members"] if not member["self"]]

@@ -66,6 +66,11 @@ def _notes(cluster: dict[str, Any]) -> Iterator[str]:
             troubles.pop(gone["url"], None)
     if cluster["self"]["state"] == "evicted":
         yield "this replica was evicted and takes no writes; back with: crdtdb cluster rejoin"
+    if failing := cluster["self"].get("failing"):
+        yield (
+            f"a bug keeps this replica from {', '.join(map(printable, failing))}; "
+            "it is tried again, and the server's log says why"
+        )
     for url in stability["unmet_peers"]:
         yield f"not met yet: {url}: {troubles.pop(url, 'no answer yet')}"
     for member in cluster["members"]:

@@ -30,7 +30,7 @@ def named_alike(world: World) -> None:
     if first.disk.flipped or not any(peer != first.name for peer in first.peers):
         return
     name = f"{first.name[0]}{world.tally['names given twice'] + 80}"
-    if name in world.machines:
+    if name in world.names:
         return
     is_copy = world.random.random() < 0.5
     world.tally["names given twice"] += 1

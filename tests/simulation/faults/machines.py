@@ -84,9 +84,7 @@ def directory_copied(world: World) -> None:
     machine = world.some_up()
     if machine is None or machine.disk.flipped or len(world.machines) >= world.most:
         return
-    name = next(
-        name for n in range(2, 99) if (name := f"{machine.name[0]}{n}") not in world.machines
-    )
+    name = next(name for n in range(2, 99) if (name := f"{machine.name[0]}{n}") not in world.names)
     is_old = world.random.random() < 0.3
     world.tally["directories copied"] += 1
     world.note(machine.name, f"is copied to {name}" + ", from its back-up" * is_old)

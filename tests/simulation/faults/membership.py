@@ -40,7 +40,7 @@ def replace(world: World) -> None:
     """A machine is gone for good with its disk; another, of another name, takes its place."""
     machine = world.some_up() if world.can_spare_one() else None
     name = f"{machine.name[0]}{world.tally['replacements'] + 60}" if machine else ""
-    if machine is None or world.out is not None or name in world.machines:
+    if machine is None or world.out is not None or name in world.names:
         return
     if not any(peer != machine.name for peer in machine.peers):
         return  # who starts with nobody to ask begins a cluster of its own

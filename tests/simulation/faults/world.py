@@ -31,6 +31,9 @@ class World:
     network: Network
     #: All there are; some may be added, and some go for good.
     machines: dict[str, Machine]
+    #: All names that were ever given. None is given again: who is called what one was called that
+    #: is gone is evicted in its place, and all that is random at a machine follows from its name.
+    names: set[str]
     #: Gives a machine power.
     start: Callable[[Machine], None]
     #: Sets up a machine of a new name, perhaps with a disk that has something on it.
