@@ -11,7 +11,6 @@ and a head. Opening is timed on a copy of a store whose layers are full, as a cr
 from __future__ import annotations
 
 import argparse
-import json
 import secrets
 import shutil
 import sys
@@ -23,6 +22,7 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Final
 
+import command
 from crdtdb.store.base import Batch, Store, Table
 from crdtdb.store.lmdb import LmdbStore
 from crdtdb.store.logged import LoggedStore
@@ -87,21 +87,9 @@ def _place(sequence: int) -> bytes:
 def main() -> int:
     """Measure, print, judge."""
     arguments = _arguments()
-    run: dict[str, object] = {**facts(), **vars(arguments)}
-    for name, fact in run.items():
-        print(f"{name}: {fact}")
     with TemporaryDirectory(prefix="crdtdb-bench-") as name:
-        figures = []
-        for figure in measure(Path(name), arguments):
-            print(*figure.lines(), sep="\n    ", flush=True)
-            figures.append(figure)
-    if arguments.json is not None:
-        run["json"] = str(arguments.json)
-        run["figures"] = [figure.as_dict() for figure in figures]
-        arguments.json.write_text(json.dumps(run, indent=1, ensure_ascii=False) + "\n")
-    missed = [figure.name for figure in figures if not figure.holds]
-    print("\nmissed: " + "; ".join(missed) if missed else "\nevery target is kept")
-    return 1 if missed else 0
+        figures = measure(Path(name), arguments)
+        return command.tell({**facts(), **vars(arguments)}, figures, arguments.json)
 
 
 def measure(directory: Path, arguments: argparse.Namespace) -> Iterator[Figure]:

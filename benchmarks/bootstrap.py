@@ -30,6 +30,7 @@ from typing import Any, Final, NamedTuple
 
 import lmdb
 
+import command
 from cluster import Replica, replicas, starting
 from crdtdb.database import Database
 from crdtdb.replication.donor import read_copy
@@ -64,21 +65,9 @@ class _Took(NamedTuple):
 def main() -> int:
     """Measure, print, judge."""
     arguments = _arguments()
-    run: dict[str, object] = {**facts(), **vars(arguments)}
-    for name, fact in run.items():
-        print(f"{name}: {fact}")
     with TemporaryDirectory(prefix="crdtdb-bench-") as name:
-        figures = []
-        for figure in measure(Path(name), arguments):
-            print(*figure.lines(), sep="\n    ", flush=True)
-            figures.append(figure)
-    if arguments.json is not None:
-        run["json"] = str(arguments.json)
-        run["figures"] = [figure.as_dict() for figure in figures]
-        arguments.json.write_text(json.dumps(run, indent=1, ensure_ascii=False) + "\n")
-    missed = [figure.name for figure in figures if not figure.holds]
-    print("\nmissed: " + "; ".join(missed) if missed else "\nevery target is kept")
-    return 1 if missed else 0
+        figures = measure(Path(name), arguments)
+        return command.tell({**facts(), **vars(arguments)}, figures, arguments.json)
 
 
 def measure(directory: Path, arguments: argparse.Namespace) -> Iterator[Figure]:

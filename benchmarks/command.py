@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeAlias
@@ -18,7 +18,7 @@ from figures import Figure
 from machine import facts
 from plan import Plan
 
-__all__ = ["Measure", "run"]
+__all__ = ["Measure", "run", "tell"]
 
 #: Gives every figure as soon as there is one: of a plan, with a directory on a disk.
 Measure: TypeAlias = Callable[[Plan, Path, Disk], Iterator[Figure]]
@@ -29,21 +29,34 @@ def run(description: str, measure: Measure, arguments: Sequence[str] | None = No
     asked = _parser(description).parse_args(arguments)
     plan = Plan.of(asked.seed, rounds=asked.rounds, quick=asked.quick)
     document: dict[str, object] = {"about": description, **facts(), **plan._asdict()}
+
+    def measured() -> Iterator[Figure]:
+        with TemporaryDirectory(prefix="crdtdb-bench-") as name:
+            directory = Path(name)
+            disk = Disk(directory, plan.patience_s)
+            document["disk_before_ms"] = _probe(disk)
+            yield from measure(plan, directory, disk)
+            document["disk_after_ms"] = _probe(disk)
+
+    return tell(document, measured(), asked.json)
+
+
+def tell(document: dict[str, object], figures: Iterable[Figure], file: Path | None) -> int:
+    """Print what is known of a run, and each figure as soon as there is one; write it all; judge.
+
+    Exit code: 1 if a target is missed.
+    """
     for name, fact in document.items():
-        print(f"{name}: {fact}")
-    figures: list[Figure] = []
-    with TemporaryDirectory(prefix="crdtdb-bench-") as name:
-        directory = Path(name)
-        disk = Disk(directory, plan.patience_s)
-        document["disk_before_ms"] = _probe(disk)
-        for figure in measure(plan, directory, disk):
-            print(*figure.lines(), sep="\n    ", flush=True)
-            figures.append(figure)
-        document["disk_after_ms"] = _probe(disk)
-    if asked.json is not None:
-        document["figures"] = [figure.as_dict() for figure in figures]
-        asked.json.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
-    missed = [figure.name for figure in figures if not figure.holds]
+        print(f"{name}: {fact}", flush=True)
+    told: list[Figure] = []
+    for figure in figures:
+        print(*figure.lines(), sep="\n    ", flush=True)
+        told.append(figure)
+    if file is not None:
+        document["figures"] = [figure.as_dict() for figure in told]
+        text = json.dumps(document, indent=1, ensure_ascii=False, default=str)
+        file.write_text(text + "\n")
+    missed = [figure.name for figure in told if not figure.holds]
     print("\nmissed: " + "; ".join(missed) if missed else "\nevery target is kept")
     return 1 if missed else 0
 

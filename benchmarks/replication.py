@@ -3,9 +3,9 @@
     python benchmarks/replication.py [--quick] [--only NAME]... [--topologies FILE] [--seed N]
                                      [--json FILE]
 
-All but `space` run the real core on a network in this process, where time is virtual and every byte
-is counted (bodies, uncompressed): with the same seed the counts are the same on every machine.
-`space` writes to a disk; it counts pages. Exit code 1 if a target is missed.
+All but `space` and `scattered`, which write to a disk and count pages, run the real core on a
+network in this process, where time is virtual and every byte is counted (bodies, uncompressed):
+with the same seed the counts are the same on every machine. Exit code 1 if a target is missed.
 
 The overlays of the ICDE 2019 comparison are read from a file if one is given; else they are made,
 of the same sizes and similar shape.
@@ -14,14 +14,15 @@ of the same sizes and similar shape.
 from __future__ import annotations
 
 import argparse
-import json
 import secrets
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final, NamedTuple
 
+import command
 from catch_up import catch_up, counter, idle_digest
 from dissemination import crowd, dissemination
 from figures import Figure
@@ -86,9 +87,9 @@ def _skew(extent: Extent) -> Iterator[Figure]:
     yield from skew(extent.retwis, extent.users, extent.updates, extent.seed)
 
 
-def _space(extent: Extent) -> Iterator[Figure]:
+def _space(extent: Extent, *, scattered: bool = False) -> Iterator[Figure]:
     with TemporaryDirectory(prefix="crdtdb-bench-") as directory:
-        yield from space(Path(directory), extent.churned, extent.seed)
+        yield from space(Path(directory), extent.churned, extent.seed, scattered=scattered)
 
 
 def _crowd(extent: Extent) -> Iterator[Figure]:
@@ -102,6 +103,7 @@ BENCHMARKS: Final[Mapping[str, Callable[[Extent], Iterator[Figure]]]] = {
     "idle": _idle,
     "skew": _skew,
     "space": _space,
+    "scattered": partial(_space, scattered=True),
     "crowd": _crowd,
 }
 
@@ -115,20 +117,11 @@ def main() -> int:
         print(f"{absent}: overlays are made, not those of the ICDE 2019 comparison")
         topologies = None
     run: dict[str, object] = {**facts(), "seed": arguments.seed, "quick": arguments.quick}
-    for name, fact in run.items():
-        print(f"{name}: {fact}")
     extent = Extent.of(arguments.seed, topologies, quick=arguments.quick)
-    figures = []
-    for name in arguments.only or BENCHMARKS:
-        for figure in BENCHMARKS[name](extent):
-            print(*figure.lines(), sep="\n    ", flush=True)
-            figures.append(figure)
-    missed = [figure.name for figure in figures if not figure.holds]
-    if arguments.json is not None:
-        run["figures"] = [figure.as_dict() for figure in figures]
-        arguments.json.write_text(json.dumps(run, indent=1, ensure_ascii=False) + "\n")
-    print("\nmissed: " + "; ".join(missed) if missed else "\nevery target is kept")
-    return 1 if missed else 0
+    figures = (
+        figure for name in arguments.only or BENCHMARKS for figure in BENCHMARKS[name](extent)
+    )
+    return command.tell(run, figures, arguments.json)
 
 
 def _arguments() -> argparse.Namespace:

@@ -35,10 +35,11 @@ _CONVERGE_MS: Final = 60_000
 
 
 def skew(overlay: Overlay, users: int, operations: int, seed: int) -> Iterator[Figure]:
-    """Bytes per least byte under great skew against those under little.
+    """Bytes per least byte, how far apart they are under little and under great skew.
 
-    All bodies, where great skew may well be cheaper: posts have more followers, and what is said
-    beside the records is little against more of them. And the records alone, which may not differ.
+    Of the records alone, which is what skew could change. And of all bodies: what is said beside
+    the records is as much under either, but posts have more followers under great skew, so that it
+    is little against more of them.
     """
     little, great = (
         _Retwis(overlay, users, exponent, seed).run(operations) for exponent in _EXPONENTS
@@ -48,12 +49,10 @@ def skew(overlay: Overlay, users: int, operations: int, seed: int) -> Iterator[F
         for exponent, measured in zip(_EXPONENTS, (little, great), strict=True)
         for name, value in measured.items()
     }
-    title = f"Retwis, {len(overlay.neighbours)} replicas, Zipf {_EXPONENTS[1]} / {_EXPONENTS[0]}"
-    ratio = great["bytes / least"] / little["bytes / least"]
-    yield Figure(f"{title}: bytes / least", _BOUND, [Round(ratio, ratios)])
-    of_records = sorted(one["record bytes / least"] for one in (little, great))
-    name = f"{title}: records alone, apart"
-    yield Figure(name, _BOUND, [Round(of_records[1] / of_records[0], ratios)])
+    title = f"Retwis, {len(overlay.neighbours)} replicas, Zipf {_EXPONENTS[0]} and {_EXPONENTS[1]}"
+    for counted in ("record bytes / least", "bytes / least"):
+        low, high = sorted((little[counted], great[counted]))
+        yield Figure(f"{title}: {counted}, apart", _BOUND, [Round(high / low, ratios)])
 
 
 class _Retwis:

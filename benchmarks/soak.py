@@ -13,6 +13,8 @@ From the samples of the second half of the run, for each replica:
 - open files and sockets, at the end against the middle;
 - the data directory, at the end against the middle.
 
+The log is folded more often than usual (`variants.py`), or it alone would grow for hours.
+
 At the end all digests must be equal. Exit code 1 if they are not, an operation was answered with
 anything but success, or a target is missed. Short runs still warm up: an hour says more.
 """
@@ -21,10 +23,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import secrets
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from random import Random
@@ -33,6 +34,8 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any, Final, NamedTuple
 
+import command
+import variants
 from cluster import Replica, replicas
 from crdtdb.errors import InvalidOperation
 from crdtdb_client import AsyncClient
@@ -82,26 +85,21 @@ class Sample(NamedTuple):
 def main() -> int:
     """Run, print, judge."""
     arguments = _arguments()
-    document: dict[str, Any] = {**facts(), "seed": arguments.seed, "minutes": arguments.minutes}
-    for name, fact in document.items():
-        print(f"{name}: {fact}", flush=True)
-    with TemporaryDirectory(prefix="crdtdb-bench-") as directory:
-        seconds = 60 * arguments.minutes
-        figures = asyncio.run(measure(seconds, arguments.seed, Path(directory)))
-    for figure in figures:
-        print(*figure.lines(), sep="\n    ")
-    if arguments.json is not None:
-        document["figures"] = [figure.as_dict() for figure in figures]
-        arguments.json.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
-    missed = [figure.name for figure in figures if not figure.holds]
-    print("\nmissed: " + "; ".join(missed) if missed else "\nevery target is kept")
-    return 1 if missed else 0
+    document = {**facts(), "seed": arguments.seed, "minutes": arguments.minutes}
+
+    def figures() -> Iterator[Figure]:
+        with TemporaryDirectory(prefix="crdtdb-bench-") as directory:
+            seconds = 60 * arguments.minutes
+            yield from asyncio.run(measure(seconds, arguments.seed, Path(directory)))
+
+    return command.tell(document, figures(), arguments.json)
 
 
 async def measure(seconds: float, seed: int, directory: Path) -> list[Figure]:
     """Use a cluster for so long. Raises RuntimeError if its replicas are not equal in the end."""
     paths = [directory / name for name in _NAMES]
-    with replicas(paths, BOTH, options=FAULTS) as cluster:
+    program = variants.program("short-log")
+    with replicas(paths, BOTH, program=program, options=FAULTS) as cluster:
         async with AsyncExitStack() as stack:
             clients = [
                 await stack.enter_async_context(AsyncClient(f"http://127.0.0.1:{replica.port}"))

@@ -25,6 +25,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from pycrdt import Doc, Text
 
+import command
 from crdtdb import Database
 from crdtdb.address import ObjectName
 from crdtdb.store.base import Table
@@ -171,20 +172,8 @@ def main() -> int:
         if arguments.trace is None
         else _recorded(arguments.trace)[: arguments.edits]
     )
-    run: dict[str, object] = {**facts(), **vars(arguments), "trace": str(arguments.trace)}
-    for name, fact in run.items():
-        print(f"{name}: {fact}")
-    figures: list[Figure] = []
-    for figure in measure(edits, arguments.rounds):
-        print(*figure.lines(), sep="\n    ", flush=True)
-        figures.append(figure)
-    if arguments.json is not None:
-        run["json"] = str(arguments.json)
-        run["figures"] = [figure.as_dict() for figure in figures]
-        arguments.json.write_text(json.dumps(run, indent=1, ensure_ascii=False) + "\n")
-    missed = [figure.name for figure in figures if not figure.holds]
-    print("\nmissed: " + "; ".join(missed) if missed else "\nevery target is kept")
-    return 1 if missed else 0
+    figures = measure(edits, arguments.rounds)
+    return command.tell({**facts(), **vars(arguments)}, figures, arguments.json)
 
 
 def _arguments() -> argparse.Namespace:

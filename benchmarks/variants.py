@@ -1,11 +1,12 @@
-"""crdtdb's own server with one thing taken away, so that what it costs can be measured.
+"""crdtdb's own server with one thing taken away or changed, so that what it costs can be measured.
 
-    python benchmarks/variants.py no-storage|in-memory|ungrouped serve --data-dir DIRECTORY …
+    python benchmarks/variants.py VARIANT serve --data-dir DIRECTORY …
 
 - `no-storage`: writes are read, checked and gathered as always, and then answered with the same
   value each: no engine works them out, no store takes them.
 - `in-memory`: all work is done, on a store in memory.
 - `ungrouped`: each write has a commit of its own.
+- `short-log`: the log is folded 16 times as often, so that in minutes everything has its full size.
 
 Front, routes, gathering and answers are the ones of the product, in the same places.
 """
@@ -15,6 +16,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Final
@@ -22,7 +24,7 @@ from unittest.mock import patch
 
 from crdtdb.datatype import Stamp
 from crdtdb.engine import Drafted, Engine
-from crdtdb.store.logged import LoggedStore
+from crdtdb.store.logged import LoggedStore, Pace
 from crdtdb.store.memory import MemoryStore
 from crdtdb.transaction import Committed, Outcome, Result, Transaction
 from crdtdb_server import writer
@@ -30,6 +32,7 @@ from crdtdb_server.shell import main
 
 __all__ = ["VARIANTS", "program"]
 
+_OFTEN: Final = 16
 _sequence = count(1)
 _truly_draft: Final = Engine.draft
 
@@ -74,10 +77,21 @@ def _ungrouped() -> list[AbstractContextManager[object]]:
     return [patch.multiple(writer, BATCH_TRANSACTIONS=1, GATHERING_TURNS=0)]
 
 
+def _short_log() -> list[AbstractContextManager[object]]:
+    whole = Pace()
+    often = whole._replace(
+        layer_entries=whole.layer_entries // _OFTEN,
+        layer_bytes=whole.layer_bytes // _OFTEN,
+        log_bytes=whole.log_bytes // _OFTEN,
+    )
+    return [patch.object(LoggedStore, "open", partial(LoggedStore.open, pace=often))]
+
+
 VARIANTS: Final[Mapping[str, Callable[[], list[AbstractContextManager[object]]]]] = {
     "no-storage": _no_storage,
     "in-memory": _in_memory,
     "ungrouped": _ungrouped,
+    "short-log": _short_log,
 }
 
 

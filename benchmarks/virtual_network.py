@@ -30,6 +30,8 @@ __all__ = ["BEGIN_MS", "Network", "NotConverged", "Replica", "Traffic"]
 BEGIN_MS: Final = 1_700_000_000_000
 #: How often a server lets time pass for its replica.
 _TICK_MS: Final = 100
+#: The same while it joins what it has pulled.
+_JOINING_MS: Final = 1
 #: One way, from one replica to another.
 _DELAY_MS: Final = (5, 40)
 #: In a body, each frame follows its length (`crdtdb_server.peers.envelope`).
@@ -155,7 +157,9 @@ class Network:
         )
 
     def _tick(self, replica: Replica) -> None:
-        self.after(_TICK_MS, partial(self._tick, replica))
+        # As a server does: what is being joined goes on at once.
+        pause_ms = _JOINING_MS if replica.replication.is_joining else _TICK_MS
+        self.after(pause_ms, partial(self._tick, replica))
         self.send(replica.name, replica.replication.tick(self.now_ms))
 
     # -- time -----------------------------------------------------------------------------------

@@ -59,10 +59,12 @@ pack = msgspec.msgpack.Encoder().encode
 _Body = tuple[list[int], list[tuple[int, int, Any]]]
 _decode_body = msgspec.msgpack.Decoder(_Body).decode
 _decode_bodies = msgspec.msgpack.Decoder(list[_Body]).decode
-#: How a row begins: sequence number, version, checksum; how its body does, and where that is.
-_START: Final = "QB8s3s"
+#: How a row begins: sequence number, version, checksum and, at `_BODY`, what its body begins with.
+#: Of these the numbers and checksums are read.
+_START: Final = "Qx8s3x"
+_START_BYTES: Final = 20
 _BODY: Final = 8 + _HEADER
-_start_of: Final = itemgetter(slice(_BODY + 3))
+_start_of: Final = itemgetter(slice(_START_BYTES))
 _body_of: Final = itemgetter(slice(_BODY, None))
 #: A body that begins so says nothing besides one live dot.
 _SETTLED: Final = b"\x92\x90\x91"
@@ -152,22 +154,24 @@ def are_settled(addresses: Sequence[bytes], rows: Sequence[bytes]) -> bool:
     Most are so. All are checked at once, but not decoded; False means that one must be to know.
     Raises FormatError if one is not sound, `decode_row` tells which.
     """
+    starts = b"".join(map(_start_of, rows))
     try:
-        starts = _reader_of_starts(len(rows))(b"".join(map(_start_of, rows)))
+        read = _reader_of_starts(len(rows))(starts)
     except struct.error:
         raise FormatError("a record is cut short") from None
-    sequences, versions, sums, bodies_start = (starts[field::4] for field in range(4))
-    if versions.count(RECORD_VERSION) < len(rows):
+    # The bytes that stand at one place of every start are what a stride of all of them picks out.
+    if starts[8::_START_BYTES].count(RECORD_VERSION) < len(rows):
         raise NewerVersion("a record is of another version")
     keyed = map(add, addresses, map(_body_of, rows))
-    if sums != tuple(map(xxhash.xxh3_64_digest, keyed, sequences)):
+    if read[1::2] != tuple(map(xxhash.xxh3_64_digest, keyed, read[::2])):
         raise FormatError("a record fails its checksum")
-    return bodies_start.count(_SETTLED) == len(rows)
+    begin = (starts[_BODY + place :: _START_BYTES] for place in range(len(_SETTLED)))
+    return all(found.count(byte) == len(rows) for found, byte in zip(begin, _SETTLED, strict=True))
 
 
 @lru_cache(maxsize=64)
 def _reader_of_starts(rows: int) -> Callable[[bytes], tuple[Any, ...]]:
-    """Reads the starts of so many rows, one after the other, all at once."""
+    """Reads sequence numbers and checksums from the starts of so many rows, all at once."""
     return struct.Struct(">" + _START * rows).unpack
 
 

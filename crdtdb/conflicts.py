@@ -31,7 +31,16 @@ from crdtdb.limits import LIMITS
 from crdtdb.record import Live, Payload
 from crdtdb.store.base import Snapshot, Table
 
-__all__ = ["Entry", "Loss", "Noted", "NotedPage", "journal_rows", "loss_between", "read_journal"]
+__all__ = [
+    "Entry",
+    "Loss",
+    "Noted",
+    "NotedPage",
+    "journal_rows",
+    "loss_between",
+    "noted_at",
+    "read_journal",
+]
 
 _VERSION: Final = 1
 #: Losers in one row, so that no row comes near `LIMITS.conflict_bytes`.
@@ -146,6 +155,11 @@ def read_journal(
         size += len(row)
         last = key
     return NotedPage(items, None)
+
+
+def noted_at(key: bytes, row: bytes) -> bytes:
+    """The address of the loss in a row. Raises StorageFailed for a damaged one."""
+    return _unpacked(key, row).loss.at
 
 
 def _unpacked(key: bytes, data: bytes) -> Noted:

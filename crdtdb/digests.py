@@ -31,6 +31,7 @@ from crdtdb.store.base import Snapshot, Store, Table
 
 __all__ = [
     "END",
+    "MOST_NOTED",
     "PAGE_HEADS",
     "START",
     "Digest",
@@ -46,7 +47,7 @@ END: Final = address.after(address.DATA) or b""
 #: Heads of a page as it is loaded; it is divided when it has twice as many.
 PAGE_HEADS: Final = 512
 #: Who changes more heads than that in one write is not followed: everything is loaded anew.
-_MOST_NOTED: Final = 10_000
+MOST_NOTED: Final = 10_000
 #: What the names of the system's buckets begin with.
 _OF_SYSTEM: Final = ord("_")
 
@@ -101,7 +102,7 @@ class DigestTree:
         with self._lock:
             if self._in_use:
                 self._count_note_in(durable)
-            self._note = (sequence, changes if len(changes[1]) <= _MOST_NOTED else None)
+            self._note = (sequence, changes if len(changes[1]) <= MOST_NOTED else None)
 
     def forget(self, durable: int, sequence: int) -> None:
         """As `note`, of a write that mends heads: what was found of them does not count."""

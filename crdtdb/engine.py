@@ -10,30 +10,30 @@ time; reads take snapshots of their own and need no care.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from crdtdb import hlc
 from crdtdb.address import ObjectName
 from crdtdb.admission import admit
+from crdtdb.ahead import Ahead
 from crdtdb.author import Author
 from crdtdb.causal import NOTHING, VersionVector
-from crdtdb.conflicts import journal_rows
 from crdtdb.copied import Taken, take_over
-from crdtdb.cuts import NO_WIDE_CUTS, WideCuts
-from crdtdb.draft import EVERYWHERE, Draft, Span
+from crdtdb.cuts import NO_WIDE_CUTS
+from crdtdb.draft import EVERYWHERE, Draft
 from crdtdb.errors import Field, PeerError, PreconditionFailed, Problem
 from crdtdb.idempotency import KeptAnswers
-from crdtdb.joining import decoded, join_into
+from crdtdb.joining import Joined, Part, Records, decoded, join_in, join_into
 from crdtdb.keeper import NOBODY, Entropy, WallClock, Write
 from crdtdb.limits import LIMITS
 from crdtdb.mender import NO_ROWS, Mender
 from crdtdb.reclaim import Walk, walk_on
-from crdtdb.reclaimed import RECLAIMED_KEY, Reclaimed
+from crdtdb.reclaimed import RECLAIMED_KEY
 from crdtdb.store.base import Batch, Table
 from crdtdb.transaction import Committed, Expectation, Outcome, Push, Transaction, Update
 
-__all__ = ["Drafted", "Engine", "Entropy", "Part", "WallClock"]
+__all__ = ["Drafted", "Engine", "Entropy", "WallClock"]
 
 #: What is made of records, and they themselves.
 _OF_RECORDS: Final = (
@@ -52,24 +52,6 @@ class Drafted(NamedTuple):
     committed: Committed
     #: None: there is nothing to write.
     write: Write | None
-
-
-class _Joined(NamedTuple):
-    """What a merge writes, and what the replica is after it."""
-
-    batch: Batch
-    wide: WideCuts
-    sequence: int
-    reclaimed: Reclaimed
-
-
-class Part(NamedTuple):
-    """All that a pull brought of a range of addresses, in the donor's sequence."""
-
-    records: Sequence[tuple[bytes, bytes]]
-    span: Span
-    #: The keys under which they were staged, which are let go when they are joined.
-    staged: Sequence[bytes] = ()
 
 
 class Engine(Mender):
@@ -141,6 +123,8 @@ class Engine(Mender):
         """The last step: from now on this replica is in the new state."""
         if drafted.write is not None:
             self._install(drafted.write)
+            if self.ahead is not None:
+                self.ahead.note(drafted.write.batch, self._wide, self._state.sequence)
         return drafted.committed
 
     def _attempt(
@@ -188,24 +172,75 @@ class Engine(Mender):
 
         Raises PeerError with nothing changed when any record is not what an honest peer sends.
         """
-        before = self._state
-        if seen.get(before.incarnation) > before.seen.get(before.incarnation):
-            raise PeerError("own-dots", "a peer knows operations of this replica that it does not")
+        self._check_own(seen)
         incoming = [(at, admit(at, data, seen)) for at, data in records]
+        joined = self._join(lambda draft: join_into(draft, incoming, seen, whole, EVERYWHERE))
+        return self._merge(joined, seen, time, served=served, rows=rows, whole=whole)
+
+    def begin_ahead(self) -> Ahead:
+        """Begin a merge that is worked out part by part while local commits go on.
+
+        It is `ahead` until it is written, or given up.
+        """
+        self.ahead = Ahead(self._state.sequence, self._wide)
+        return self.ahead
+
+    def work_ahead(self, part: Part, seen: VersionVector) -> None:
+        """Work out what the next part comes to. Nothing changes that anybody sees.
+
+        The records were admitted when they were staged. Raises PeerError or StorageFailed.
+        """
+        assert self.ahead is not None, "nothing was begun"
+        with self._store.snapshot() as snapshot:
+            self.ahead.take(snapshot, self._state.seen, part, seen, self._clock())
+
+    def merge_ahead(
+        self,
+        again: Callable[[Collection[bytes]], Records],
+        seen: VersionVector,
+        time: int,
+        *,
+        rows: Mapping[bytes, bytes | None] = NO_ROWS,
+    ) -> bool:
+        """Write what was worked out ahead: as `merge` of all its records, but most is done.
+
+        `again` gives the records of some objects, by their prefixes: local commits have changed
+        those since. Raises PeerError or StorageFailed with nothing changed.
+        """
+        self._check_own(seen)
+        ahead, self.ahead = self.ahead, None
+        assert ahead is not None, "nothing was begun"
+        with self._store.snapshot() as snapshot:
+            joined = ahead.finish(snapshot, self._state.seen, again, seen, self._clock())
+        self._note_heads(joined)
+        return self._merge(joined, seen, time, served=False, rows=rows, whole=NOTHING)
+
+    def _check_own(self, seen: VersionVector) -> None:
+        own = self._state.incarnation
+        if seen.get(own) > self._state.seen.get(own):
+            raise PeerError("own-dots", "a peer knows operations of this replica that it does not")
+
+    def _merge(
+        self,
+        joined: Joined,
+        seen: VersionVector,
+        time: int,
+        *,
+        served: bool,
+        rows: Mapping[bytes, bytes | None],
+        whole: VersionVector,
+    ) -> bool:
+        """Write what was joined, after which this replica has seen `seen`, too."""
+        before = self._state
         observed = hlc.observe(before.time, time, self._clock(), LIMITS.max_drift_ms)
-        joined = self._join(
-            lambda draft: join_into(draft, incoming, seen, whole, EVERYWHERE), whole
-        )
-        joined.batch[Table.META] |= rows
-        self._write(
-            joined.batch,
+        self._write_joined(
+            joined,
+            whole,
+            rows,
             seen=before.seen.join(seen),
-            wide=joined.wide,
             time=observed.last,
-            sequence=joined.sequence,
             served=before.served or served,
         )
-        self._reclaimed = joined.reclaimed
         return observed.refused
 
     def merge_part(
@@ -227,17 +262,9 @@ class Engine(Mender):
         """
         observed = hlc.observe(self._state.time, time, self._clock(), LIMITS.max_drift_ms)
         records = decoded(part.records)
-        joined = self._join(lambda draft: join_into(draft, records, seen, whole, part.span), whole)
-        joined.batch[Table.META] |= rows
+        joined = self._join(lambda draft: join_into(draft, records, seen, whole, part.span))
         joined.batch[Table.STAGED] = dict.fromkeys(part.staged)
-        self._write(
-            joined.batch,
-            wide=joined.wide,
-            time=observed.last,
-            sequence=joined.sequence,
-            in_order=not self._state.served,
-        )
-        self._reclaimed = joined.reclaimed
+        self._write_joined(joined, whole, rows, time=observed.last, in_order=not self._state.served)
 
     def take_over(
         self,
@@ -296,23 +323,51 @@ class Engine(Mender):
             draft = Draft(snapshot, self._state.seen, self._wide)
             join_into(draft, decoded(part.records), seen, whole, part.span)
 
-    def _join(self, join: Callable[[Draft], None], whole: VersionVector) -> _Joined:
+    def _join(self, join: Callable[[Draft], None]) -> Joined:
         """Work out what a merge writes that joins its records so; nothing changes yet."""
         before = self._state
         with self._store.snapshot() as snapshot:
-            draft = Draft(snapshot, before.seen, self._wide)
-            join(draft)
-            batch, _, sequence = draft.batch(before.sequence)
-            if losses := draft.losses():
-                batch[Table.CONFLICTS] = journal_rows(snapshot, losses, self._clock())
-        self.digests.note(before.sequence, sequence, draft.head_changes())
-        batch[Table.META] = {}
+            joined = join_in(
+                snapshot, before.seen, self._wide, before.sequence, join, self._clock()
+            )
+        self._note_heads(joined)
+        return joined
+
+    def _note_heads(self, joined: Joined) -> None:
+        durable = self._state.sequence
+        if joined.heads is None:
+            self.digests.forget(durable, joined.sequence)
+        else:
+            self.digests.note(durable, joined.sequence, joined.heads)
+
+    def _write_joined(
+        self,
+        joined: Joined,
+        whole: VersionVector,
+        rows: Mapping[bytes, bytes | None],
+        *,
+        time: int,
+        seen: VersionVector | None = None,
+        served: bool | None = None,
+        in_order: bool = False,
+    ) -> None:
+        """Write what a merge comes to; `whole`: what a peer has let go that sent all it holds."""
+        meta = joined.batch[Table.META] = dict(rows)
         reclaimed = self._reclaimed
         if len(whole):
             vector = reclaimed.vector.join(whole)
-            reclaimed = reclaimed._replace(vector=vector, place=sequence)
-            batch[Table.META][RECLAIMED_KEY] = reclaimed.encode()
-        return _Joined(batch, draft.wide, sequence, reclaimed)
+            reclaimed = reclaimed._replace(vector=vector, place=joined.sequence)
+            meta[RECLAIMED_KEY] = reclaimed.encode()
+        self._write(
+            joined.batch,
+            seen=seen,
+            wide=joined.wide,
+            time=time,
+            sequence=joined.sequence,
+            served=served,
+            in_order=in_order,
+        )
+        self._reclaimed = reclaimed
 
     # -- reclaiming -----------------------------------------------------------------------------
 

@@ -392,8 +392,11 @@ def _finite(value: float) -> float:
 
 
 def dump(value: JsonValue) -> bytes:
-    """The canonical JSON text of a normalised value: compact, keys in UTF-8 order."""
-    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    """The canonical JSON text of a normalised value: compact, keys in UTF-8 order.
+
+    It may be kept for long: what orjson gives back holds on to a buffer of 4 KiB, this does not.
+    """
+    return bytes(memoryview(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)))
 
 
 def load(text: bytes) -> JsonValue:

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from crdtdb import hlc
+from crdtdb.ahead import Ahead
 from crdtdb.author import Replicas
 from crdtdb.causal import NOTHING, Floor, VersionVector
 from crdtdb.cuts import WideCuts
@@ -71,6 +72,8 @@ class Keeper:
         self.digests = DigestTree(store)
         #: Told what a commit changes, before anybody can see it and once more when it is durable.
         self.watchers: tuple[Callable[[Batch], None], ...] = ()
+        #: The merge that is worked out while local commits go on; None: there is none.
+        self.ahead: Ahead | None = None
         #: Called after every write, when it is durable.
         self.on_write: Callable[[], None] = _nothing
         with store.snapshot() as snapshot:
@@ -178,6 +181,8 @@ class Keeper:
         served: bool | None = None,
         in_order: bool = False,
     ) -> None:
+        if self.ahead is not None and (seen is not None or Table.RECORDS in (batch or ())):
+            self.ahead.is_stale = True  # its joins were into another state
         write = self._prepare(
             batch,
             seen=seen,

@@ -23,7 +23,7 @@ from crdtdb.kinds import mended_with, object_of
 from crdtdb.limits import LIMITS
 from crdtdb.mending import held, rebuild, replace_damaged
 from crdtdb.righting import is_left_of, righted
-from crdtdb.rows import place_of, read_head
+from crdtdb.rows import places_of, read_head
 from crdtdb.scrub import Scrub
 from crdtdb.store.base import Snapshot, Table
 
@@ -32,6 +32,8 @@ __all__ = ["NO_ROWS", "Mender"]
 NO_ROWS: Final[Mapping[bytes, bytes | None]] = MappingProxyType({})
 #: Where more records than that are found damaged at once, it is no bit that has flipped.
 _MOST_RIGHTED: Final = 4
+#: The place of a damaged record is looked for among so many of the latest, some ten milliseconds.
+_MOST_ENTRIES: Final = 20_000
 
 
 class Mender(Keeper):
@@ -60,11 +62,9 @@ class Mender(Keeper):
         records = [damage.key for damage in found if damage.kind is Kind.RECORD]
         with self._store.snapshot() as snapshot:
             right = _put_right(snapshot, records)
-            damaged = {
-                at: Marker(self._bound(snapshot, at), place_of(snapshot, at))
-                for at in records
-                if at not in right
-            }
+            marked = [at for at in records if at not in right]
+            places = places_of(snapshot, marked, _MOST_ENTRIES)
+            damaged = {at: Marker(self._bound(snapshot, at), places[at]) for at in marked}
             draft = Draft(snapshot, seen, self._wide)
             for damage in found:
                 if damage.kind is Kind.OBJECT:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from itertools import islice
 from typing import Any, Final
 
 import msgspec
@@ -23,6 +24,7 @@ __all__ = [
     "pack_folded",
     "pack_steps",
     "place_of",
+    "places_of",
     "read_cut_row",
     "read_folded",
     "read_head",
@@ -106,13 +108,29 @@ def read_sound(snapshot: Snapshot, at: bytes, sequence: int) -> bytes:
 
 def place_of(snapshot: Snapshot, at: bytes) -> int:
     """Where the sequence has a record that cannot be read; 0: nowhere. O(sequence) at worst."""
-    row = snapshot.get(Table.RECORDS, at)
-    if row is not None and snapshot.get(Table.SEQUENCE, row[:8].ljust(8, b"\0")) == at:
-        return int.from_bytes(row[:8].ljust(8, b"\0"), "big")
+    if place := _own_place(snapshot, at):
+        return place
     for number, named in snapshot.scan(Table.SEQUENCE):
         if named == at:
             return int.from_bytes(number, "big")
     return 0
+
+
+def places_of(snapshot: Snapshot, addresses: Collection[bytes], entries: int) -> dict[bytes, int]:
+    """The same of several records, of which only the latest entries are looked at. O(entries)."""
+    places = {at: _own_place(snapshot, at) for at in addresses}
+    missing = {at for at, place in places.items() if not place}
+    if missing:
+        for number, at in islice(snapshot.scan(Table.SEQUENCE, reverse=True), entries):
+            if at in missing:
+                places[at] = int.from_bytes(number, "big")
+    return places
+
+
+def _own_place(snapshot: Snapshot, at: bytes) -> int:
+    """Where a record says itself that it is, if the sequence says so, too; else 0."""
+    number = (snapshot.get(Table.RECORDS, at) or b"")[:8].ljust(8, b"\0")
+    return int.from_bytes(number, "big") if snapshot.get(Table.SEQUENCE, number) == at else 0
 
 
 def scan_records(

@@ -17,7 +17,7 @@ A row of a newer version is not damaged, and is passed over.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Final
 
@@ -54,6 +54,8 @@ class _Position(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     digest: bytes = bytes(16)
     #: Places of the sequence that name what is not there.
     suspects: list[bytes] = []
+    #: Rows that the walk has looked at.
+    rows: int = 0
 
 
 _decoder = msgspec.msgpack.Decoder(_Position)
@@ -89,6 +91,11 @@ class Scrub:
         """Where to go on."""
         return codec.pack(self._at)
 
+    def progress(self, entries: Mapping[Table, int]) -> float:
+        """Which part of the rows of a store, by table, has been looked at: 0 to 1."""
+        total = sum(entries[table] for table in _TABLES)
+        return 1.0 if self.done else min(1.0, self._at.rows / max(1, total))
+
     def step(self, snapshot: Snapshot, rows: int) -> list[Damage]:
         """Look at the next rows of one table, in the latest state. O(rows)."""
         found: list[Damage] = []
@@ -107,13 +114,14 @@ class Scrub:
                 found += _look_at_head(snapshot, key)
             self._at.key = key
         self.rows += looked
+        self._at.rows += looked
         if looked < rows:
             suspects = self._at.suspects
             if stage == _RECORDS:
                 found += self._end_object(snapshot)
                 found += [damage for one in suspects for damage in _wrong_place(snapshot, one)]
                 suspects = []
-            self._at = _Position(stage + 1, suspects=suspects)
+            self._at = _Position(stage + 1, suspects=suspects, rows=self._at.rows)
         return found
 
     @property
@@ -186,8 +194,10 @@ class Scrub:
 
     def _begin_object(self, snapshot: Snapshot, prefix: bytes) -> None:
         self._cut = None
-        suspects, head = self._at.suspects, _mark(snapshot, prefix)
-        self._at = _Position(_RECORDS, self._at.key, prefix, head, suspects=suspects)
+        at = self._at
+        self._at = _Position(
+            _RECORDS, at.key, prefix, _mark(snapshot, prefix), suspects=at.suspects, rows=at.rows
+        )
 
     def _end_object(self, snapshot: Snapshot) -> Iterator[Damage]:
         """Compare what the records of the object came to, unless it changed meanwhile."""

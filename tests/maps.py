@@ -8,7 +8,7 @@ from crdtdb.address import ObjectName
 from crdtdb.fields import Leaf, documents, nested, read_leaves
 from crdtdb.jsonvalue import JsonValue
 from crdtdb.reading import PageQuery, Reading
-from oracle.specification import Shown
+from oracle.events import Shown
 
 __all__ = ["all_leaves", "show_map"]
 

@@ -72,11 +72,12 @@ class Replica:
         self._process: subprocess.Popen[bytes] | None = None
         self.http = httpx2.Client(base_url=self.url, timeout=DEADLINE_S)
 
-    def start(self) -> Self:
-        """Start the process; `until_ready` waits for it."""
+    def start(self, command: Sequence[str] = ()) -> Self:
+        """Start the process, by another command if one is given; `until_ready` waits for it."""
         environment = os.environ | self.environment
+        words = [*command] or self._command
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(self._command, stdout=log, stderr=log, env=environment)
+            self._process = subprocess.Popen(words, stdout=log, stderr=log, env=environment)
         return self
 
     @property

@@ -28,10 +28,10 @@ from crdtdb.rows import read_record
 from crdtdb.store.base import Table
 from crdtdb.store.memory import MemoryStore
 from crdtdb.transaction import CleanUp, Committed, Erase, Push, Result, Transaction, Update
-from crdtdb.types._fugue import ids_from
+from crdtdb.types._runs import ids_from
 from maps import all_leaves, show_map
 from oracle.checks import folded_values
-from oracle.specification import ElementId, Shown
+from oracle.events import ElementId, Shown
 
 __all__ = ["START_MS", "Replica", "Staged", "acquaint", "exchange", "missing", "update"]
 

@@ -114,6 +114,24 @@ def test_the_member_that_differs() -> None:
     assert (within.start, within.mine is None, within.theirs) == (at, False, None)
 
 
+@pytest.mark.parametrize("members", [100, 10_000])
+def test_one_member_that_differs_is_named_in_few_exchanges(members: int) -> None:
+    a, b = Replica(1), Replica(2)
+    values = [f"{n:05}" for n in range(members)]
+    for start in range(0, members, 1_000):
+        a.do("set", "add", key="cart", values=values[start : start + 1_000])
+    exchange(a, b)
+    for place in (0, members // 3, members - 1):
+        diverge(b, ("set", "remove", {"key": "cart", "value": values[place]}))
+        mine, theirs = Counted(a), Counted(b)
+        within = find_difference(mine, theirs, CART)
+        assert within is not None
+        assert within.start == address.member(CART, values[place])
+        most = 2 + max(0, ceil(log(max(members / LISTED, 1), PARTS / 2)))
+        assert mine.questions == theirs.questions <= most
+        diverge(a, ("set", "remove", {"key": "cart", "value": values[place]}))
+
+
 def test_an_object_whose_records_agree_differs_in_its_head() -> None:
     a, b = filled(3)
     name = ObjectName("shop", "counter", "00001")

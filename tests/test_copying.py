@@ -36,6 +36,8 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(donor, "PAGE_RECORDS", PAGE)
     monkeypatch.setattr(staging, "PART_RECORDS", 16)
     monkeypatch.setattr("crdtdb.replication.repair.PART_RECORDS", 16)
+    monkeypatch.setattr(staging, "SHORT_PART_RECORDS", 16)
+    monkeypatch.setattr("crdtdb.replication.repair.SHORT_PART_RECORDS", 16)
 
 
 def assert_sound(replica: Replica) -> None:
@@ -101,6 +103,23 @@ def test_what_changes_while_it_copies_is_pulled(pages: int) -> None:
     pair.run_until_equal()
     assert shown(pair.puller) == shown(pair.donor)
     assert_sound(pair.puller)
+
+
+def test_what_is_pulled_comes_after_what_was_copied() -> None:
+    """Of operations the order counts: what comes by the pull may continue what was copied.
+
+    Copied rows have the donor's places; the pull, counted from one, would be joined before them.
+    """
+    pair = Pulling()
+    pair.write()
+    pair.donor.do("list", "insert", key="l", index=0, values=["a", "b"])
+    pair.pages_left = 5
+    pair.start()
+    pair.donor.do("list", "insert", key="l", index=1, value="between")
+    pair.restart()
+    pair.run_until_equal()
+    assert shown(pair.puller) == shown(pair.donor)
+    assert not pair.machine.refusals
 
 
 def test_deletes_that_are_let_go_meanwhile_do_not_come_back() -> None:

@@ -178,7 +178,7 @@ def test_the_systems_buckets_do_not_count() -> None:
 
 def test_a_write_that_changes_very_many_is_loaded_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     a = Replica(1)
-    monkeypatch.setattr(digests, "_MOST_NOTED", 2)
+    monkeypatch.setattr(digests, "MOST_NOTED", 2)
     for number in range(10):
         a.do("set", "add", key=f"{number}", value=1)
     check(a)

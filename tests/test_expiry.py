@@ -427,6 +427,30 @@ def test_deleting_a_map_deletes_what_was_hidden_of_a_log(kind: str) -> None:
         check_books(replica.store)
 
 
+@pytest.mark.parametrize(("kind", "left"), [("list", None), ("opcounter", None), ("text", "x")])
+@pytest.mark.parametrize("is_there", [True, False])
+def test_removing_a_log_from_a_map_removes_what_was_hidden_of_it(
+    kind: str, left: Any, is_there: bool
+) -> None:
+    """As long as there is something to remove. A text is not cut: what was hidden can come back."""
+    one, other = _two()
+    _write_leaf(one, kind)
+    one.do("map", "expire", in_ms=1_000)
+    exchange(one, other)
+    other.do("map", "persist")
+    one.now_ms = START_MS + 2_000
+    one.do("map", "update", field=["b"], do={"type": "counter", "op": "increment"})
+    if is_there:
+        _write_leaf(one, kind)
+    one.do("map", "remove", field=["a"])
+    exchange(one, other)
+    for replica in (one, other):
+        assert [leaf["field"] for leaf in replica.value("map")][-1] == ["b"]
+        found = _leaf(replica) if len(replica.value("map")) > 1 else None
+        assert found == (left if is_there else LEAVES[kind][1])
+        check_books(replica.store)
+
+
 def test_a_moved_deadline_brings_back_only_the_life_that_it_belongs_to() -> None:
     one, other = _two()
     one.do("set", "add", value="first")

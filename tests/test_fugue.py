@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crdtdb.reclaim import Walk
-from crdtdb.types._fugue import LEFT, RIGHT, ElementId, Elements, Place, Row, ids_from
+from crdtdb.types._fugue import Elements, Place
+from crdtdb.types._runs import LEFT, RIGHT, ElementId, Row, ids_from
 from oracle.checks import check_books
 from replicas import Replica, exchange
 

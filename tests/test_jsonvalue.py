@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import tracemalloc
 from typing import Any
 
 import orjson
@@ -324,3 +325,14 @@ def test_dumped_text_is_compact_and_sorted_by_utf8() -> None:
     assert dump({"\U00010000": 1, "\uffff": [1, 2.5], "a": None}) == (
         '{"a":null,"\uffff":[1,2.5],"\U00010000":1}'.encode()
     )
+
+
+def test_dumped_text_takes_no_more_memory_than_it_is_long() -> None:
+    """The values of a list of 20,000 numbers once took 80 MB at the replica that wrote them."""
+    tracemalloc.start()
+    try:
+        kept = [dump(number) for number in range(1_000)]
+        taken_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert taken_bytes < 100 * len(kept)

@@ -17,7 +17,7 @@ from crdtdb.errors import PeerError, StorageFailed
 from crdtdb.kinds import log_at
 from crdtdb.replication.donor import read_page
 from crdtdb.replication.mending import ASK_MS, FIRST_MS
-from crdtdb.replication.messages import Page, Pull
+from crdtdb.replication.messages import Gone, Page, Pull
 from crdtdb.scrub import Scrub
 from crdtdb.store.base import Table
 from crdtdb.transaction import Erase
@@ -321,9 +321,9 @@ def test_what_is_sound_is_given_to_whom_knows_what_is_damaged() -> None:
     assert [at for at, _ in page.records] == [tea]
     assert page.claim is not None
     # What it read of another epoch says nothing, nor does what it drops when it pulls whole.
-    for pull in (Pull(1, 1, place, [], []), Pull(1, 0, 0, [], a.seen.flat())):
-        with pytest.raises(StorageFailed):
-            read_page(a.engine, pull, before)
+    assert isinstance(read_page(a.engine, Pull(1, 1, place, [], []), before), Gone)
+    with pytest.raises(StorageFailed):
+        read_page(a.engine, Pull(1, 0, 0, [], a.seen.flat()), before)
     page = read_page(a.engine, Pull(1, 0, 0, [], []), a.seen)
     assert isinstance(page, Page)
     assert page.records == []
@@ -414,6 +414,34 @@ def test_a_row_of_a_newer_version_is_not_damaged() -> None:
     assert scrub(a) == []
 
 
+def test_how_far_a_walk_has_come() -> None:
+    """Also of one that was gone on with after a restart."""
+    a, _ = pair()
+    entries = a.store.stats().entries
+    walk, told = Scrub(), [0.0]
+    assert walk.progress(entries) == 0
+    while not walk.done:
+        walk = Scrub(walk.position)
+        assert a.engine.scrub(walk, 3) == []
+        told.append(walk.progress(entries))
+    assert told == sorted(told)
+    assert len(set(told)) > 10
+    assert told[-2] > 0.9
+    assert told[-1] == 1
+
+
+def test_a_place_is_looked_for_among_the_latest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole sequence of a large store would keep everything else waiting."""
+    a, _ = pair()
+    monkeypatch.setattr("crdtdb.mender._MOST_ENTRIES", 2)
+    oldest = a.rows()[Table.SEQUENCE]
+    for place in (min(oldest), max(oldest)):
+        at = oldest[place]
+        a.store.commit({Table.RECORDS: {at: bytes(8) + b"\x01" + bytes(20)}})
+        scrub(a)
+        assert a.engine.damaged[at].place == (place == max(oldest)) * int.from_bytes(place, "big")
+
+
 def test_writes_go_on_while_it_walks() -> None:
     """An object that changes under the walk is not compared."""
     a, b = pair()
@@ -441,6 +469,7 @@ def test_a_cluster_mends_itself() -> None:
     for at in hit:
         flip(a, Table.RECORDS, at)
     mending = pair.machines["a"].mending
+    assert mending.progress is None
     pair.run(FIRST_MS)
     assert mending.found
     pair.run(40 * ASK_MS)

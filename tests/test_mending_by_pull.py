@@ -73,7 +73,7 @@ def test_however_much_has_been_missed(
     far_behind: Pair, one_commit: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("crdtdb.replication.repair.ONE_COMMIT_RECORDS", one_commit)
-    monkeypatch.setattr("crdtdb.replication.staging.PART_RECORDS", 16)
+    monkeypatch.setattr("crdtdb.replication.staging.SHORT_PART_RECORDS", 16)
     a, b = far_behind.replicas["a"], far_behind.replicas["b"]
     was_partial = False
     for number in range(100):
@@ -91,7 +91,7 @@ def test_however_much_has_been_missed(
 def test_a_kill_at_any_time_of_it(far_behind: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     """What has come is not asked for again, and what is begun is finished."""
     monkeypatch.setattr("crdtdb.replication.repair.ONE_COMMIT_RECORDS", 50)
-    monkeypatch.setattr("crdtdb.replication.staging.PART_RECORDS", 16)
+    monkeypatch.setattr("crdtdb.replication.staging.SHORT_PART_RECORDS", 16)
     a, b = far_behind.replicas["a"], far_behind.replicas["b"]
     for _ in range(60):
         far_behind.run(200)

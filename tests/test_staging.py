@@ -24,6 +24,8 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(staging, "PART_RECORDS", 16)
     monkeypatch.setattr(staging, "RUN_RECORDS", 2 * PAGE)
     monkeypatch.setattr("crdtdb.replication.repair.PART_RECORDS", 16)
+    monkeypatch.setattr(staging, "SHORT_PART_RECORDS", 16)
+    monkeypatch.setattr("crdtdb.replication.repair.SHORT_PART_RECORDS", 16)
 
 
 @pytest.mark.parametrize("pages", range(1, 10))
@@ -202,6 +204,71 @@ def test_what_cannot_be_joined_is_found_out_before_a_part_shows(
     monkeypatch.undo()
     pair.run(60_000)
     pair.run_until_equal()
+
+
+def spoil(pair: Pulling, *, cut_short: bool = False) -> None:
+    """Damage a row that is staged on the puller's disk."""
+    key, row = list(pair.puller.rows()[Table.STAGED].items())[-1]
+    bad = row[:3] if cut_short else row[:-1] + bytes((row[-1] ^ 0x41,))
+    pair.puller.store.commit({Table.STAGED: {key: bad}})
+
+
+@pytest.mark.parametrize("parts", [0, 2])
+@pytest.mark.parametrize("kill", [False, True])
+@pytest.mark.parametrize("cut_short", [False, True])
+def test_a_staged_row_that_is_damaged_while_parts_are_joined(
+    parts: int, kill: bool, cut_short: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once it was tried to join for ever: what is begun is finished, and that could not be."""
+    pair = catching_up(monkeypatch)
+    for _ in range(parts):
+        pair.tick()
+    seen = pair.puller.seen
+    spoil(pair, cut_short=cut_short)
+    for _ in range(100):
+        pair.tick()
+        if pair.machine.refusals["staging-damaged"]:
+            break
+    assert pair.machine.refusals == {"staging-damaged": 1}
+    assert pair.machine.is_partial, "parts of it are joined"
+    if kill:
+        pair.restart()
+    while pair.machine.is_partial:
+        assert pair.puller.seen == seen, "claimed before the last part"
+        pair.run(50)
+    pair.run_until_equal()
+    assert pair.machine.progress is None
+    assert b"pull/rest" not in pair.puller.rows()[Table.META]
+
+
+def test_what_was_joined_in_part_is_pulled_from_who_has_seen_all_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Another's claim may cover less than what is here already."""
+    pair = catching_up(monkeypatch)
+    spoil(pair)
+    pair.away.add("a")
+    for _ in range(100):
+        pair.tick()
+    pair.restart()
+    staged = staging.Staging(pair.puller.engine)
+    assert staged.is_partial
+    assert not staged.is_begun
+    assert staged.is_served_by(pair.donor.seen)
+    assert not staged.is_served_by(pair.puller.seen)
+    pair.away.clear()
+    pair.run_until_equal()
+
+
+def test_a_staged_row_that_is_damaged_before_any_is_joined() -> None:
+    """All of them are pulled again, at once, and nobody is blamed for it."""
+    pair = Pulling(served=True)
+    pair.write()
+    pair.pull(5)
+    spoil(pair)
+    pair.restart()
+    pair.run_until_equal()
+    assert pair.machine.refusals == {"staging-damaged": 1}
 
 
 def all_records(replica: Replica) -> list[tuple[bytes, bytes]]:

@@ -1,4 +1,4 @@
-"""What the methods of a client ask about a replica and its cluster, and how they read the answer."""
+"""What the methods of a client ask about a replica and its cluster, and how answers are read."""
 
 from __future__ import annotations
 

@@ -19,6 +19,7 @@ from crdtdb.damage import Replacement
 from crdtdb.engine import Engine
 from crdtdb.errors import PeerError
 from crdtdb.floors import write_floored
+from crdtdb.joining import Records
 from crdtdb.limits import LIMITS
 from crdtdb.reading import Reading
 from crdtdb.replication import messages
@@ -129,7 +130,12 @@ class Cluster:
     @property
     def is_partial(self) -> bool:
         """Does this replica show a part of a pull whose other parts it has yet to join?"""
-        return self.served and self.staging.is_begun
+        return self.served and self.staging.is_partial
+
+    @property
+    def is_busy_merging(self) -> bool:
+        """Is a pull being joined, so that nothing else must be merged before that is through?"""
+        return self.is_partial or self.engine.ahead is not None
 
     @property
     def me(self) -> Sender:
@@ -222,7 +228,7 @@ class Cluster:
 
     def merge(
         self,
-        records: list[tuple[bytes, bytes]],
+        records: Records | None,
         seen: VersionVector,
         time: int,
         *,
@@ -233,6 +239,7 @@ class Cluster:
     ) -> list[Send]:
         """Take in records that bring this replica to `seen` (see `Engine.merge`).
 
+        None: those that are staged, and worked out ahead.
         `read` says of which donor they are, and how far its sequence has been read with them;
         `replacement`, what it holds in the places of damaged records.
         If the sender knows more of this replica's dots than it does itself, they were lost here:
@@ -244,7 +251,10 @@ class Cluster:
         rows = self.cursors.rows(cursors)
         if read is not None:
             rows |= self.staging.leaving() | self.copying.leaving()
-        if replacement is not None:
+        if records is None:
+            again = self.staging.of_objects
+            refused = self.engine.merge_ahead(again, seen, time, rows=rows)
+        elif replacement is not None:
             refused = self.engine.replace_damaged(replacement, records, seen, time, rows=rows)
             self.mended += len(replacement.damaged)
         else:
@@ -259,9 +269,9 @@ class Cluster:
         if read is not None:
             self.staging.left()
             self.copying.left()
-        if is_all_new or touches_members(records):
+        if records is None or is_all_new or touches_members(records):
             self.refresh_members()
-        if is_copy or (read is not None and records):
+        if is_copy or (read is not None and (records is None or records)):
             self._pulled = self._pulled.join(seen)
             self._behind = {
                 i for i, peer in self.peers.items() if not peer.seen.includes(self._pulled)
@@ -387,7 +397,7 @@ class Cluster:
 
         If it was put back since, what it gave must not become a state with what it has now.
         """
-        result = self.reports.counted(incarnation)
+        result = self.reports.told(incarnation)
         for source in (self.copying, self.staging):
             if source.donor is not None and source.donor.incarnation == incarnation:
                 result = result.join(source.needs)

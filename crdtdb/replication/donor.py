@@ -11,6 +11,9 @@ two pages moves to a later place and comes again.
 A tombstone that is reclaimed is in no page. Every member has seen it, but for one whose disk was
 put back since, and a newcomer: they pull whole.
 
+A store that was put back has not given what it gave after that place, and may have given out its
+dots again: whoever has read so far, and may keep pages of it, begins anew.
+
 A record that is damaged here is in no page either. That is no loss to a puller who knows all that
 it held, by what it had seen or because it has read beyond its place; others get nothing until it is
 mended. So what only this replica has still gets away, and whoever has that can mend this one.
@@ -63,6 +66,8 @@ def read_page(engine: Engine, pull: Pull, seen: VersionVector) -> Page | Gone:
     has_nothing = not len(seen)
     epoch = engine.epochs.latest
     since = engine.epochs.resume(pull.epoch, pull.since, engine.state.sequence)
+    if since < pull.since:
+        return Gone(pull.session, reclaimed.flat())
     damaged = engine.damaged
     if not all(marker.is_known_to(seen, since) for marker in damaged.values()):
         raise StorageFailed("a record is damaged here")

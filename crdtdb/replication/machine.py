@@ -268,8 +268,8 @@ class Replication:
         sends += do("repair", self._repair.tick)
         if not self._cluster.settled:
             self._cluster.settle_if_confirmed()
-        sends += do("membership", self._cluster.correct_membership)
-        if self._cluster.is_partial:
+        sends += do("membership", self._after_merge)
+        if self._cluster.is_busy_merging:
             return sends
         sends += do("mending", self._mending.tick)
         sends += do("reclaiming", self._reclaiming.tick)
@@ -454,7 +454,9 @@ class Replication:
             if departed or not self._cluster.can_read(message.deps):
                 # It may be a late one. Who is there after all is a member again, after a pull.
                 sends += self._cluster.answer(peer, self._repair.question())
-            elif fits(message, self._cluster.seen, self._engine.floors):
+            elif not self._cluster.is_busy_merging and fits(
+                message, self._cluster.seen, self._engine.floors
+            ):
                 sends += self._apply(message)
             else:
                 self._early.hold(message, peer.where, self._cluster.now_ms)
@@ -476,9 +478,9 @@ class Replication:
     def _after_merge(self) -> list[Send]:
         """More has been seen: what came too early may fit now."""
         sends: list[Send] = []
-        if self._cluster.is_partial:
-            return sends
-        while push := self._early.next_fitting(self._cluster.seen, self._engine.floors):
+        while not self._cluster.is_busy_merging and (
+            push := self._early.next_fitting(self._cluster.seen, self._engine.floors)
+        ):
             if push.origin in self._cluster.departures:
                 continue
             try:

@@ -10,7 +10,7 @@ before, called nothing and being nowhere, until a peer has mended the record.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from crdtdb import address
@@ -119,7 +119,7 @@ def read_members(reading: Reading) -> dict[int, Member]:
     return members
 
 
-def touches_members(records: list[tuple[bytes, bytes]] | tuple[tuple[bytes, bytes], ...]) -> bool:
+def touches_members(records: Sequence[tuple[bytes, bytes]]) -> bool:
     """Do these records say anything about members?"""
     below = (SYSTEM_PREFIX, address.cut(SYSTEM_PREFIX))
     return any(at.startswith(below) for at, _ in records)

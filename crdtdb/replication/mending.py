@@ -81,6 +81,13 @@ class Mending:
 
     # -- looking --------------------------------------------------------------------------------
 
+    @property
+    def progress(self) -> float | None:
+        """How much of the store the walk under way has looked at, 0 to 1; None: there is none."""
+        if self._scrub is None:
+            return None
+        return self._scrub.progress(self._cluster.engine.store.stats().entries)
+
     def start(self) -> None:
         """Look at all that is known of the cluster, which is little, before anybody goes by it.
 

@@ -219,9 +219,9 @@ class Refused(_Message, tag=10, frozen=True):
 
 
 class Gone(_Message, tag=11, frozen=True):
-    """The answer to Pull: deletes that you have not seen are reclaimed here. Pull whole.
+    """The answer to Pull and Copy: deletes that you have not seen are reclaimed here. Begin anew.
 
-    The VV covers all of them.
+    The VV covers all of them. If you have seen that, what you have read was put back since.
     """
 
     session: int

@@ -3,6 +3,9 @@
 A digest is a fingerprint of the VV. Equal: done, in one exchange of a few bytes. Not equal: both
 say what they have seen, and whoever lacks something pulls, one pull at a time.
 
+A pull of some hundred records or more is worked out ahead, a part with each tick, and joined in one
+commit: local writes go on in between, and nothing else is merged.
+
 **A large pull is joined in parts**, one with each tick. A replica that serves meanwhile is
 *partial*: it holds records that its VV does not cover. So it merges nothing else, gives nothing to
 others and does not say where its sequence stands; local writes go on, and travel by later pulls.
@@ -19,6 +22,7 @@ from crdtdb import codec
 from crdtdb.causal import NOTHING, VersionVector
 from crdtdb.errors import CrdtdbError, NoSpace, PeerError, StorageFailed
 from crdtdb.floors import write_floored
+from crdtdb.joining import Records, Spoiled, decoded
 from crdtdb.replication.cluster import Cluster, Send
 from crdtdb.replication.cursors import START, Cursor
 from crdtdb.replication.donor import read_page
@@ -39,7 +43,12 @@ from crdtdb.replication.messages import (
 from crdtdb.replication.peers import Peer
 from crdtdb.replication.pull import PullSession
 from crdtdb.replication.replacing import Replacing
-from crdtdb.replication.staging import ONE_COMMIT_BYTES, ONE_COMMIT_RECORDS, PART_RECORDS
+from crdtdb.replication.staging import (
+    ONE_COMMIT_BYTES,
+    ONE_COMMIT_RECORDS,
+    PART_RECORDS,
+    SHORT_PART_RECORDS,
+)
 
 __all__ = ["Repair"]
 
@@ -81,6 +90,7 @@ class Repair:
         """Give up the pull under way, unless it is begun, and all that were to follow."""
         if not self._cluster.staging.is_begun:
             self.pull = None
+            self._cluster.engine.ahead = None
         self._wanted.clear()
 
     @property
@@ -220,6 +230,8 @@ class Repair:
         """Begin a pull, or go on with the last one from there; there must be none under way."""
         cluster, staging = self._cluster, self._cluster.staging
         assert self.pull is None, "pulls are serialised"
+        if not staging.is_served_by(peer.seen):
+            return []
         self._replacing.begin()
         self._wanted.pop(peer.sender.incarnation, None)
         if staging.donor is not None and staging.donor.incarnation == peer.sender.incarnation:
@@ -243,7 +255,11 @@ class Repair:
         return cluster.answer(peer, self.pull.request())
 
     def on_gone(self, peer: Peer, message: Gone) -> list[Send]:
-        """The donor has reclaimed deletes that were not seen here: pull everything it has."""
+        """What is staged is worth nothing: begin anew, at the start of the donor's sequence.
+
+        The donor has reclaimed deletes that were not seen here: pull everything it has. Or it was
+        put back, and what was read of it is not in its past any more.
+        """
         cluster, pull = self._cluster, self.pull
         if pull is None or not self._fetches_from(peer) or not pull.asked(message.session):
             return []
@@ -254,7 +270,9 @@ class Repair:
         if not cluster.staging.is_clear:
             self.pull = None
             return []
-        number, whole = cluster.random.getrandbits(32), read_vector(message.reclaimed)
+        number, reclaimed = cluster.random.getrandbits(32), read_vector(message.reclaimed)
+        is_put_back = pull.seen.join(pull.whole).includes(reclaimed)
+        whole = pull.whole if is_put_back else reclaimed
         seen = self._told(peer)
         self.pull = PullSession(number, peer.sender, START, seen, cluster.now_ms, whole)
         return cluster.answer(peer, self.pull.request())
@@ -293,6 +311,7 @@ class Repair:
                 staging.donor is not None
                 or bool(cluster.engine.damaged)
                 or cluster.copying.is_begun  # which the donor must have seen, too
+                or cluster.is_partial  # the same
             )
             if message.claim is None or is_staged:
                 staging.add(pull, message)
@@ -303,6 +322,9 @@ class Repair:
                 return self._take_in(pull, message.records, message.claim)
             pull.is_claimed = True
             return self._join()
+        except Spoiled as error:
+            self._give_up(peer, error)
+            return []
         except CrdtdbError as error:
             self._give_up(peer, error)
             raise
@@ -349,7 +371,17 @@ class Repair:
         most = ONE_COMMIT_RECORDS if self._cluster.served else PART_RECORDS
         fits = staging.records <= most and staging.size_bytes <= ONE_COMMIT_BYTES
         if fits and not staging.is_begun:
-            return self._take_in(pull, staging.everything(), claim)
+            if self._is_worth_working_ahead(pull):
+                if staging.is_worked_out:
+                    return self._take_in(pull, None, claim)
+                if staging.work_ahead():
+                    return []
+            records = staging.everything()
+            try:
+                return self._take_in(pull, records, claim)
+            except PeerError:
+                decoded(records)  # it was not the peer if they are damaged
+                raise
         if not staging.is_begun and self._cluster.served and self._tried_to is not None:
             part = staging.next_part(self._tried_to)
             try:
@@ -366,18 +398,28 @@ class Repair:
             self._tried_to = b""
         return []
 
+    def _is_worth_working_ahead(self, pull: PullSession) -> bool:
+        """Would others wait too long for one commit of all that is staged?"""
+        return (
+            self._cluster.served
+            and self._cluster.staging.records > SHORT_PART_RECORDS
+            and self._replacing.replacement is None
+            and not len(self._whole(pull))
+        )
+
     def _whole(self, pull: PullSession) -> VersionVector:
         """What the donor has reclaimed, if what a pull brings is all that it holds."""
         return NOTHING if self._cluster.copying.is_begun else pull.whole
 
-    def _take_in(
-        self, pull: PullSession, records: list[tuple[bytes, bytes]], claim: Claim
-    ) -> list[Send]:
-        """Take in records, after which this replica has seen what the donor claims."""
+    def _take_in(self, pull: PullSession, records: Records | None, claim: Claim) -> list[Send]:
+        """Take in records, after which this replica has seen what the donor claims.
+
+        None: those that were worked out ahead.
+        """
         cluster, staging = self._cluster, self._cluster.staging
         donor = pull.donor.incarnation
         claimed = read_vector(claim.seen)
-        brings = bool(records) or staging.is_joined or cluster.copying.is_begun
+        brings = records is None or bool(records) or staging.is_joined or cluster.copying.is_begun
         sends = cluster.merge(
             records,
             claimed,
@@ -400,16 +442,25 @@ class Repair:
         """What a donor sent cannot be taken in: leave it alone for a while, ever longer.
 
         What is staged is not needed then; but a pull that is joined in part is finished, later.
+        What is damaged on this replica's own disk is pulled again, and is nobody's fault.
         """
         cluster = self._cluster
-        until_ms = cluster.leave_alone(peer)
-        peer.failed = str(error)
         self._tried_to = b""
+        if isinstance(error, Spoiled):
+            cluster.refusals["staging-damaged"] += 1
+            until_ms = cluster.now_ms
+        else:
+            until_ms = cluster.leave_alone(peer)
+            peer.failed = str(error)
         if cluster.copying.is_begun:
             if not isinstance(error, NoSpace):
                 self.spoil_copy()
             return
         if cluster.staging.is_begun:
+            if isinstance(error, Spoiled):
+                with suppress(NoSpace, StorageFailed):  # then it is tried again
+                    cluster.staging.give_up()
+                    self.pull = None
             self._join_not_before_ms = until_ms
             return
         self.pull = None
@@ -445,6 +496,9 @@ class Repair:
                 return self._join()
             staging.add(pull, self._replacing.take(pull, message))
             return self._join()
+        except Spoiled as error:
+            self._give_up(peer, error)
+            return []
         except CrdtdbError as error:
             self._give_up(peer, error)
             raise

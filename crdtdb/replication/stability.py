@@ -68,6 +68,10 @@ class Reports:
         """The counted report of a member; empty if it was never heard."""
         return self._counted.get(member, NOTHING)
 
+    def told(self, member: int) -> VersionVector:
+        """All that a member has said to have seen, also what counts only once that is here."""
+        return self.counted(member).join(self._waiting.get(member, NOTHING))
+
     def table(
         self, members: Iterable[int], own: int, seen: VersionVector
     ) -> dict[int, VersionVector]:

@@ -12,14 +12,19 @@ longer a run may get, so there are never more than some hundred.
 When the donor has claimed, the records are joined: in one commit together with the claim, or in
 parts if there are too many. A part is a range of addresses, joined in one commit that also says so
 in the row, and lets go what was staged of it; the claim follows the last part. A kill in between
-goes on with the part after it.
+goes on with the part after it. Should what is left be damaged on the disk, it is given up and
+pulled again; until then another row says what a donor must have seen for that, for the parts that
+were joined stay.
+
+What becomes one commit, of a replica that others write to, is worked out part by part as well, but
+ahead of that commit (`crdtdb.ahead`) and in memory: a kill begins that anew.
 
 What nobody is going to join, or has been joined, is let go some rows at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from heapq import merge
 from itertools import islice
 from typing import Final
@@ -31,8 +36,9 @@ from crdtdb.admission import inspect
 from crdtdb.causal import NOTHING, VersionVector
 from crdtdb.damage import Replacement
 from crdtdb.draft import Span
-from crdtdb.engine import Engine, Part
-from crdtdb.errors import PeerError, StorageFailed
+from crdtdb.engine import Engine
+from crdtdb.errors import PeerError
+from crdtdb.joining import Part, Records, Spoiled
 from crdtdb.kinds import log_of
 from crdtdb.replication.cursors import Cursor
 from crdtdb.replication.messages import Claim, Page, Sender, read_vector
@@ -45,6 +51,7 @@ __all__ = [
     "ONE_COMMIT_RECORDS",
     "PART_BYTES",
     "PART_RECORDS",
+    "SHORT_PART_RECORDS",
     "STAGED_BYTES",
     "Staging",
     "staged_logs",
@@ -57,11 +64,14 @@ STAGED_BYTES: Final = 256 * 2**30
 ONE_COMMIT_RECORDS: Final = 100_000
 ONE_COMMIT_BYTES: Final = 2**23
 #: A part ends at whichever comes first, but within no op-based object: its operations are joined
-#: in causal order, and after its base.
+#: in causal order, and after its base. Where others write meanwhile, they wait for one part.
 PART_RECORDS: Final = 2_048
+SHORT_PART_RECORDS: Final = 128
 PART_BYTES: Final = 1_048_576
 #: Rows let go with one call.
 _SWEEP_ROWS: Final = 2_000
+#: What was worked out ahead is begun so often, until it is joined at once.
+_ATTEMPTS: Final = 3
 
 #: A run ends when it has so many records and this part of all that have come.
 RUN_RECORDS: Final = 4_096
@@ -71,6 +81,8 @@ _RUN_PART: Final = 64
 _FIRST: Final = b"\x01"
 
 _ROW: Final = b"pull"
+#: META row of a pull that was joined in part and given up: what it claimed.
+_REST: Final = b"pull/rest"
 #: META row of a copy that was begun: then there are records that wait for a pull to bring the rest.
 COPY_ROW: Final = b"copy"
 #: What a pull brings comes after what was staged by a copy.
@@ -106,6 +118,7 @@ class _Row(msgspec.Struct, frozen=True, array_like=True):
 
 
 _decoder = msgspec.msgpack.Decoder(_Row)
+_rest_decoder = msgspec.msgpack.Decoder(list[int])
 
 
 class Staging:
@@ -114,13 +127,17 @@ class Staging:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._row: _Row | None = None
+        #: How often the records have been begun to be worked out ahead.
+        self._attempts = 0
         with engine.store.snapshot() as snapshot:
-            row = snapshot.get(Table.META, _ROW)
+            row, rest = snapshot.get(Table.META, _ROW), snapshot.get(Table.META, _REST)
             #: Is nothing there that nobody is going to join?
             is_expected = row is not None or snapshot.get(Table.META, COPY_ROW) is not None
             self.is_clear = is_expected or not any(snapshot.scan(Table.STAGED))
         #: What a donor must have seen for what was copied before, and how much of that is staged.
         self._copied = (NOTHING, 0)
+        #: What was claimed by a pull of which parts were joined, and the rest is pulled again.
+        self._rest = None if rest is None else _read_rest(rest)
         if row is not None:
             try:
                 self._row = codec.unpack_whole(_VERSION, row, _decoder)
@@ -136,8 +153,15 @@ class Staging:
 
     @property
     def needs(self) -> VersionVector:
-        """What a donor must have seen who sent these."""
-        return NOTHING if self._row is None else VersionVector.from_flat(self._row.needs)
+        """What a donor must have seen who sent these; once it has claimed, all that it claimed.
+
+        A claim says more than the records: of operations that are dead nothing may be left.
+        """
+        row, rest = self._row, self._rest or NOTHING
+        if row is None:
+            return rest
+        said = row.needs if row.claim is None else row.claim.seen
+        return VersionVector.from_flat(said).join(rest)
 
     @property
     def is_claimed(self) -> bool:
@@ -148,6 +172,15 @@ class Staging:
     def is_begun(self) -> bool:
         """Is a part of it joined? Then the rest must follow."""
         return self._row is not None and self._row.joined_to != b""
+
+    @property
+    def is_partial(self) -> bool:
+        """Does a claim have to follow? That of this pull, or of one in the place of it."""
+        return self.is_begun or self._rest is not None
+
+    def is_served_by(self, seen: VersionVector) -> bool:
+        """Can somebody who has seen so much bring all that is missing?"""
+        return self._rest is None or seen.includes(self._rest)
 
     @property
     def is_joined(self) -> bool:
@@ -224,7 +257,7 @@ class Staging:
                 session.whole.flat(),
                 page.head,
                 records=self._copied[1],
-                needs=self._copied[0].flat(),
+                needs=self._copied[0].join(self._rest or NOTHING).flat(),
             )
         needs, size_bytes = VersionVector.from_flat(row.needs), row.size_bytes
         run, run_from = row.run, row.run_from
@@ -260,13 +293,24 @@ class Staging:
         )
         self._engine.stage(staged, {_ROW: codec.pack_whole(_VERSION, row)})
         self._row = row
+        self._forget_ahead()
 
     # -- joining --------------------------------------------------------------------------------
 
-    def everything(self) -> list[tuple[bytes, bytes]]:
+    def everything(self) -> Records:
         """All records, in the donor's sequence."""
-        part = self._part(b"", self.records, STAGED_BYTES)
-        return list(part.records)
+        return self._part(b"", self.records, STAGED_BYTES).records
+
+    def of_objects(self, prefixes: Collection[bytes]) -> Records:
+        """The records of some objects, and the cuts of these alone, in the donor's sequence."""
+        starts = [start for prefix in prefixes for start in (prefix, address.cut(prefix))]
+        with self._engine.store.snapshot() as snapshot:
+            found = [
+                entry
+                for start in starts
+                for entry in _latest(self._merged(snapshot, start, address.after(start)))
+            ]
+        return _in_sequence(found)
 
     def next_part(self, start: bytes | None = None) -> Part:
         """The part from an address on; if none is given, the next to be joined."""
@@ -274,7 +318,34 @@ class Staging:
         if start is None:
             start = self._row.joined_to
         assert start is not None, "all parts are joined"
-        return self._part(start, PART_RECORDS, PART_BYTES)
+        is_served = self._engine.state.served
+        return self._part(start, SHORT_PART_RECORDS if is_served else PART_RECORDS, PART_BYTES)
+
+    @property
+    def is_worked_out(self) -> bool:
+        """Can what was worked out ahead be written?"""
+        ahead = self._engine.ahead
+        return ahead is not None and not ahead.is_stale and ahead.worked_to is None
+
+    def work_ahead(self) -> bool:
+        """Work out the next part ahead; False: that is in vain, or has been too often.
+
+        Raises PeerError or StorageFailed.
+        """
+        ahead = self._engine.ahead
+        if ahead is None or ahead.is_stale:
+            self._engine.ahead = None
+            if self._attempts == _ATTEMPTS:
+                return False
+            self._attempts += 1
+            ahead = self._engine.begin_ahead()
+        seen = VersionVector.from_flat(self.claim.seen)
+        self._engine.work_ahead(self.next_part(ahead.worked_to), seen)
+        return not ahead.is_stale  # else it brings a cut over several objects
+
+    def _forget_ahead(self) -> None:
+        self._attempts = 0
+        self._engine.ahead = None
 
     def join(self, part: Part, *, whole: VersionVector) -> None:
         """Join a part; durable on return. Raises PeerError, NoSpace or StorageFailed."""
@@ -314,7 +385,7 @@ class Staging:
         staged: list[bytes] = []
         last, log, end = b"", b"", None
         with self._engine.store.snapshot() as snapshot:
-            for at, row, key in self._merged(snapshot, start):
+            for at, row, key in self._merged(snapshot, start, None):
                 if at == last:  # the later one
                     found.pop()
                 elif len(found) >= records or size_bytes <= 0:
@@ -322,39 +393,55 @@ class Staging:
                     if not (log and at.startswith(log)):
                         end = at
                         break
-                if len(row) < _PLACE_BYTES:
-                    raise StorageFailed("what was pulled is damaged on disk")
                 last = at
                 staged.append(key)
-                found.append((row[:_PLACE_BYTES], at, row[_PLACE_BYTES:]))
+                found.append((at, row, key))
                 size_bytes -= len(row)
-        found.sort()
-        return Part([(at, data) for _, at, data in found], Span(start, end), staged)
+        return Part(_in_sequence(found), Span(start, end), staged)
 
-    def _merged(self, snapshot: Snapshot, start: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
-        """What is staged from an address on, by address, and then in the order in which it came."""
+    def _merged(
+        self, snapshot: Snapshot, start: bytes, end: bytes | None
+    ) -> Iterator[tuple[bytes, bytes, bytes]]:
+        """What is staged between addresses, in their order, and then in that in which it came."""
         assert self._row is not None
         stems = (run.to_bytes(_RUN_BYTES, "big") for run in range(self._row.run + 1))
-        return merge(*(_run(snapshot, stem, start) for stem in stems))
+        return merge(*(_run(snapshot, stem, start, end) for stem in stems))
 
     # -- letting go -----------------------------------------------------------------------------
 
     def leaving(self) -> dict[bytes, bytes | None]:
         """The META rows to write so that nothing here waits for a claim any more; `left` next."""
-        return {} if self._row is None else {_ROW: None}
+        rows = {_ROW: self._row, _REST: self._rest}
+        return {key: None for key, value in rows.items() if value is not None}
 
     def left(self) -> None:
         """Those rows are on the disk: what is left here is let go by and by."""
-        if self._row is not None:
-            self._row = None
-            self.is_clear = False
+        self._drop()
+        self._rest = None
 
     def discard(self) -> None:
         """Nothing of this is going to be joined. What is little goes at once."""
         assert not self.is_begun, "what is begun is finished"
-        self.left()
+        self._drop()
         if not self.is_clear:
             self.sweep()
+
+    def give_up(self) -> None:
+        """What is left is damaged. What has been joined stays, and waits for another pull's claim.
+
+        Durable on return. Raises NoSpace or StorageFailed with nothing changed.
+        """
+        assert self.is_begun, "nothing of it is joined: discard it"
+        rest = VersionVector.from_flat(self.claim.seen).join(self._rest or NOTHING)
+        self._engine.stage({}, {_ROW: None, _REST: codec.pack_whole(_VERSION, rest.flat())})
+        self._rest = rest
+        self._drop()
+
+    def _drop(self) -> None:
+        self._forget_ahead()
+        if self._row is not None:
+            self._row = None
+            self.is_clear = False
 
     def sweep(self) -> None:
         """Let some of it go. Raises NoSpace or StorageFailed; then it is tried again."""
@@ -370,7 +457,33 @@ def staged_logs(logs: Iterable[tuple[bytes, int, bytes]]) -> dict[bytes, bytes |
     return {stem + at: place.to_bytes(_PLACE_BYTES, "big") + data for at, place, data in logs}
 
 
-def _run(snapshot: Snapshot, stem: bytes, start: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
+def _read_rest(row: bytes) -> VersionVector:
+    """Of a damaged row only so much is known: there is a rest."""
+    try:
+        return VersionVector.from_flat(codec.unpack_whole(_VERSION, row, _rest_decoder))
+    except codec.FormatError:
+        return NOTHING
+
+
+def _run(
+    snapshot: Snapshot, stem: bytes, start: bytes, end: bytes | None
+) -> Iterator[tuple[bytes, bytes, bytes]]:
     """Of one run: addresses, rows, and the keys of the rows."""
-    for key, row in snapshot.scan(Table.STAGED, stem + start, address.after(stem)):
+    last = address.after(stem) if end is None else stem + end
+    for key, row in snapshot.scan(Table.STAGED, stem + start, last):
         yield key[_RUN_BYTES:], row, key
+
+
+def _latest(
+    entries: Iterable[tuple[bytes, bytes, bytes]],
+) -> Iterable[tuple[bytes, bytes, bytes]]:
+    """Of each address, the one that came last."""
+    return {entry[0]: entry for entry in entries}.values()
+
+
+def _in_sequence(found: list[tuple[bytes, bytes, bytes]]) -> Records:
+    """Addresses and records in the order in which they came. Raises Spoiled."""
+    if any(len(row) < _PLACE_BYTES for _, row, _ in found):
+        raise Spoiled("what was pulled is damaged on disk")
+    found.sort(key=lambda entry: entry[1][:_PLACE_BYTES])
+    return [(at, row[_PLACE_BYTES:]) for at, row, _ in found]

@@ -157,6 +157,18 @@ class Layer:
                 column.count += count
                 self.size_bytes += size
 
+    def retract(self, table: Table, keys: Iterable[bytes]) -> None:
+        """Say nothing about these keys any more. Nobody may have a view."""
+        with self._lock:
+            assert not self._views, "a view would change"
+            column = self._columns[table]
+            for key in keys:
+                value = column.values.pop(key, ABSENT)
+                if value is not ABSENT:
+                    column.moved.setdefault(key, True)
+                    column.count -= value is not None
+                    self.size_bytes -= _ENTRY_BYTES + len(key) + len(value or b"")
+
     def close(self) -> None:
         """End all views; nothing can be done any more."""
         with self._lock:

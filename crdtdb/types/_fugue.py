@@ -24,42 +24,23 @@ is copying a list of references; looking for an id begins where the last change 
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import pairwise
-from typing import Annotated, Any, Final, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
-from msgspec import Meta
+from crdtdb.types._runs import (
+    LEFT,
+    RIGHT,
+    Child,
+    ElementId,
+    Index,
+    Row,
+    Run,
+    Spans,
+    ids_from,
+    later_id,
+)
 
-__all__ = [
-    "LEFT",
-    "RIGHT",
-    "Element",
-    "ElementId",
-    "Elements",
-    "Generation",
-    "Place",
-    "Row",
-    "ids_from",
-]
-
-#: (incarnation, counter, number within the operation).
-ElementId: TypeAlias = tuple[
-    Annotated[int, Meta(ge=0)], Annotated[int, Meta(ge=1)], Annotated[int, Meta(ge=0)]
-]
-LEFT: Final = False
-RIGHT: Final = True
-_GENERATIONS: Final = 2**53 - 1
-
-#: Of right children: none of those that stood there when the first ones came, one more each time
-#: that one is put before them. Of left children always 0.
-Generation: TypeAlias = Annotated[int, Meta(ge=0, le=_GENERATIONS)]
-
-#: A run as it is stored: first id, the element it hangs below (None: at the top), is it a right
-#: child, of which generation, and its values; of deleted elements only how many.
-Row: TypeAlias = tuple[
-    ElementId, ElementId | None, bool, Generation, list[bytes] | Annotated[int, Meta(ge=1)]
-]
+__all__ = ["Element", "Elements", "Place"]
 
 
 class Element(NamedTuple):
@@ -77,140 +58,6 @@ class Place(NamedTuple):
     generation: int = 0
 
 
-class _Child(NamedTuple):
-    """An element as a child of another one (None: of the top)."""
-
-    id: ElementId
-    parent: ElementId | None
-    side: bool
-    generation: int
-
-    @property
-    def rank(self) -> tuple[int, ElementId]:
-        """Its place among the children on that side: the least comes first."""
-        return -self.generation, self.id
-
-
-class _Run(NamedTuple):
-    first: ElementId
-    length: int
-    parent: ElementId | None
-    side: bool
-    #: None: they are deleted.
-    values: tuple[bytes, ...] | None
-    #: Of the first element; all others are the first to hang below the one before.
-    generation: int = 0
-    #: Can the first element have left children?
-    has_left: bool = False
-
-    @property
-    def child(self) -> _Child:
-        """The first element."""
-        return _Child(self.first, self.parent, self.side, self.generation)
-
-    def id_at(self, k: int) -> ElementId:
-        return _later(self.first, k)
-
-    def place_of(self, one: ElementId) -> int:
-        """Where in the run an element is; -1: it is not."""
-        first = self.first
-        if one[0] != first[0] or (one[2] == 0) != (first[2] == 0):
-            return -1
-        if first[2] == 0:
-            k = one[1] - first[1]
-        elif one[1] == first[1]:
-            k = one[2] - first[2]
-        else:
-            return -1
-        return k if 0 <= k < self.length else -1
-
-    def part(self, start: int, end: int) -> _Run:
-        """The elements from `start` to before `end`."""
-        if start == 0 and end == self.length:
-            return self
-        values = None if self.values is None else self.values[start:end]
-        if start == 0:
-            return self._replace(length=end, values=values)
-        above = self.id_at(start - 1)
-        return _Run(self.id_at(start), end - start, above, RIGHT, values)
-
-    def row(self) -> Row:
-        held = self.length if self.values is None else list(self.values)
-        return self.first, self.parent, self.side, self.generation, held
-
-    def joins(self, later: _Run) -> bool:
-        """Are this run and the one behind it one?"""
-        return (
-            later.side == RIGHT
-            and later.generation == 0
-            and (later.values is None) == (self.values is None)
-            and later.first == self.id_at(self.length)
-            and later.parent == self.id_at(self.length - 1)
-        )
-
-    def with_more(self, later: _Run) -> _Run:
-        values = None
-        if self.values is not None and later.values is not None:
-            values = self.values + later.values
-        return self._replace(length=self.length + later.length, values=values)
-
-
-def _later(one: ElementId, k: int) -> ElementId:
-    incarnation, counter, number = one
-    if number == 0:
-        return incarnation, counter + k, 0
-    return incarnation, counter, number + k
-
-
-def ids_from(first: ElementId, count: int) -> Iterator[ElementId]:
-    """The ids of a range: of one operation, or of operations in a row that brought one each."""
-    return (_later(first, k) for k in range(count))
-
-
-class _Spans:
-    """A set of elements, taken in run by run."""
-
-    def __init__(self) -> None:
-        self._runs: dict[tuple[int, int], list[_Run]] = {}
-
-    def add(self, run: _Run) -> None:
-        self._runs.setdefault(_family(run.first), []).append(run)
-
-    def __contains__(self, one: ElementId | None) -> bool:
-        return one is not None and any(
-            run.place_of(one) >= 0 for run in self._runs.get(_family(one), ())
-        )
-
-
-class _Index:
-    """Finds elements in many runs. O(log runs) each. Raises ValueError if one is there twice."""
-
-    def __init__(self, runs: Sequence[_Run]) -> None:
-        self._runs = runs
-        self._by_family: dict[tuple[int, int], list[tuple[ElementId, int]]] = {}
-        for i, run in enumerate(runs):
-            self._by_family.setdefault(_family(run.first), []).append((run.first, i))
-        for entries in self._by_family.values():
-            entries.sort()
-            for (_, i), (later, _) in pairwise(entries):
-                if later < runs[i].id_at(runs[i].length):
-                    raise ValueError("an element is there twice")
-
-    def find(self, one: ElementId) -> tuple[int, int] | None:
-        """Its run and its place in that."""
-        entries = self._by_family.get(_family(one), [])
-        before = bisect_right(entries, one, key=lambda entry: entry[0])
-        if before == 0:
-            return None
-        i = entries[before - 1][1]
-        k = self._runs[i].place_of(one)
-        return None if k < 0 else (i, k)
-
-
-def _family(one: ElementId) -> tuple[int, int]:
-    return one[0], one[1] if one[2] else 0
-
-
 class Elements:
     """All elements of one object, deleted ones among them, in order. Operations give a new one."""
 
@@ -218,7 +65,7 @@ class Elements:
 
     def __init__(
         self,
-        runs: list[_Run],
+        runs: list[Run],
         size: int,
         size_bytes: int,
         stand_ins: frozenset[ElementId] = frozenset(),
@@ -238,7 +85,7 @@ class Elements:
     @classmethod
     def load(cls, rows: Iterable[Sequence[Any]]) -> Elements:
         """The inverse of `dump`."""
-        runs: list[_Run] = []
+        runs: list[Run] = []
         above_left: set[ElementId] = set()
         size = size_bytes = 0
         for first, parent, side, generation, held in rows:
@@ -251,7 +98,7 @@ class Elements:
                 size += count
                 size_bytes += sum(map(len, values))
             one = first[0], first[1], first[2]
-            runs.append(_Run(one, count, up, side, values, generation))
+            runs.append(Run(one, count, up, side, values, generation))
         for i, run in enumerate(runs):
             if run.first in above_left:
                 runs[i] = run._replace(has_left=True)
@@ -260,7 +107,7 @@ class Elements:
 
     def dump(self) -> list[Row]:
         """As plain values. Equal elements give equal rows, whatever led there."""
-        joined: list[_Run] = []
+        joined: list[Run] = []
         for run in self._runs:
             if joined and joined[-1].joins(run):
                 joined[-1] = joined[-1].with_more(run)
@@ -270,7 +117,7 @@ class Elements:
 
     def check(self) -> None:
         """Raises ValueError unless this is a whole tree, in its order. O(runs log runs)."""
-        index = _Index(self._runs)
+        index = Index(self._runs)
         left_of: dict[int, list[int]] = {}
         right_of: dict[int, list[tuple[int, int]]] = {}
         tops: list[int] = []
@@ -395,14 +242,14 @@ class Elements:
         """The run of an element and its place in that. O(runs from the hint to there)."""
         return self._find_near(one, min(self._hint, len(self._runs) - 1))
 
-    def _up(self, at: tuple[int, int], side: bool) -> _Child:
+    def _up(self, at: tuple[int, int], side: bool) -> Child:
         """From an element up while it is a child on that side: the last."""
         i, k = at
         while True:
             run = self._runs[i]
             if k > 0:
                 if side == LEFT:
-                    return _Child(run.id_at(k), run.id_at(k - 1), RIGHT, 0)
+                    return Child(run.id_at(k), run.id_at(k - 1), RIGHT, 0)
                 k = 0
             if run.side != side or run.parent is None:
                 return run.child
@@ -431,7 +278,7 @@ class Elements:
         Those that hang below an element stand in a row, so it looks at no others.
         """
         i, k = at
-        inside = _Spans()
+        inside = Spans()
         inside.add(self._runs[i].part(k, self._runs[i].length))
         j = i + 1
         while j < len(self._runs):
@@ -444,7 +291,7 @@ class Elements:
 
     def _start(self, i: int) -> int:
         """The run of the first element below the first one of run `i`."""
-        inside = _Spans()
+        inside = Spans()
         inside.add(self._runs[i])
         while i > 0:
             child = self._up((i - 1, self._runs[i - 1].length - 1), RIGHT)
@@ -465,7 +312,7 @@ class Elements:
 
     def index(self) -> Callable[[ElementId], int | None]:
         """Tells in which run an element is now. O(runs log runs), then O(log runs) each."""
-        index = _Index(self._runs)
+        index = Index(self._runs)
 
         def run_of(one: ElementId) -> int | None:
             found = index.find(one)
@@ -486,7 +333,7 @@ class Elements:
         changed.size += len(values)
         changed.size_bytes += sum(map(len, values))
         parent, side, generation = place
-        changed._put(_Run(first, len(values), parent, side, tuple(values), generation))
+        changed._put(Run(first, len(values), parent, side, tuple(values), generation))
         return changed
 
     def deleted(self, first: ElementId, count: int) -> Elements:
@@ -512,7 +359,7 @@ class Elements:
                     changed._hint = i
                     changed.size -= done
                     changed.size_bytes -= sum(map(len, run.values[k : k + done]))
-            first = _later(first, done)
+            first = later_id(first, done)
             count -= done
         return changed
 
@@ -521,7 +368,7 @@ class Elements:
 
         Those that are `named` stay, for operations that are still to come put others below them.
         """
-        index = _Index(self._runs)
+        index = Index(self._runs)
         #: How many of each run stay: none behind the last one that is shown or stands above others.
         keep = [0 if run.values is None else run.length for run in self._runs]
         left = [up for run in self._runs if run.values is not None and (up := run.parent)]
@@ -540,13 +387,13 @@ class Elements:
     def _copy(self) -> Elements:
         return Elements(list(self._runs), self.size, self.size_bytes, self._stand_ins, self._hint)
 
-    def _put(self, run: _Run) -> None:
+    def _put(self, run: Run) -> None:
         if run.parent is None:
             self._put_right(run, 0)
             return
         found = self._find(run.parent)
         if found is None:
-            self._put_right(_Run(run.parent, 1, None, RIGHT, None), 0)
+            self._put_right(Run(run.parent, 1, None, RIGHT, None), 0)
             self._stand_ins |= {run.parent}
             found = self._find(run.parent)
             assert found is not None
@@ -559,7 +406,7 @@ class Elements:
         else:
             self._put_left(run, i, k)
 
-    def _put_right(self, run: _Run, j: int) -> None:
+    def _put_right(self, run: Run, j: int) -> None:
         """Put a right child among its siblings, which begin at run `j`."""
         while j < len(self._runs):
             sibling = self._up((j, 0), LEFT)
@@ -578,7 +425,7 @@ class Elements:
             self._runs.insert(j, run)
             self._hint = j
 
-    def _put_left(self, run: _Run, i: int, k: int) -> None:
+    def _put_left(self, run: Run, i: int, k: int) -> None:
         """Put a left child of element `k` of run `i` among its siblings, which end there."""
         if k:
             self._split(i, k)

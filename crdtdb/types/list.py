@@ -33,17 +33,9 @@ from crdtdb.errors import (
 from crdtdb.jsonvalue import JsonValue
 from crdtdb.limits import LIMITS
 from crdtdb.record import Payload
-from crdtdb.types._fugue import (
-    LEFT,
-    Element,
-    ElementId,
-    Elements,
-    Generation,
-    Place,
-    Row,
-    ids_from,
-)
+from crdtdb.types._fugue import Element, Elements, Place
 from crdtdb.types._members import ONE_OR_SEVERAL, Several, named
+from crdtdb.types._runs import LEFT, ElementId, Generation, Row, ids_from
 from crdtdb.types._stored import check_stored, stored
 
 __all__ = ["TYPE"]

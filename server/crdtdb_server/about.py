@@ -13,10 +13,7 @@ from crdtdb.limits import LIMITS
 from crdtdb.operations import operation_schema, operation_structs
 from crdtdb.reading import Digest, Reading
 from crdtdb.types import CATALOGUE
-from crdtdb_server.documents import dump
-from crdtdb_server.exchange import Answer, Request
-from crdtdb_server.parameters import Choice, parameters
-from crdtdb_server.schemas import (
+from crdtdb_server.answers import (
     AboutDocument,
     DigestDocument,
     OperationDocument,
@@ -24,6 +21,9 @@ from crdtdb_server.schemas import (
     TypeDocument,
     progress_document,
 )
+from crdtdb_server.documents import dump
+from crdtdb_server.exchange import Answer, Request
+from crdtdb_server.parameters import Choice, parameters
 from crdtdb_server.service import UNREADY, Service
 
 __all__ = [

@@ -8,10 +8,10 @@ from typing import Any, Final
 from crdtdb.answers import Conflict
 from crdtdb.causal import VersionVector
 from crdtdb.changes import Scope
+from crdtdb_server.answers import ConflictDocument
 from crdtdb_server.documents import dump
 from crdtdb_server.exchange import Answer, Request
 from crdtdb_server.parameters import AFTER, BUCKET, KEY, LIMIT, TYPE, parameters
-from crdtdb_server.schemas import ConflictDocument
 from crdtdb_server.service import Service
 
 __all__ = ["CONFLICT_PARAMETERS", "get_conflicts"]

@@ -297,7 +297,7 @@ class Dispatcher:
         self._body_bytes += room
         try:
             if route.streamed:
-                request.parts = content.stream()
+                request.parts = self._while_good(content.stream(), request.headers)
             else:
                 if route.access is Access.PEER:
                     request.connection = content.connection
@@ -328,7 +328,8 @@ class Dispatcher:
     def _completed(self, answer: Answer, exchange: _Exchange) -> Response:
         """The answer with the headers that every answer has."""
         if answer.stream is not None:
-            answer = self._admitted(answer, answer.stream)
+            stream = self._while_good(answer.stream, exchange.incoming.headers)
+            answer = self._admitted(answer, stream)
         method = exchange.incoming.method
         self._service.metrics.answered(
             exchange.label,
@@ -356,6 +357,21 @@ class Dispatcher:
                 Field("", "too many streams", self._bounds.streams),
             )
         )
+
+    async def _while_good(
+        self, parts: AsyncGenerator[bytes, None], headers: Mapping[str, str]
+    ) -> AsyncGenerator[bytes, None]:
+        """What goes on for long, while the caller's token is what it was.
+
+        Raises Unauthorized when it was revoked, or stands for others now.
+        """
+        keyring = self._keyring
+        caller = None if keyring is None else keyring.principal(headers)
+        async with aclosing(parts):
+            async for part in parts:
+                if keyring is not None and keyring.principal(headers) != caller:
+                    raise Unauthorized("the token that this began with is for something else now")
+                yield part
 
     async def _counted(self, stream: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
         self._streams += 1

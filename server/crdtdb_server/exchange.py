@@ -62,7 +62,7 @@ class Content(Protocol):
     async def read(self, limit: int) -> bytes:
         """All of it, of at most so many bytes. Raises TooLarge, or BadRequest if it breaks off."""
 
-    def stream(self) -> AsyncIterator[bytes]:
+    def stream(self) -> AsyncGenerator[bytes, None]:
         """Part by part, of any length. Raises BadRequest if it does not arrive whole."""
 
     @property

@@ -7,7 +7,7 @@ decoding of paths and queries is not used, for that would let two URLs name one 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from functools import partial
 from ssl import SSLObject
@@ -16,7 +16,7 @@ from typing import Final
 from aiohttp import web
 from multidict import CIMultiDict
 
-from crdtdb.errors import BadRequest, Field, UnsupportedMediaType
+from crdtdb.errors import BadRequest, Field, Unauthorized, UnsupportedMediaType
 from crdtdb_server.dispatch import Dispatcher
 from crdtdb_server.exchange import Incoming, Response, join_headers, too_large
 from crdtdb_server.logins import address_of
@@ -91,15 +91,16 @@ async def _stream(
         if request.method == "HEAD":
             return streaming
         await streaming.write(response.body)
-        async for part in parts:
-            try:
+        try:
+            async for part in parts:
                 async with asyncio.timeout(_TAKEN_S):
                     await streaming.write(part)
-            except TimeoutError:
-                # Closing would keep what is in the buffer until somebody takes it.
-                if request.transport is not None:
-                    request.transport.abort()
-                return streaming
+        except (TimeoutError, Unauthorized):
+            # Nobody takes it, or whoever does may not any more. An orderly end would say that this
+            # was all; closing would keep what is in the buffer until somebody takes it.
+            if request.transport is not None:
+                request.transport.abort()
+            return streaming
         await streaming.write_eof()
     return streaming
 
@@ -113,7 +114,7 @@ class _Content:
     async def read(self, limit: int) -> bytes:
         return await _read(self._request, limit)
 
-    def stream(self) -> AsyncIterator[bytes]:
+    def stream(self) -> AsyncGenerator[bytes, None]:
         return _stream_body(self._request)
 
     @property
@@ -152,7 +153,7 @@ async def _read(request: web.BaseRequest, limit: int) -> bytes:
     return b"".join(parts)
 
 
-async def _stream_body(request: web.BaseRequest) -> AsyncIterator[bytes]:
+async def _stream_body(request: web.BaseRequest) -> AsyncGenerator[bytes, None]:
     """The body of a request, part by part, as fast as they are taken."""
     _check_encoding(request)
     await _invite(request)

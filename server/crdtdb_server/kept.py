@@ -86,4 +86,5 @@ class KeptAnswers:
             self._newer, self._older = {}, self._newer
             self._newer_bytes = 0
         self._newer_bytes += entry_bytes
-        self._newer[key] = kept
+        # orjson's own bytes hold on to a buffer of 4 KiB.
+        self._newer[key] = kept._replace(body=bytes(memoryview(kept.body)))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from typing import Final, cast
 
 import structlog
@@ -31,6 +32,9 @@ KEEPALIVE_S: Final = 120.0
 PATIENCE_S: Final = 1.0
 #: For a reader to take an answer; a slower one is dropped.
 _TAKEN_S: Final = 30.0
+#: Who was refused because too much is under way is not read for so long: to refuse somebody who
+#: comes back at once, again and again, would leave little time for those who are let in.
+_REFUSED_S: Final = 0.1
 #: Bytes of later requests that wait while one is answered; then nothing more is read.
 _AHEAD_BYTES: Final = HEAD_BYTES + BODY_BYTES
 
@@ -104,6 +108,8 @@ class _Connection(asyncio.Protocol):
         self._unused: asyncio.TimerHandle | None = None
         #: Runs while a request is incomplete.
         self._incomplete: asyncio.TimerHandle | None = None
+        #: Runs while nothing is read because of a refusal.
+        self._refused: asyncio.TimerHandle | None = None
         self._reading = True
         #: Done when the reader has taken what was written; None while it keeps up.
         self._taken: asyncio.Future[None] | None = None
@@ -187,7 +193,7 @@ class _Connection(asyncio.Protocol):
     def _leave(self) -> None:
         """This connection is no longer the lane's."""
         self._lane.connections.discard(self)
-        for timer in (self._unused, self._incomplete):
+        for timer in (self._unused, self._incomplete, self._refused):
             if timer is not None:
                 timer.cancel()
 
@@ -243,7 +249,15 @@ class _Connection(asyncio.Protocol):
     def _resume_reading(self) -> None:
         if not self._reading:
             self._reading = True
-            self._transport.resume_reading()
+            if not self._transport.is_closing():
+                self._transport.resume_reading()
+
+    def _read_later(self) -> None:
+        """Leave what comes next where it is, for a moment. Nothing of it has been read."""
+        if self._reading and not self._transport.is_closing():
+            self._reading = False
+            self._transport.pause_reading()
+            self._refused = self._loop.call_later(_REFUSED_S, self._resume_reading)
 
     def _take(self, head: Head, body: bytes, request: bytes) -> None:
         """Answer a request: at once, or without a task if it waits for a commit alone.
@@ -254,7 +268,9 @@ class _Connection(asyncio.Protocol):
         response = self._lane.dispatcher.begin(incoming)
         if isinstance(response, Response) and not self._data and self._taken is None:
             self._send(head, response)
-            if request and head.keep_alive:
+            if response.status == HTTPStatus.TOO_MANY_REQUESTS:
+                self._read_later()
+            elif request and head.keep_alive:
                 self._lane.dispatcher.keep(request, incoming, response)
         elif isinstance(response, Pending) and not self._data:
             self._pending = head, response
@@ -298,6 +314,8 @@ class _Connection(asyncio.Protocol):
                 if self._taken is not None:
                     async with asyncio.timeout(_TAKEN_S):
                         await self._taken
+                if response.status == HTTPStatus.TOO_MANY_REQUESTS:
+                    await asyncio.sleep(_REFUSED_S)
                 self._resume_reading()
                 request = self._next()
                 if request is None:

@@ -204,11 +204,17 @@ class _DamageCollector(Collector):
         yield GaugeMetricFamily(
             "crdtdb_damaged_records", "Damaged records not mended yet", value=self._damaged()
         )
+        progress = mending.progress
+        yield GaugeMetricFamily(
+            "crdtdb_scrub_progress_ratio",
+            "The part of the store that the look for damage has looked at; 1 when it rests",
+            value=float(mending.walks > 0) if progress is None else progress,
+        )
         for name, number, meaning in (
             ("scrub_rows", mending.rows, "Rows of the store looked at for damage"),
             ("scrub_walks", mending.walks, "Times that every row was looked at"),
             ("damage_found", mending.found, "Rows that were found damaged"),
-            ("damage_mended", mending.mended, "Damaged records that a peer has mended"),
+            ("damage_mended", mending.mended, "Damaged records that were put right"),
         ):
             yield CounterMetricFamily(f"crdtdb_{name}", meaning, value=number)
 

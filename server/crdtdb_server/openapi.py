@@ -38,6 +38,7 @@ from crdtdb.errors import (
 )
 from crdtdb_server.access import Access
 from crdtdb_server.acks import ACK
+from crdtdb_server.answers import ProblemDocument
 from crdtdb_server.conditions import IF_MATCH, IF_NONE_MATCH
 from crdtdb_server.exchange import PROBLEM_JSON
 from crdtdb_server.idempotency import KEY_HEADER
@@ -45,7 +46,7 @@ from crdtdb_server.links import links_of
 from crdtdb_server.parameters import TYPE, FieldPath, Header, Json, Parameter
 from crdtdb_server.peers.secret import PROOF_HEADER
 from crdtdb_server.routing import Route
-from crdtdb_server.schemas import Content, ProblemDocument, component_schemas, content_of
+from crdtdb_server.schemas import Content, component_schemas, content_of
 from crdtdb_server.session import CONTEXT, CONTEXT_HEADER, PREFER
 
 __all__ = ["openapi_document"]

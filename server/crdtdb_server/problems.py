@@ -15,10 +15,10 @@ from crdtdb.errors import (
     UnknownRoute,
     shortened,
 )
+from crdtdb_server.answers import ProblemDocument
 from crdtdb_server.documents import dump
 from crdtdb_server.exchange import PROBLEM_JSON, TEXT, Answer, Headers, Request
 from crdtdb_server.parameters import Text, parameters
-from crdtdb_server.schemas import ProblemDocument
 from crdtdb_server.service import Service
 
 __all__ = ["PAGE_NAMES", "problem_answer", "problem_page"]

@@ -34,6 +34,26 @@ from crdtdb_server import (
 )
 from crdtdb_server.access import Access
 from crdtdb_server.acks import ACK
+from crdtdb_server.answers import (
+    AboutDocument,
+    BucketDocument,
+    BucketsDocument,
+    ChangesDocument,
+    ConflictsDocument,
+    DigestDocument,
+    ErasedDocument,
+    ExportDocument,
+    FieldDocument,
+    HealthDocument,
+    ImportDocument,
+    KeysDocument,
+    MemberDocument,
+    ObjectDocument,
+    ObjectsDocument,
+    ReadinessDocument,
+    TransactionDocument,
+    WrittenDocument,
+)
 from crdtdb_server.conditions import IF_MATCH, IF_NONE_MATCH
 from crdtdb_server.exchange import TEXT
 from crdtdb_server.idempotency import KEY_HEADER
@@ -52,25 +72,7 @@ from crdtdb_server.schemas import (
     OPERATIONS,
     TRANSACTION,
     VALUE,
-    AboutDocument,
-    BucketDocument,
-    BucketsDocument,
-    ChangesDocument,
-    ConflictsDocument,
     Content,
-    DigestDocument,
-    ErasedDocument,
-    ExportDocument,
-    FieldDocument,
-    HealthDocument,
-    ImportDocument,
-    KeysDocument,
-    MemberDocument,
-    ObjectDocument,
-    ObjectsDocument,
-    ReadinessDocument,
-    TransactionDocument,
-    WrittenDocument,
     content_of,
 )
 

@@ -36,8 +36,8 @@ def test_each_benchmark_is_a_command() -> None:
 
 
 def test_nothing_is_forgotten() -> None:
-    """`first_slice` repeats what others measure; `gate` counts, and measures nothing."""
-    left_out = {"all", "first_slice", "gate"} | _SERVERS
+    """`first_slice` repeats others, `gate` counts, and `soak` takes as long as one likes."""
+    left_out = {"all", "first_slice", "gate", "soak"} | _SERVERS
     assert set(_COMMANDS) - left_out == {one.name for one in everything.BENCHMARKS}
 
 

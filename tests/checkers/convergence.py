@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from checkers.violation import Violation
 from crdtdb.causal import VersionVector
-from oracle.specification import Object, Shown
+from oracle.events import Object, Shown
 
 __all__ = ["Oracle", "State", "convergence", "wrong_reads"]
 

@@ -7,7 +7,7 @@ import pytest
 from checkers.convergence import State, convergence, wrong_reads
 from checkers.vectors import vv
 from crdtdb.causal import VersionVector
-from oracle.specification import Object, Shown
+from oracle.events import Object, Shown
 
 NAME = ("shop", "set", "k")
 ONE = Shown("[1]", True, 1)

@@ -36,7 +36,8 @@ _NAMES: Final = re.findall(
     crdtdb_replication_failures_total crdtdb_replication_lag_seconds
     crdtdb_replication_missing_operations crdtdb_replication_refused_total
     crdtdb_replication_sent_bytes_total crdtdb_replication_unreported_operations
-    crdtdb_scrub_rows_total crdtdb_scrub_walks_total crdtdb_stability_blocked_operations
+    crdtdb_scrub_progress_ratio crdtdb_scrub_rows_total crdtdb_scrub_walks_total
+    crdtdb_stability_blocked_operations
     crdtdb_state crdtdb_store_entries crdtdb_store_file_bytes crdtdb_store_used_bytes
     crdtdb_unmet_peers
     """,

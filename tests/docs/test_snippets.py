@@ -26,7 +26,7 @@ def _stories() -> Iterator[tuple[str, str]]:
         name, text = str(page.relative_to(_PAGES)), page.read_text()
         if name == _DISASTERS:
             beginning, *sections = text.split("\n## ")
-            for section in sections:
+            for section in filter(blocks, sections):
                 yield f"{name}: {section.partition(chr(10))[0]}", f"{beginning}\n{section}"
         elif blocks(text):
             yield name, text

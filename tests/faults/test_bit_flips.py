@@ -1,4 +1,4 @@
-"""Bits of stored records flip on a real disk: found, not taken for absence, mended by a peer."""
+"""Bits of stored records flip on a real disk: found, not taken for absence, put right."""
 
 from __future__ import annotations
 
@@ -29,18 +29,22 @@ def until(is_so: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def flip_on_disk(directory: Path, rows: list[bytes]) -> None:
-    """Flip a bit in the last byte of each row of a stopped replica."""
+def flip_on_disk(directory: Path, rows: list[bytes], bits: int) -> None:
+    """Flip bits in the last byte of each row of a stopped replica."""
     file = directory / "data.mdb"
     data = bytearray(file.read_bytes())
     for row in rows:
         assert row in data
         while (at := data.find(row)) >= 0:
-            data[at + len(row) - 1] ^= 0x01
+            data[at + len(row) - 1] ^= bits
     file.write_bytes(data)
 
 
-def test_flipped_bits_are_mended_by_a_peer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("bits", [0x01, 0x41], ids=["one", "two"])
+def test_flipped_bits_are_mended(
+    bits: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One in a row the replica puts right itself, two a peer."""
     monkeypatch.setattr(mending, "FIRST_MS", 0)
     with (
         Database.open(tmp_path / "us", replica="us-1") as there,
@@ -56,7 +60,7 @@ def test_flipped_bits_are_mended_by_a_peer(tmp_path: Path, monkeypatch: pytest.M
             with here.engine.store.snapshot() as snapshot:
                 rows = [row for at in HIT if (row := snapshot.get(Table.RECORDS, at))]
             assert len(rows) == len(HIT)
-        flip_on_disk(tmp_path / "eu", rows)
+        flip_on_disk(tmp_path / "eu", rows, bits)
         with Database.open(tmp_path / "eu", replica="eu-1") as here:
             with (
                 serve_in_thread(here, listen="127.0.0.1:0", peers=[other.url]) as server,

@@ -12,7 +12,7 @@ SEED = 20261123
 
 
 def test_nothing_acknowledged_is_lost(tmp_path: Path, at_length: bool) -> None:
-    kills = 200 if at_length else 20
+    kills = 200 if at_length else 10
     print(f"seed {SEED}")
     moments = random.Random(SEED)
     with cluster(tmp_path, 2) as (victim, witness):

@@ -7,7 +7,9 @@ others hold: a replica that cannot be started is a lost disk, and recovers as on
 from __future__ import annotations
 
 import hashlib
+import os
 import random
+import shlex
 import shutil
 import subprocess
 import sys
@@ -42,6 +44,30 @@ def contents(replica: Replica) -> dict[str, str]:
     }
 
 
+def break_meta_pages(replica: Replica) -> None:
+    """Flip a bit in each page from which LMDB begins to read."""
+    with (replica.data_dir / "data.mdb").open("r+b") as file:
+        for at in (16, 4_096 + 16):
+            file.seek(at)
+            (byte,) = file.read(1)
+            file.seek(at)
+            file.write(bytes([byte ^ 0x10]))
+
+
+def follow(replica: Replica, said: str, way: str, backup: Path | None = None) -> None:
+    """Type the commands that a refusal to start names, as they stand there."""
+    replica.environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    after = said[said.rindex(way) :].splitlines()[1:]
+    end = next((i for i, line in enumerate(after) if not line.startswith("    ")), len(after))
+    *before, last = (line.strip().replace("BACKUP", str(backup)) for line in after[:end])
+    assert before
+    for command in before:
+        words = shlex.split(command)
+        subprocess.run(words, check=True, timeout=60, env=os.environ | replica.environment)
+    replica.kill()
+    replica.start(shlex.split(last)).until_ready()
+
+
 def is_whole(replica: Replica, wanted: str) -> bool:
     """Does it serve what it should, and find no damage in any row?"""
     command = [sys.executable, "-m", "crdtdb_server", "verify", "--url", replica.url]
@@ -58,7 +84,7 @@ def is_whole(replica: Replica, wanted: str) -> bool:
 def outcome(replica: Replica, wanted: str) -> str:
     """What becomes of a replica that was started with flipped bits."""
     before = contents(replica)
-    told = replica.log.stat().st_size
+    told = len(replica.log.read_text())
     replica.start()
     end = time.monotonic() + DEADLINE_S
     while replica.code is None:
@@ -72,6 +98,29 @@ def outcome(replica: Replica, wanted: str) -> str:
         assert contents(replica) == before, "what cannot be used is left as it is"
         return "refuses to start, and says why"
     return f"ended by signal {-replica.code}"
+
+
+@pytest.mark.parametrize("way", ["From its peers", "Or from a backup"])
+def test_a_refusal_to_start_says_how_to_get_everything_back(tmp_path: Path, way: str) -> None:
+    """Word for word, and twice: where it was moved to the first time is taken then."""
+    with cluster(tmp_path, 2) as (victim, witness):
+        victim.post("set/s", {"op": "add", "values": ["milk", "bread"]})
+        equal([victim, witness])
+        backup = tmp_path / "monday"
+        words = [sys.executable, "-m", "crdtdb_server", "backup", str(backup), "--url", victim.url]
+        subprocess.run(words, check=True, timeout=60)
+        for number, moved in enumerate(["r0.damaged", "r0.damaged-2"]):
+            witness.post("set/s", {"op": "add", "value": f"later {number}"})
+            equal([victim, witness])
+            reference, _ = witness.digest()
+            victim.stop()
+            break_meta_pages(victim)
+            assert outcome(victim, reference) == "refuses to start, and says why"
+            follow(victim, victim.log.read_text(), way, backup)
+            equal([victim, witness])
+            assert victim.digest()[0] == witness.digest()[0] == reference
+            assert (tmp_path / moved / "data.mdb").exists(), "nothing of it is thrown away"
+        assert set(victim.value("set/s")) == {"milk", "bread", "later 0", "later 1"}
 
 
 def test_bits_flip_anywhere(tmp_path: Path, at_length: bool) -> None:
@@ -99,7 +148,10 @@ def test_bits_flip_anywhere(tmp_path: Path, at_length: bool) -> None:
             became = outcome(victim, reference)
             outcomes[became] += 1
             print(f"{number:>3}: {became}", flush=True)
-            if victim.code is not None:
+            if victim.code == 1:
+                follow(victim, victim.log.read_text(), "From its peers")
+                equal([victim, witness])
+            elif victim.code is not None:
                 victim.kill()
                 shutil.rmtree(victim.data_dir)
                 victim.start().until_ready()

@@ -17,9 +17,12 @@ from typing import Final, NamedTuple
 
 import httpx2
 
-__all__ = ["Asked", "answered", "ask", "ask_until", "bugs"]
+from processes import DEADLINE_S
 
-_PHASES: Final = "examples,coverage,fuzzing,stateful"
+__all__ = ["PHASES", "Asked", "answered", "ask", "ask_until", "bugs"]
+
+#: Each parameter at its edges, one by one; then at random, and in sequences.
+PHASES: Final = ("examples,coverage", "fuzzing,stateful")
 #: Of each operation, in each phase of one run.
 _EXAMPLES: Final = 30
 _TESTS: Final = Path(__file__).parents[1]
@@ -50,12 +53,14 @@ class Asked(NamedTuple):
         return (int(scenarios[1]) if scenarios else 0, int(links[1]) if links else 0)
 
 
-def ask(url: str, directory: Path, seed: int, examples: int) -> Asked:
+def ask(
+    url: str, directory: Path, seed: int, examples: int, phases: str = ",".join(PHASES)
+) -> Asked:
     """Let schemathesis ask, with so many examples for each operation in each phase."""
     ran = subprocess.run(
         [
             *(sys.executable, "-m", "schemathesis.cli", "run", f"{url}/openapi.json"),
-            *("--seed", str(seed), "--max-examples", str(examples), "--phases", _PHASES),
+            *("--seed", str(seed), "--max-examples", str(examples), "--phases", phases),
             *("--exclude-checks", _UNCHECKED, "--request-timeout", "30", "--warnings", "off"),
             *("--continue-on-failure", "--no-color"),
         ],
@@ -84,7 +89,7 @@ def ask_until(url: str, directory: Path, seed: int, requests: int) -> Iterator[A
 def answered(url: str) -> Counter[int]:
     """How often a replica has answered with each status, since it started."""
     counts: Counter[int] = Counter()
-    for code, count in _COUNT.findall(httpx2.get(f"{url}/metrics").text):
+    for code, count in _COUNT.findall(httpx2.get(f"{url}/metrics", timeout=DEADLINE_S).text):
         counts[int(code)] += int(float(count))
     return counts
 
@@ -96,10 +101,12 @@ def bugs(counts: Counter[int]) -> int:
 
 def _tokens(url: str) -> dict[str, str]:
     """One of each kind, that schemathesis cannot make up."""
-    written = httpx2.post(f"{url}/v1/buckets/shop/set/k", json={"op": "add", "values": [1, "a"]})
-    read = httpx2.get(f"{url}/v1/buckets/shop/set/k").json()
+    written = httpx2.post(
+        f"{url}/v1/buckets/shop/set/k", json={"op": "add", "values": [1, "a"]}, timeout=DEADLINE_S
+    )
+    read = httpx2.get(f"{url}/v1/buckets/shop/set/k", timeout=DEADLINE_S).json()
     return {
         "session-token": written.headers["Crdtdb-Context"],
         "read-context": read["seen"],
-        "change-cursor": httpx2.get(f"{url}/v1/changes").json()["cursor"],
+        "change-cursor": httpx2.get(f"{url}/v1/changes", timeout=DEADLINE_S).json()["cursor"],
     }

@@ -25,9 +25,9 @@ from crdtdb.errors import UnknownType
 from crdtdb.replication.stability import Reports
 from crdtdb.transaction import Outcome, Push, Result
 from oracle.checks import Violation, check_books
+from oracle.events import ElementId, EventId, Scope, Shown, covers
 from oracle.history import History, named_by_incarnation
 from oracle.requests import Request, Requests, as_transaction, must_fail
-from oracle.specification import ElementId, EventId, Scope, Shown, covers
 from replicas import START_MS, Replica, Staged, acquaint, missing
 
 __all__ = ["Execution"]

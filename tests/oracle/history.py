@@ -7,18 +7,9 @@ from typing import Any, Final
 
 from crdtdb.causal import VersionVector
 from oracle import rights
+from oracle.events import ElementId, Event, EventId, Object, Scope, Shown, covers
 from oracle.requests import Request
-from oracle.specification import (
-    ElementId,
-    Event,
-    EventId,
-    Object,
-    Scope,
-    Shown,
-    covers,
-    is_refused,
-    show,
-)
+from oracle.specification import is_refused, show
 
 __all__ = ["History", "named_by_incarnation", "numbers_of"]
 

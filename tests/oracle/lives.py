@@ -21,8 +21,9 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from crdtdb.causal import VersionVector
 from crdtdb.jsonbytes import encode
 from crdtdb.jsonvalue import normalise
+from oracle.events import ElementId, Event, EventId, Object, Shown
 from oracle.history import numbers_of
-from oracle.specification import ElementId, Event, EventId, Object, Shown, show
+from oracle.specification import is_refused, show
 
 __all__ = ["Lives"]
 
@@ -134,12 +135,19 @@ class Lives:
             shown = show(self._name, ())
         return shown, ends if shown.exists and ends < _FOR_EVER else None
 
+    def refuses(self, asked: Event, now_ms: int) -> bool:
+        """Is there a reason in what its issuer sees then not to carry an operation out?"""
+        events = self._among(asked.past)
+        over = self._over(events)
+        ends = _end([one for one in self._counting(events) if one.event.id not in over])
+        seen = () if ends <= now_ms else self._concerned(events)
+        return is_refused(self._name[1], asked, seen)
+
     def elements(self, visible: Iterable[EventId]) -> frozenset[ElementId]:
-        """All elements that these events have put into a list, deleted or not."""
+        """All elements that these events put into a list, or those of a map, deleted or not."""
         return frozenset(
             (*one.event.id, number)
             for one in self._among(visible)
-            if one.event.operation["op"] == "insert"
             for number in numbers_of(one.event.operation)
         )
 
@@ -175,17 +183,19 @@ class Lives:
         return frozenset(over)
 
     def _shown(self, events: list[_Told]) -> Shown:
+        return show(self._name, self._concerned(events))
+
+    def _concerned(self, events: list[_Told]) -> list[Event]:
+        """The events, each with what it concerns only."""
         over = self._over(events)
         told = [one for one in events if one.event.operation["op"] not in (*_DEADLINES, "forget")]
         shown = [one.event if _wipes(one.event) else self._concerning(one) for one in told]
         # It is as if somebody had seen exactly that, and deleted it.
         end = Event(_END, self._name, {"op": "delete"}, over, over, 0)
-        return show(self._name, [*shown, end] if over else shown)
+        return [*shown, end] if over else shown
 
     def _concerning(self, one: _Told) -> Event:
         """The event with what it concerns only."""
-        if self._name[1] == "text":
-            return one.event._replace(over=one.over)
         past = one.event.past - one.over
         runs = {self._told[e].run for e in past if e in self._told}
         runs.discard(None)

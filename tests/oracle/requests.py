@@ -14,7 +14,7 @@ from crdtdb.datatype import Delete, OperationType
 from crdtdb.transaction import Erase, Transaction, Update
 from crdtdb.types import CATALOGUE
 from operations import random_operation
-from oracle.specification import Scope
+from oracle.events import Scope
 from replicas import update
 
 __all__ = ["Request", "Requests", "as_transaction", "must_fail"]

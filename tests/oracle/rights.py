@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from oracle.checks import Violation
-from oracle.specification import Event, EventId, Object
+from oracle.events import Event, EventId, Object
 
 __all__ = ["changes_nothing", "check_bounds", "refusal"]
 

@@ -24,19 +24,27 @@ from crdtdb.transaction import Push
 from crdtdb.types import CATALOGUE
 from crdtdb.view import ObjectView
 from operations import random_operation
+from oracle.events import ElementId, Event, EventId
 from oracle.lives import Lives
-from oracle.specification import ElementId, Event, EventId, is_beyond
+from oracle.planting import breaks
 from replicas import START_MS, Replica, acquaint, exchange, update
 
 _TYPES: Final = sorted(name for name, kind in CATALOGUE.items() if kind.deletable)
-#: A map has no such leaves here: `test_expiry` tells what becomes of them.
-_LOGGED: Final = {n for n, kind in CATALOGUE.items() if isinstance(kind, OperationType)}
+#: What is kept as operations, in an object of its own or in a leaf of a map.
+_LOGGED: Final = sorted(n for n, kind in CATALOGUE.items() if isinstance(kind, OperationType))
+#: Of what has yet to happen.
+_ASKED: Final[EventId] = (-1, 0)
 _OFFSETS_MS: Final = (0, 0, 40, -60, 900)
 
 
 class _Execution:
-    def __init__(self, seed: int, type_name: str | None = None) -> None:
+    def __init__(
+        self, seed: int, type_name: str | None = None, *, in_logs: bool | None = None
+    ) -> None:
         self._random = random = Random(seed)
+        #: Is most of what is done to a map done to op-based leaves? To those of one type.
+        self._in_logs = seed % 2 == 0 if in_logs is None else in_logs
+        self._log = _LOGGED[seed // 2 % len(_LOGGED)]
         self._name = ObjectName("shop", type_name or random.choice(_TYPES), "k")
         self._replicas = [
             Replica(n, entropy=random.getrandbits, now_ms=START_MS + random.choice(_OFFSETS_MS))
@@ -70,8 +78,17 @@ class _Execution:
 
     def _write(self, replica: Replica) -> None:
         operation = random_operation(self._name.type, self._random)
-        if operation.get("do", {}).get("type") not in _LOGGED:
-            self._do(replica, operation)
+        if self._name.type == "map" and self._in_logs and self._random.random() < 0.7:
+            operation = self._at_log()
+        self._do(replica, operation)
+
+    def _at_log(self) -> dict[str, Any]:
+        """Something done to an op-based leaf of a map, or its removal."""
+        field = [self._random.choice("ab")]
+        if self._random.random() < 0.2:
+            return {"op": "remove", "field": field}
+        do = {"type": self._log, **random_operation(self._log, self._random)}
+        return {"op": "update", "field": field, "do": do}
 
     def _deadline(self, replica: Replica) -> None:
         in_ms = self._random.choice((5, 50, 200, 1_000))
@@ -82,20 +99,19 @@ class _Execution:
         past = self._visible(replica.seen)
         was = replica.show(self._name)
         let_go = frozenset[ElementId]()
-        if self._name.type == "list":
+        if self._name.type in ("list", "map"):
             let_go = self._lives.elements(past) - replica.elements(self._name)
-        if is_beyond(operation, was.size or 0):
+        with replica.reading() as shows:
+            now_ms = shows.now_ms
+        if self._lives.refuses(Event(_ASKED, self._name, operation, past, past, 0), now_ms):
             with pytest.raises(InvalidOperation):
                 replica.commit(update(self._name, operation))
+            self.tally["refused"] += 1
             return
-        try:
-            committed = replica.commit(update(self._name, operation))
-        except InvalidOperation:
-            # Below a leaf; when that is right is judged where there are no deadlines.
-            assert len(operation.get("field", ())) > 1, operation
-            return
+        committed = replica.commit(update(self._name, operation))
         (result,) = committed.outcomes[0].results
         self.story.append(f"{replica.number} {operation} {result}")
+        self.tally["in a log of a map"] += operation.get("do", {}).get("type") in _LOGGED
         if result.stamp is not None:
             dot, time = result.stamp
             self._lives.add(
@@ -178,7 +194,7 @@ def test_replicas_show_what_their_deadlines_say(seed: int) -> None:
         raise
 
 
-def _run_all(seeds: Iterable[int], type_name: str) -> None:
+def executions_with_deadlines(seeds: Iterable[int], type_name: str) -> None:
     for seed in seeds:
         _Execution(seed, type_name).run()
 
@@ -218,6 +234,7 @@ def _nothing(*_: Any) -> None:
     """Do nothing."""
 
 
+@pytest.mark.planted
 @pytest.mark.parametrize(
     ("type_name", "where", "what", "broken"),
     [
@@ -233,14 +250,15 @@ def _nothing(*_: Any) -> None:
         pytest.param("set", author, "replaced", _all_up_to, id="one cut for all lives"),
         pytest.param("zset", lives, "_inventories", _none_found, id="totals begin before the cut"),
         pytest.param("text", lives, "guarded_edit", _for_good, id="what an edit takes out is gone"),
+        pytest.param("map", lives, "guarded_edit", _for_good, id="and of a leaf, too"),
+        pytest.param("map", lives, "logs", _none_found, id="a new life leaves the texts in a map"),
     ],
 )
 def test_a_planted_bug_is_found(
     type_name: str, where: Any, what: str, broken: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(where, what, broken)
-    with pytest.raises(AssertionError):
-        _run_all(range(300), type_name)
+    assert breaks(executions_with_deadlines, seeds=range(300), type_name=type_name)
 
 
 def test_these_executions_contain_what_they_are_for() -> None:
@@ -250,5 +268,13 @@ def test_these_executions_contain_what_they_are_for() -> None:
         execution.run()
         tally += execution.tally
     print(tally)
-    assert {*tally} >= {"hidden", "shown", "with a deadline", "depends on a deadline", "ended"}
+    assert {*tally} >= {
+        "hidden",
+        "shown",
+        "with a deadline",
+        "depends on a deadline",
+        "ended",
+        "refused",
+        "in a log of a map",
+    }
     assert min(tally.values()) >= 10

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from itertools import permutations
 
-from oracle.specification import Event, EventId, Scope, show
+from oracle.events import Event, EventId, Scope
+from oracle.specification import show
 
 _NAME = ("shop", "rwset", "k")
 

@@ -15,8 +15,10 @@ import pytest
 _TESTS: Final = Path(__file__).resolve().parents[1]
 #: Tests that plant a mistake each, or several.
 _SUITES: Final = (
-    "oracle/test_planted.py",
+    "oracle/test_planted_*.py",
+    "oracle/test_expiry.py",
     "simulation/test_broken.py",
+    "simulation/test_deadlines.py",
     "scenarios/test_scenarios.py",
     "store/test_power_cut.py",
 )
@@ -63,7 +65,7 @@ def main() -> int:
     chosen = parser.parse_args()
     listing = _Listing()
     options = ["-p", "no:terminal", "-p", "no:cacheprovider", "--capture=fd"]
-    options += [str(_TESTS / suite) for suite in _SUITES]
+    options += [str(path) for suite in _SUITES for path in sorted(_TESTS.glob(suite))]
     if chosen.k:
         options += ["-k", chosen.k]
     code = pytest.main(options, plugins=[listing])

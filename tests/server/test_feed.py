@@ -202,6 +202,7 @@ async def test_long_values_come_in_pages_of_bounded_size(wire: Wire, database: D
 async def test_a_reader_that_stops_is_dropped_and_goes_on_without_a_gap(
     wire: Wire, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("crdtdb_server.front._TAKEN_S", 0.3)
     dropped = asyncio.Event()
 
     async def watched(*arguments: Any) -> AsyncGenerator[bytes, None]:

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import os
 import weakref
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -121,7 +121,7 @@ class Body:
     async def read(self, limit: int) -> bytes:
         return self._text.encode()
 
-    async def stream(self) -> AsyncIterator[bytes]:
+    async def stream(self) -> AsyncGenerator[bytes, None]:
         yield self._text.encode()
 
 

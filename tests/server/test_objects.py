@@ -12,7 +12,8 @@ import pytest
 from crdtdb import Database
 from crdtdb.types import CATALOGUE
 from operations import Plain, creation
-from oracle.specification import Event, EventId, show
+from oracle.events import Event, EventId
+from oracle.specification import show
 from wireclient import Wire
 
 

@@ -15,7 +15,7 @@ MEMBERS = 120
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(donor, "PAGE_RECORDS", 20)
-    monkeypatch.setattr("crdtdb.replication.staging.PART_RECORDS", 25)
+    monkeypatch.setattr("crdtdb.replication.staging.SHORT_PART_RECORDS", 25)
     monkeypatch.setattr("crdtdb.replication.repair.ONE_COMMIT_RECORDS", 50)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
+from asyncio import StreamReader, StreamWriter
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -56,6 +58,53 @@ async def test_a_running_server_heeds_new_and_revoked_tokens(tmp_path: Path) -> 
             revoke_tokens(file, "second")  # the last one: nobody may ask any more
             await eventually("second gone", lambda: keyring.count == 0)
             assert await _status(wire, second) == 401
+
+
+async def _begin(wire: LiveWire, head: str, token: str) -> tuple[StreamReader, StreamWriter]:
+    """Send the head of a request that goes on for long."""
+    reader, writer = await asyncio.open_connection(wire.address, wire.port)
+    fields = f"Host: {wire.address}\r\nAuthorization: Bearer {token}\r\n\r\n"
+    writer.write(f"{head}\r\n{fields}".encode())
+    return reader, writer
+
+
+async def test_what_is_under_way_ends_with_its_token(tmp_path: Path) -> None:
+    """Whoever had a stream open went on to read what others wrote, and an import to write."""
+    file = tmp_path / "tokens"
+    gone = add_token(file, Principal("gone", Access.WRITE))
+    stays = add_token(file, Principal("stays", Access.WRITE))
+    settings = Settings(
+        data_dir=Path("unused"), listen=f"127.0.0.1:{free_ports(1)[0]}", token_file=file
+    )
+    path = "/v1/buckets/shop/set/k"
+    with Database.in_memory(replica="eu-1") as database:
+        async with live(database, settings) as replica:
+            wire, keyring = LiveWire(replica), replica.service.options.keyring
+            assert keyring is not None
+            streams = []
+            for token in (gone, stays):
+                reader, writer = await _begin(wire, "GET /v1/changes?feed=sse HTTP/1.1", token)
+                assert b"changes" in await reader.readuntil(b": changes\n\n")
+                streams.append((reader, writer))
+            line = b'{"bucket":"shop","type":"set","key":"imported","value":["x"]}\n'
+            head = "POST /v1/import HTTP/1.1\r\nTransfer-Encoding: chunked"
+            head += "\r\nContent-Type: application/x-ndjson"
+            importing, body = await _begin(wire, head, gone)
+            body.write(b"%x\r\n%b\r\n" % (len(line), line))
+
+            revoke_tokens(file, "gone")
+            await eventually("it is gone", lambda: keyring.count == 1)
+            bearer = [("Authorization", f"Bearer {stays}")]
+            added = await wire.request("POST", path, {"op": "add", "value": "s"}, headers=bearer)
+            assert added.status == 200
+            assert b'"s"' in await streams[1][0].readuntil(b'"s"')
+            with suppress(ConnectionResetError):
+                assert b'"s"' not in await streams[0][0].read()
+            body.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(line), line))
+            assert (await importing.readline()).startswith(b"HTTP/1.1 401 ")
+            assert not database.set("shop", "imported").get().exists
+            for writer in (*(writer for _, writer in streams), body):
+                writer.close()
 
 
 def test_what_cannot_be_used_changes_nothing(tmp_path: Path) -> None:

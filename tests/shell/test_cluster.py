@@ -191,7 +191,7 @@ def test_what_is_wrong_with_a_peer_that_answers_is_said() -> None:
             "blocked_by": [{"replica": "ap-1", "events": 7, "reported_ms": None}],
             "waiting": {"records": 0, "bytes": 0},
         },
-        "integrity": {"damaged": 0},
+        "integrity": {"damaged": 2, "found": 5, "mended": 3},
     }
     assert list(_notes(cluster)) == [
         "evicted: af-1 http://af:1 by eu-1, 1970-01-01 00:00:00.000",
@@ -199,4 +199,6 @@ def test_what_is_wrong_with_a_peer_that_answers_is_said() -> None:
         "trouble with http://us:1: two of one name",
         "deletes wait for ap-1: it has not reported 7 operations; "
         "it has reported nothing since this replica started",
+        "damage: 5 rows were found since the start, 3 records were put right",
+        "damaged: 2 records wait for a peer that has seen all they held to mend them",
     ]

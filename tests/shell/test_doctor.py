@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import ssl
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,12 @@ from crdtdb_server.shell.server import DEFAULT_SERVER
 
 
 @pytest.fixture
-def data_dir(tmp_path: Path) -> Path:
+def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """On a disk that has room, and keeps what is written, however busy this machine is today."""
+    usage = shutil._ntuple_diskusage(10**12, 10**11, 9 * 10**11)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
+    module = import_module("crdtdb_server.shell.doctor")
+    monkeypatch.setattr(module, "_HOPELESS_SYNC_MS", math.inf)
     with Database.open(tmp_path / "data"):
         pass
     return tmp_path / "data"

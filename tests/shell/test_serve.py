@@ -188,3 +188,28 @@ def test_a_replica_that_cannot_start_says_why(
     ran = run("serve", "--data-dir", str(tmp_path))
     structlog.reset_defaults()
     assert (ran.code, ran.err) == (1, f"failed: {tmp_path} is open in process 7\n")
+
+
+def test_a_damaged_directory_without_peers_is_no_way_to_begin_anew(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command again would make an empty replica of it, which looks as if all were well."""
+    directory = tmp_path / "my data"
+    directory.mkdir()
+    (directory / "FORMAT").write_text("?")
+    command = ("serve", "--data-dir", str(directory))
+    monkeypatch.setattr("sys.argv", ["/usr/bin/crdtdb", *command])
+    try:
+        ran = run(*command)
+    finally:
+        structlog.reset_defaults()
+    assert ran.code == 1
+    assert ran.err.splitlines()[1:] == [
+        "  From its peers, which have all that it had sent them, under a new identity:",
+        f"    mv '{directory}' '{directory}.damaged'",
+        f"    crdtdb serve --data-dir '{directory}' --peer URL",
+        "  Or from a backup of it, and from its peers what has happened since:",
+        f"    mv '{directory}' '{directory}.damaged'",
+        f"    crdtdb restore BACKUP --data-dir '{directory}'",
+        f"    crdtdb serve --data-dir '{directory}'",
+    ]

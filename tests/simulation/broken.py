@@ -40,6 +40,7 @@ __all__ = [
     "BROKEN",
     "Broken",
     "absence_means_nothing",
+    "damage_counts_for_nothing",
     "evicted_unfenced",
     "identity_unasked",
     "late_frames_displace",
@@ -400,15 +401,6 @@ _EVICTIONS: Final = {
     "commit_ms": 20,
     "fault_ms": 900,
 }
-#: Much is written, so that peers lack what is damaged. It is walked over in time to be reclaimed.
-_DAMAGE: Final = {
-    "faults": {"cut": 3, "record_flipped": 9},
-    "weather": CALM._replace(loss=0.2),
-    "commit_ms": 25,
-    "fault_ms": 350,
-    "reclaim_entries": 20,
-}
-
 #: What damage may be found by that does not change what the damaged object shows.
 _WRONG_BOOKS: Final = frozenset({"contexts", "heads", "sequence", "digest", "exception", "growth"})
 _FLIPS: Final = CALM._replace(flips=0.02)
@@ -437,11 +429,6 @@ BROKEN: Final[dict[str, Broken]] = {
         Broken(flipped_frames_pass, frozenset({"damage"}), _with() | {"weather": _FLIPS}),
         Broken(
             flipped_records_pass, _WRONG_READ | _WRONG_BOOKS | {"refusal"}, _with("record_flipped")
-        ),
-        Broken(
-            damage_counts_for_nothing,
-            _WRONG_READ | _WRONG_BOOKS | {"convergence", "refusal"},
-            _DAMAGE,
         ),
         Broken(
             full_disk_unnoticed, _WRONG_READ | _WRONG_BOOKS | {"WriteCORead"}, _with("disk_full")

@@ -27,7 +27,7 @@ from crdtdb.rows import scan_records
 from crdtdb.store.base import Store, Table
 from maps import show_map
 from oracle.checks import Violation
-from oracle.specification import Object, Shown
+from oracle.events import Object, Shown
 from simulation.ledger import Ledger
 
 __all__ = [

@@ -102,10 +102,17 @@ class Disk:
                 }
         return {key: held for (_, key), (_, held) in self._flips.items()}
 
-    def flip(self, random: Random, within: bytes = b"", table: Table = Table.RECORDS) -> bool:
+    def flip(
+        self,
+        random: Random,
+        within: bytes = b"",
+        table: Table = Table.RECORDS,
+        *,
+        twice: bool = False,
+    ) -> bool:
         """Flip a bit, or two, of some row of a table whose key begins so; False if there is none.
 
-        Of one a record can tell itself how it was, of two it cannot.
+        Of one a record can tell itself how it was, of two (`twice`) it cannot.
         """
         with self._surface.snapshot() as snapshot:
             rows = list(snapshot.scan(table, within, address.after(within) if within else None))
@@ -114,12 +121,19 @@ class Disk:
         key, row = random.choice(rows)
         bits = bytearray(row)
         bits[random.randrange(len(row))] ^= 1 << random.randrange(8)
-        if Random(row).random() < 0.5:  # of its own, so that all else happens as it would have
+        if twice or Random(row).random() < 0.5:  # of its own: all else happens as it would have
             bits[-1] ^= 0x81
-        self._surface.commit({table: {key: bytes(bits)}})
-        held = codec.decode_row(key, row)[0].context if table is Table.RECORDS else NOTHING
-        self._flips[table, key] = bytes(bits), held
+        self.damage(table, key, bytes(bits))
         return True
+
+    def damage(self, table: Table, key: bytes, row: bytes) -> None:
+        """Put a row that nobody wrote in the place of one that is there."""
+        with self._surface.snapshot() as snapshot:
+            sound = snapshot.get(table, key)
+        assert sound is not None, "there is nothing"
+        self._surface.commit({table: {key: row}})
+        held = codec.decode_row(key, sound)[0].context if table is Table.RECORDS else NOTHING
+        self._flips[table, key] = row, held
 
     def snapshot(self) -> MemorySnapshot:
         return self.mounted.snapshot()

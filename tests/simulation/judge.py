@@ -23,7 +23,7 @@ from crdtdb.replication.staging import COPY_ROW
 from crdtdb.store.base import Table
 from crdtdb.transaction import CleanUp, Committed, Erase, Transaction
 from oracle.checks import Violation, check_books
-from oracle.specification import Object, Shown
+from oracle.events import Object, Shown
 from simulation.checks import (
     check_disk,
     check_growth,

@@ -18,9 +18,10 @@ from crdtdb.datatype import Operation
 from crdtdb.jsonbytes import encode
 from crdtdb.transaction import CleanUp, Committed, Erase, Transaction, Update
 from oracle.checks import Violation
+from oracle.events import Event, Missed, Object, Scope, Shown, covers
 from oracle.lives import Lives
 from oracle.rights import check_bounds
-from oracle.specification import Event, Missed, Object, Scope, Shown, covers, show
+from oracle.specification import show
 from simulation.workload import TIMED_BUCKET
 
 __all__ = ["Issued", "Ledger", "issued_by", "scope_of"]

@@ -31,7 +31,7 @@ from crdtdb.jsonbytes import encode
 from crdtdb.jsonvalue import JsonValue, normalise
 from crdtdb.reading import Digest, Reading
 from crdtdb.transaction import Update
-from oracle.specification import Event, Object, Shown
+from oracle.events import Event, Object, Shown
 from simulation.ledger import Issued, Ledger
 from simulation.workload import BEACONS
 

@@ -17,7 +17,7 @@ PERMANENT: Final[dict[int, str]] = {
     "(test_engine.test_of_two_concurrent_transactions_one_wins_whole)",
     63: "the same, between other machines",
     122: "a donor that was put back gave out dots again that were in a newcomer's copy "
-    "(test_stories.test_a_donor_that_was_put_back_while_it_was_copied)",
+    "(test_put_back.test_a_donor_was_put_back_while_it_was_copied)",
     249: "a counter counted twice what had been reset while its replica was evicted "
     "(test_reclaiming.test_what_was_reset_does_not_come_back_with_who_was_evicted)",
     364: "what an evicted machine enabled counts as after a mark that was taken out for idle "

@@ -11,6 +11,7 @@ from crdtdb.causal import NOTHING, VersionVector
 from crdtdb.damage import Replacement
 from crdtdb.engine import Engine
 from crdtdb.errors import CrdtdbError, NoSpace, PeerError, StorageFailed
+from crdtdb.joining import Records
 from crdtdb.reclaim import Walk
 from crdtdb.replication import Phase, Replication, Send, Sender
 from crdtdb.store.base import Table
@@ -87,6 +88,19 @@ class WatchedEngine(Engine):
         with self.store.snapshot() as snapshot:  # what was copied before shows from now on, too
             copied = [at for at, _ in snapshot.scan(Table.RECORDS)] if begins else []
         self._watcher.merged(self._machine, [*copied, *(at for at, _ in records)])
+        return refused
+
+    def merge_ahead(
+        self,
+        again: Callable[[Collection[bytes]], Records],
+        seen: VersionVector,
+        time: int,
+        *,
+        rows: Mapping[bytes, bytes | None] = MappingProxyType({}),
+    ) -> bool:
+        addresses = list(self.ahead.addresses) if self.ahead is not None else []
+        refused = super().merge_ahead(again, seen, time, rows=rows)
+        self._watcher.merged(self._machine, addresses)
         return refused
 
     def replace_damaged(

@@ -29,7 +29,7 @@ from crdtdb.transaction import (
     Update,
 )
 from oracle.checks import Violation
-from oracle.specification import Shown
+from oracle.events import Shown
 from replicas import Replica
 from simulation import notes
 from simulation.checks import (

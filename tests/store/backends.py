@@ -55,6 +55,7 @@ HASTY = Pace(
     rest_s=0.0,
     idle_s=0.001,
     retry_s=0.001,
+    least_gone=1,
 )
 
 BACKENDS: dict[str, Fresh] = {

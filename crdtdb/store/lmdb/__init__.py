@@ -5,6 +5,7 @@
 - `pages`: is the data file safe to hand to LMDB?
 - `environment`: the open environment and its tables.
 - `longkeys`: keys longer than LMDB's 511 bytes, in exact byte order.
+- `packing`: neighbours written anew, so that their pages are full.
 - `gate`: the map is exchanged only while no snapshot reads it.
 """
 

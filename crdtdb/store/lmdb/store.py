@@ -31,6 +31,7 @@ from crdtdb.store.lmdb import longkeys
 from crdtdb.store.lmdb.directory import DataDirectory
 from crdtdb.store.lmdb.environment import Environment
 from crdtdb.store.lmdb.gate import Gate
+from crdtdb.store.lmdb.packing import pack_run
 
 __all__ = ["MAX_MAP_BYTES", "LmdbSnapshot", "LmdbStore"]
 
@@ -119,6 +120,32 @@ class LmdbStore:
 
     def commit_in_order(self, batch: Batch) -> None:
         self.commit(batch)
+
+    def pack(self, table: Table, start: bytes, end: bytes | None) -> bytes | None:
+        """Write some entries before `end` anew, so that their pages are full (`packing`).
+
+        Keys that are too long for LMDB stay where they are. Returns where to go on; None: no more
+        keys are left from `start` on. Raises `NoSpace` or `StorageFailed` with nothing changed.
+        """
+        if self._refusal is not None:
+            raise StorageFailed(self._refusal)
+        first = start[: longkeys.CHUNK]
+        last = None if end is None else end[: longkeys.CHUNK + 1]
+        following: list[bytes | None] = []
+
+        def change(transaction: lmdb.Transaction[bytes]) -> None:
+            database = self._environment.tables[table].short
+            following.append(pack_run(transaction, database, first, last))
+
+        try:
+            if self._unsettled:
+                self._settle()
+            self._transact(change)
+            self._turned_over = False
+        except (lmdb.Error, OSError) as error:
+            self._revive()
+            raise self._problem(error, {}) from error
+        return following[-1]
 
     @property
     def is_congested(self) -> bool:

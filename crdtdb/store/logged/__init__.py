@@ -2,6 +2,7 @@
 
 - `store`: commits, folding, what happens when there is no space.
 - `log`: the two files, and what a crash may leave in them.
+- `holes`: where deletions have left tables half empty, so that they are packed.
 - `snapshot`: one state out of layers and tables.
 
 The layers are `crdtdb.store.layer`, the tables `crdtdb.store.lmdb`.

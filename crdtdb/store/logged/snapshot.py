@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Self, cast
+from typing import Self
 
 from crdtdb.store.base import Table, behind
 from crdtdb.store.layer import (
@@ -14,6 +14,7 @@ from crdtdb.store.layer import (
     ended,
 )
 from crdtdb.store.lmdb import LmdbSnapshot
+from crdtdb.store.overlaid import page_over
 
 __all__ = ["LoggedSnapshot"]
 
@@ -72,52 +73,5 @@ class LoggedSnapshot:
     def page(
         self, table: Table, start: bytes, end: bytes | None, most: int, *, reverse: bool = False
     ) -> list[tuple[bytes, bytes]]:
-        found: list[tuple[bytes, bytes]] = []
-        size = most
-        while True:
-            below = self._below.page(table, start, end, size, reverse=reverse)
-            stops: list[bytes] = []
-            low, high = start, end
-            if len(below) == size:  # what the layers say beyond its end is for later
-                stops.append(below[-1][0])
-                low, high = _up_to(below[-1][0], start, end, reverse=reverse)
-            above = [
-                view.page(table, low, high, size, reverse=reverse)
-                for view in (self._older, self._newer)
-                if view is not None
-            ]
-            # Where a part is full there may be more of it: up to there, all that is said is known.
-            stops += [part[-1][0] for part in above if len(part) == size]
-            stop = (max if reverse else min)(stops) if stops else None
-            found += _laid_over(below, above, stop, reverse=reverse) if any(above) else below
-            if stop is None or len(found) >= most:
-                return found[:most] if len(found) > most else found
-            start, end = behind(stop, start, end, reverse=reverse)
-            size = min(2 * size, GREATEST_PAGE)
-
-
-def _up_to(
-    last: bytes, start: bytes, end: bytes | None, *, reverse: bool
-) -> tuple[bytes, bytes | None]:
-    """The bounds of a part of a scan that ends with the key `last`."""
-    return (last, end) if reverse else (start, last + b"\0")
-
-
-def _laid_over(
-    below: list[tuple[bytes, bytes]],
-    above: list[list[tuple[bytes, bytes | None]]],
-    stop: bytes | None,
-    *,
-    reverse: bool,
-) -> list[tuple[bytes, bytes]]:
-    """In order, up to `stop`: what the last part with something to say of a key says."""
-    said: dict[bytes, bytes | None] = dict(below)
-    for part in above:
-        said.update(part)
-    keys = sorted(said, reverse=reverse)
-    if stop is not None and keys[-1] != stop:
-        keys = [key for key in keys if (key >= stop if reverse else key <= stop)]
-    values = list(map(said.get, keys))
-    if None not in values:
-        return list(zip(keys, cast(list[bytes], values), strict=True))
-    return [(key, value) for key, value in zip(keys, values, strict=True) if value is not None]
+        views = [self._newer] if self._older is None else [self._older, self._newer]
+        return page_over(views, self._below, table, start, end, most, reverse=reverse)

@@ -11,6 +11,8 @@ it has grown large or nobody has written for a while.
   folding it changes below, so a snapshot does not care how far folding has come.
 - With the last entries of a layer, the tables note the number of its last commit. After a crash
   before that, the log says the same once more.
+- Where many entries have gone, what is left of the tables is packed, some of it at a time, while
+  nobody writes.
 - When both layers are full, commits wait for the folding. That bounds the memory.
 
 What cannot be folded because there is no space stays in the log, and readable. Commits go on until
@@ -34,6 +36,7 @@ from crdtdb.store.base import Batch, StoreStats, Table, check_keys
 from crdtdb.store.disk import mostly_deletes, write_problem
 from crdtdb.store.layer import Layer, View
 from crdtdb.store.lmdb import LmdbSnapshot, LmdbStore
+from crdtdb.store.logged.holes import Holes
 from crdtdb.store.logged.log import DamagedLog, Frame, Log
 from crdtdb.store.logged.snapshot import LoggedSnapshot
 
@@ -59,6 +62,8 @@ class Pace(NamedTuple):
     idle_s: float = 30.0
     #: After folding has failed, it is tried again this often.
     retry_s: float = 1.0
+    #: A table is packed when at least so many of its entries have gone.
+    least_gone: int = 1_024
 
 
 _PACE: Final = Pace()
@@ -95,6 +100,9 @@ class LoggedStore:
         self._moves = 0
         #: Why the last attempt to fold failed.
         self._failure: NoSpace | StorageFailed | None = None
+        #: Where folding has deleted; and up to which commit all is in place, and packed.
+        self._holes = Holes(pace.least_gone)
+        self._settled = -1
         self._closed = False
         #: Guards these fields, and tells of changes.
         self._changed = Condition(Lock())
@@ -169,6 +177,11 @@ class LoggedStore:
     @property
     def is_congested(self) -> bool:
         return self._folding is not None and self._fill >= _CROWDED
+
+    @property
+    def is_settled(self) -> bool:
+        """Is all that was committed in place, and is nothing left to be packed?"""
+        return self._settled == self._log.last
 
     def stats(self) -> StoreStats:
         self._check_open()
@@ -317,6 +330,7 @@ class LoggedStore:
                 self._changed.wait(self._pace.idle_s)
             if self._log.last == latest:
                 self._turn_if_idle()
+                self._pack_if_idle(latest)
         return False
 
     def _turn_if_idle(self) -> None:
@@ -328,6 +342,26 @@ class LoggedStore:
                         self._turn()
             finally:
                 self._commits.release()
+
+    def _pack_if_idle(self, latest: int) -> None:
+        """Fill the holes that deletions have left, unless somebody is writing: a run at a time."""
+        with suppress(Exception):  # whatever it is, the next commit will meet it, too
+            while self._has_idled_since(latest) and self._holes.are_due(self._tables):
+                if self._commits.acquire(blocking=False):
+                    try:
+                        if self._has_idled_since(latest):
+                            self._holes.pack(self._tables)
+                    finally:
+                        self._commits.release()
+                with self._changed:
+                    self._changed.wait(self._pace.rest_s)
+        with self._changed:
+            if self._has_idled_since(latest) and not len(self._current):
+                self._settled = latest
+                self._changed.notify_all()
+
+    def _has_idled_since(self, latest: int) -> bool:
+        return self._folding is None and self._log.last == latest and not self._closed
 
     @property
     def _is_hurried(self) -> bool:
@@ -356,6 +390,7 @@ class LoggedStore:
             chunk = following
             self._rest()
         self._tables.commit(_as_batch(chunk), _pack_note(self._salt, self._folding_last))
+        self._holes.note({table: self._folding.entries(table) for table in Table})
         with self._changed:
             self._folding = None
             self._changed.notify_all()

@@ -18,6 +18,7 @@ from crdtdb.errors import (
 )
 from crdtdb.operations import refusal
 from crdtdb_server.access import Access
+from crdtdb_server.answers import DroppedDocument
 from crdtdb_server.documents import dump, read_json
 from crdtdb_server.exchange import Answer, Headers, Request
 from crdtdb_server.logins import A_REPLICA, Caller
@@ -39,7 +40,7 @@ from crdtdb_server.peers.secret import PROOF_HEADER, Unproven
 from crdtdb_server.peers.status import ClusterDocument, cluster_document
 from crdtdb_server.problems import problem_answer
 from crdtdb_server.routing import Route
-from crdtdb_server.schemas import Content, DroppedDocument, content_of
+from crdtdb_server.schemas import Content, content_of
 from crdtdb_server.service import Service
 
 __all__ = ["fault_routes", "peer_routes"]

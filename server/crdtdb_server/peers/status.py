@@ -7,9 +7,9 @@ from typing import Final, NotRequired, TypedDict
 
 from crdtdb.causal import format_incarnation
 from crdtdb.replication import Phase
+from crdtdb_server.answers import ProgressDocument, progress_document
 from crdtdb_server.peers.clock import monotonic_ms
 from crdtdb_server.peers.network import Network
-from crdtdb_server.schemas import ProgressDocument, progress_document
 from crdtdb_server.service import Service, State
 from crdtdb_server.writer import Writer
 
@@ -83,11 +83,13 @@ class StabilityDocument(TypedDict):
 class IntegrityDocument(TypedDict):
     """The look for damage since the start: walks through, rows looked at, rows damaged.
 
-    `damaged` are records that wait for a peer to mend them, `mended` those that one has mended.
+    `progress` is the part of the store that the walk under way has looked at, null between two.
+    `damaged` are records that wait for a peer to mend them, `mended` those that were put right.
     """
 
     walks: int
     rows: int
+    progress: float | None
     found: int
     damaged: int
     mended: int
@@ -210,6 +212,7 @@ def _integrity(network: Network) -> IntegrityDocument:
     return {
         "walks": mending.walks,
         "rows": mending.rows,
+        "progress": mending.progress,
         "found": mending.found,
         "damaged": len(network.replication.damaged),
         "mended": mending.mended,

@@ -86,7 +86,11 @@ def _notes(cluster: dict[str, Any]) -> Iterator[str]:
     waiting = stability["waiting"]
     if waiting["records"]:
         yield f"not reclaimed for that: {waiting['records']} records, {waiting['bytes']} bytes"
-    if damaged := cluster["integrity"]["damaged"]:
+    integrity = cluster["integrity"]
+    if found := integrity["found"]:
+        mended = integrity["mended"]
+        yield f"damage: {found} rows were found since the start, {mended} records were put right"
+    if damaged := integrity["damaged"]:
         yield f"damaged: {damaged} records wait for a peer that has seen all they held to mend them"
 
 
