@@ -16,7 +16,7 @@ from typing import Final
 from crdtdb.engine import Entropy
 from crdtdb.replication.members import adding
 from crdtdb.replication.messages import Sender
-from crdtdb.replication.repair import DIGEST_INTERVAL_MS
+from crdtdb.replication.summaries import DIGEST_INTERVAL_MS
 from crdtdb.store.base import Store
 from crdtdb.store.memory import MemoryStore
 from figures import Figure, Round, at_most
@@ -126,7 +126,7 @@ def crowd(number: int, seed: int) -> Figure:
         )
     for replica in network.replicas.values():
         for incarnation in incarnations:
-            replica.replication._cluster.note_report(incarnation, replica.seen)
+            replica.replication._cluster.counting.note(incarnation, replica.seen, 0)
     network.run_until(_GREETED_MS)
     network.traffic = Traffic()
     _add(network.replicas["r0"], random)

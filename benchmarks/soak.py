@@ -13,7 +13,8 @@ From the samples of the second half of the run, for each replica:
 - open files and sockets, at the end against the middle;
 - the data directory, at the end against the middle.
 
-The log is folded more often than usual (`variants.py`), or it alone would grow for hours.
+The replicas remember less than usual (`variants.py`): what is kept for hours or a day on purpose
+would alone grow for as long.
 
 At the end all digests must be equal. Exit code 1 if they are not, an operation was answered with
 anything but success, or a target is missed. Short runs still warm up: an hour says more.
@@ -98,7 +99,7 @@ def main() -> int:
 async def measure(seconds: float, seed: int, directory: Path) -> list[Figure]:
     """Use a cluster for so long. Raises RuntimeError if its replicas are not equal in the end."""
     paths = [directory / name for name in _NAMES]
-    program = variants.program("short-log")
+    program = variants.program("short-memory")
     with replicas(paths, BOTH, program=program, options=FAULTS) as cluster:
         async with AsyncExitStack() as stack:
             clients = [

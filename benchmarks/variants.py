@@ -6,7 +6,9 @@
   value each: no engine works them out, no store takes them.
 - `in-memory`: all work is done, on a store in memory.
 - `ungrouped`: each write has a commit of its own.
-- `short-log`: the log is folded 16 times as often, so that in minutes everything has its full size.
+- `short-memory`: the log is folded 16 times as often, what was answered under an idempotency key is
+  known for a minute, and deletes stay for readers of the feed for as long; so after a few minutes
+  everything has its full size.
 
 Front, routes, gathering and answers are the ones of the product, in the same places.
 """
@@ -22,8 +24,10 @@ from pathlib import Path
 from typing import Final
 from unittest.mock import patch
 
+from crdtdb import idempotency
 from crdtdb.datatype import Stamp
 from crdtdb.engine import Drafted, Engine
+from crdtdb.replication import reclaiming
 from crdtdb.store.logged import LoggedStore, Pace
 from crdtdb.store.memory import MemoryStore
 from crdtdb.transaction import Committed, Outcome, Result, Transaction
@@ -33,6 +37,7 @@ from crdtdb_server.shell import main
 __all__ = ["VARIANTS", "program"]
 
 _OFTEN: Final = 16
+_MINUTE_MS: Final = 60_000
 _sequence = count(1)
 _truly_draft: Final = Engine.draft
 
@@ -77,21 +82,25 @@ def _ungrouped() -> list[AbstractContextManager[object]]:
     return [patch.multiple(writer, BATCH_TRANSACTIONS=1, GATHERING_TURNS=0)]
 
 
-def _short_log() -> list[AbstractContextManager[object]]:
+def _short_memory() -> list[AbstractContextManager[object]]:
     whole = Pace()
     often = whole._replace(
         layer_entries=whole.layer_entries // _OFTEN,
         layer_bytes=whole.layer_bytes // _OFTEN,
         log_bytes=whole.log_bytes // _OFTEN,
     )
-    return [patch.object(LoggedStore, "open", partial(LoggedStore.open, pace=often))]
+    return [
+        patch.object(LoggedStore, "open", partial(LoggedStore.open, pace=often)),
+        patch.object(idempotency, "KEPT_MS", _MINUTE_MS),
+        patch.object(reclaiming, "FEED_MS", _MINUTE_MS),
+    ]
 
 
 VARIANTS: Final[Mapping[str, Callable[[], list[AbstractContextManager[object]]]]] = {
     "no-storage": _no_storage,
     "in-memory": _in_memory,
     "ungrouped": _ungrouped,
-    "short-log": _short_log,
+    "short-memory": _short_memory,
 }
 
 

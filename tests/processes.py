@@ -25,7 +25,7 @@ from crdtdb_server.ports import free_ports
 __all__ = ["DEADLINE_S", "Replica", "cluster", "equal", "running", "until"]
 
 #: For anything that must happen on any machine, however busy; a bug is what takes longer.
-DEADLINE_S = 60.0
+DEADLINE_S = 180.0
 
 
 def until(what: str, check: Callable[[], Any], deadline_s: float = DEADLINE_S) -> Any:

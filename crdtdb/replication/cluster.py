@@ -7,13 +7,12 @@ the engine; the only state here is what a replica learns again after a restart.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
 from random import Random
 from typing import Final, NamedTuple
 
 import msgspec
 
-from crdtdb import codec, hlc
+from crdtdb import hlc
 from crdtdb.causal import NOTHING, VersionVector
 from crdtdb.damage import Replacement
 from crdtdb.engine import Engine
@@ -24,8 +23,9 @@ from crdtdb.limits import LIMITS
 from crdtdb.reading import Reading
 from crdtdb.replication import messages
 from crdtdb.replication.copying import Copying
+from crdtdb.replication.counting import Counting
 from crdtdb.replication.cursors import Cursor, Cursors
-from crdtdb.replication.departures import Departures, read_departures
+from crdtdb.replication.departures import read_departures
 from crdtdb.replication.evictions import (
     Eviction,
     Stake,
@@ -45,7 +45,6 @@ from crdtdb.replication.members import (
 )
 from crdtdb.replication.messages import Message, Sender, read_vector, write_frame
 from crdtdb.replication.peers import Contact, Peer
-from crdtdb.replication.stability import Latest, Reports
 from crdtdb.replication.staging import Staging
 from crdtdb.replication.twins import Twins
 from crdtdb.transaction import Push, Transaction
@@ -81,15 +80,10 @@ class Cluster:
         self.peers: dict[int, Peer] = {}
         self.members: dict[int, Member] = {}
         self.evictions: dict[int, Eviction] = {}
-        #: Who was a member, by incarnation.
-        self.departures = Departures()
+        #: Whose reports count, and what is stable by them.
+        self.counting = Counting(engine)
         #: The floors that the cluster has agreed on, by mark.
         self.laid: dict[int, Laid] = {}
-        self.reports = Reports()
-        self._stable: Latest[VersionVector] = Latest()
-        self._reports_mark: Latest[int] = Latest()
-        #: When each member last reported to have seen more than before.
-        self.reported_ms: dict[int, int] = {}
         #: The pages of the pull under way, or of the last one that was interrupted.
         self.staging = Staging(engine)
         #: What has been copied of a donor, as long as that is no state.
@@ -276,7 +270,7 @@ class Cluster:
             self._behind = {
                 i for i, peer in self.peers.items() if not peer.seen.includes(self._pulled)
             }
-        self.reports.advance(self.seen)
+        self.counting.advance()
         return sends
 
     def refresh_members(self) -> None:
@@ -290,7 +284,7 @@ class Cluster:
             reading = Reading(snapshot)
             members, self.evictions = read_members(reading), read_evictions(reading)
             self.members = {i: member for i, member in members.items() if i not in self.evictions}
-            self.departures.refresh(read_departures(snapshot, self.members))
+            self.counting.refresh(self.members, read_departures(snapshot, self.members))
             self.laid = read_floors(reading, self.laid)
         self.engine.floors.update((mark, laid.floor) for mark, laid in self.laid.items())
         for incarnation in self.evictions.keys() & self.peers.keys():
@@ -341,8 +335,8 @@ class Cluster:
         """What the eviction of all members of a name would change. O(members × entries)."""
         gone = {i: member for i, member in self.members.items() if member.name == name}
         left = self.members.keys() - gone.keys()
-        blocking = self.reports.blocking(left, self.incarnation, self.seen)
-        stable = NOTHING if self.unmet() else self.reports.stable(left, self.incarnation, self.seen)
+        blocking = self.counting.blocking(left)
+        stable = NOTHING if self.unmet() else self.counting.stable(left)
         elsewhere, theirs = self.seen, NOTHING
         contacts: list[int] = []
         for incarnation, peer in self.peers.items():
@@ -351,7 +345,8 @@ class Cluster:
                 contacts.append(peer.last_contact_ms)
             else:
                 elsewhere = elsewhere.join(peer.seen)
-        reported = [at_ms for i in gone if (at_ms := self.reported_ms.get(i)) is not None]
+        known_ms = self.counting.reported_ms
+        reported = [at_ms for i in gone if (at_ms := known_ms.get(i)) is not None]
         return Stake(
             tuple(gone.values()),
             self.stable().missing(stable),
@@ -397,7 +392,7 @@ class Cluster:
 
         If it was put back since, what it gave must not become a state with what it has now.
         """
-        result = self.reports.told(incarnation)
+        result = self.counting.reports.told(incarnation)
         for source in (self.copying, self.staging):
             if source.donor is not None and source.donor.incarnation == incarnation:
                 result = result.join(source.needs)
@@ -499,15 +494,9 @@ class Cluster:
         peer.seen = peer.seen.join(theirs)
         if peer.seen.includes(self._pulled):
             self._behind.discard(peer.sender.incarnation)
-        self.note_report(peer.sender.incarnation, theirs)
+        self.counting.note(peer.sender.incarnation, theirs, self.now_ms)
         if self.seen.includes(theirs):
             peer.level_ms = self.now_ms
-
-    def note_report(self, member: int, reported: VersionVector) -> None:
-        """A member says, itself or through others, what it has seen."""
-        if not self.reports.counted(member).includes(reported):
-            self.reported_ms[member] = self.now_ms
-        self.reports.take(member, reported, self.seen)
 
     def note_time(self, peer: Peer, time: int) -> None:
         """A peer says what time it has."""
@@ -526,37 +515,13 @@ class Cluster:
         if self.unmet():
             return 0
         times = [hlc.milliseconds(self.engine.time_now())]
-        for member in self.counting():
+        for member in self.counting.who():
             if member != self.incarnation:
                 peer = self.peers.get(member)
                 times.append(0 if peer is None else peer.level_time_ms)
         return max(0, min(times) - LIMITS.max_drift_ms)
 
     # -- together -------------------------------------------------------------------------------
-
-    def counting(self) -> Collection[int]:
-        """Whose reports count: the members', and of those who departed, while it is news to one."""
-        return self.members.keys() | self.departures.unheard(
-            self.members, self.incarnation, self.reports
-        )
-
-    def report_table(self) -> dict[int, list[int]]:
-        """What each member last reported to have seen, for peers."""
-        table = self.reports.table(self.counting(), self.incarnation, self.seen)
-        return {member: write_floored(reported) for member, reported in table.items()}
-
-    def reports_mark(self) -> int:
-        """Bytes that stand for that table, whatever floors it rests on. O(1) while it stays."""
-
-        def mark() -> int:
-            table = self.reports.table(self.counting(), self.incarnation, self.seen)
-            return codec.fingerprint({i: reported.flat() for i, reported in table.items()})
-
-        return self._reports_mark.get(self._reported(), mark)
-
-    def _reported(self) -> tuple[object, ...]:
-        """What the table of reports is made of. (Who departed is read with the members.)"""
-        return self.seen, self.members, self.reports.changed, self.incarnation
 
     def unmet(self) -> list[str]:
         """Configured peers that are no members yet, as far as is known here."""
@@ -573,16 +538,7 @@ class Cluster:
         Nothing, while a configured peer has not been met: it may belong to a cluster that has a
         history of its own, and what was reclaimed before the two meet could not be joined.
         """
-        if self.unmet():
-            return NOTHING
-        return self._stable.get(
-            self._reported(),
-            lambda: self.reports.stable(self.counting(), self.incarnation, self.seen),
-        )
-
-    def blocking(self) -> dict[int, int]:
-        """Members that keep operations from being stable: incarnation → operations it lacks."""
-        return self.reports.blocking(self.members, self.incarnation, self.seen)
+        return NOTHING if self.unmet() else self.counting.stable()
 
     def jittered(self, mean_ms: int) -> int:
         """An interval around a mean, so that replicas do not fall into step."""

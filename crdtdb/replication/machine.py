@@ -57,6 +57,7 @@ from crdtdb.replication.pull import Progress
 from crdtdb.replication.reclaiming import Reclaiming
 from crdtdb.replication.repair import Repair
 from crdtdb.replication.sharing import Sharing
+from crdtdb.replication.summaries import Summaries
 from crdtdb.transaction import Push
 
 __all__ = ["Phase", "Replication"]
@@ -95,7 +96,8 @@ class Replication:
         #: What is done with every tick: whether some of it fails, and who is told.
         self.chores = Chores(self._cluster)
         self._greeting = Greeting(self._cluster)
-        self._repair = Repair(self._cluster)
+        self._summaries = Summaries(self._cluster)
+        self._repair = Repair(self._cluster, self._summaries)
         self._newcomer = Newcomer(self._cluster, self._repair)
         self._early = EarlyPushes()
         self._reclaiming = Reclaiming(self._cluster)
@@ -193,11 +195,11 @@ class Replication:
 
     def blocking(self) -> dict[int, int]:
         """Members that keep operations from being stable: incarnation → operations it lacks."""
-        return self._cluster.blocking()
+        return self._cluster.counting.blocking()
 
     def reported_ms(self, member: int) -> int | None:
         """When a member last reported more than before; None: not since this replica started."""
-        return self._cluster.reported_ms.get(member)
+        return self._cluster.counting.reported_ms.get(member)
 
     @property
     def waiting(self) -> tuple[int, int]:
@@ -229,7 +231,9 @@ class Replication:
         """Take up the conversation; call once, before anything else."""
         self._cluster.now_ms = now_ms
         self._mending.start()
-        sends = self._greeting.start() + self._repair.start() + self._newcomer.start()
+        sends = self._greeting.start()
+        self._summaries.start()
+        sends += self._repair.start() + self._newcomer.start()
         return sends if self._cluster.served else sends + self._begin()
 
     def before_write(self) -> list[Send]:
@@ -253,7 +257,7 @@ class Replication:
 
     def probe(self) -> bytes:
         """The frame to try an endpoint with that did not answer."""
-        return self._repair.digest() if self._cluster.served else self._greeting.frame()
+        return self._summaries.digest() if self._cluster.served else self._greeting.frame()
 
     def tick(self, now_ms: int) -> list[Send]:
         """Let time pass. Cheap when nothing is due."""
@@ -264,8 +268,8 @@ class Replication:
         sends = self._greeting.knock()
         if not self._cluster.served:
             return sends + do("bootstrap", self._begin)
-        sends += [Send(whom, self._repair.digest()) for whom in self._early.overdue(now_ms)]
-        sends += do("repair", self._repair.tick)
+        sends += [Send(whom, self._summaries.digest()) for whom in self._early.overdue(now_ms)]
+        sends += do("repair", lambda: self._repair.tick() + self._summaries.tick())
         if not self._cluster.settled:
             self._cluster.settle_if_confirmed()
         sends += do("membership", self._after_merge)
@@ -372,7 +376,7 @@ class Replication:
         if donor := self._greeting.donor():
             return self._newcomer.begin(donor)
         if self._greeting.may_serve_empty() and self._newcomer.may_serve_empty():
-            self._repair.relay_soon()
+            self._summaries.relay_soon()
             return self._greeting.serve_empty()
         return []
 
@@ -395,11 +399,12 @@ class Replication:
             case _ if not self._cluster.served:
                 return self._cluster.answer(peer, Refused("bootstrapping"))
             case Digest():
-                return self._repair.on_digest(peer, message)
+                return self._summaries.on_digest(peer, message)
             case Same():
-                return self._repair.on_same(peer, message)
+                return self._summaries.on_same(peer, message)
             case Summary():
-                return self._repair.on_summary(peer, message)
+                sends, has_more = self._summaries.on_summary(peer, message)
+                return sends + self._repair.want(peer) if has_more else sends
             case Pull():
                 return self._repair.on_pull(peer, message)
             case Copy():
@@ -437,7 +442,7 @@ class Replication:
 
     def _after_welcome(self, peer: Peer) -> list[Send]:
         if self._cluster.served:
-            return [Send(peer.where, self._repair.digest())]
+            return [Send(peer.where, self._summaries.digest())]
         return self._begin()
 
     def _on_push(self, peer: Peer, message: messages.Push) -> list[Send]:
@@ -450,10 +455,10 @@ class Replication:
             raise PeerError("forged-base", "what is folded is no operation, and is never pushed")
         sends: list[Send] = []
         if message.last > self._cluster.seen.get(message.origin) and not self._cluster.is_partial:
-            departed = message.origin in self._cluster.departures
+            departed = message.origin in self._cluster.counting.departures
             if departed or not self._cluster.can_read(message.deps):
                 # It may be a late one. Who is there after all is a member again, after a pull.
-                sends += self._cluster.answer(peer, self._repair.question())
+                sends += self._cluster.answer(peer, self._summaries.question())
             elif not self._cluster.is_busy_merging and fits(
                 message, self._cluster.seen, self._engine.floors
             ):
@@ -481,7 +486,7 @@ class Replication:
         while not self._cluster.is_busy_merging and (
             push := self._early.next_fitting(self._cluster.seen, self._engine.floors)
         ):
-            if push.origin in self._cluster.departures:
+            if push.origin in self._cluster.counting.departures:
                 continue
             try:
                 sends += self._apply(push)

@@ -1,7 +1,4 @@
-"""Repair: finding out by digests what was missed, and fetching it by pulls.
-
-A digest is a fingerprint of the VV. Equal: done, in one exchange of a few bytes. Not equal: both
-say what they have seen, and whoever lacks something pulls, one pull at a time.
+"""Repair: fetching what was missed by pulls, one at a time.
 
 A pull of some hundred records or more is worked out ahead, a part with each tick, and joined in one
 commit: local writes go on in between, and nothing else is merged.
@@ -14,29 +11,23 @@ others and does not say where its sequence stands; local writes go on, and trave
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Final
 
 from msgspec import structs
 
-from crdtdb import codec
 from crdtdb.causal import NOTHING, VersionVector
 from crdtdb.errors import CrdtdbError, NoSpace, PeerError, StorageFailed
-from crdtdb.floors import write_floored
 from crdtdb.joining import Records, Spoiled, decoded
 from crdtdb.replication.cluster import Cluster, Send
-from crdtdb.replication.cursors import START, Cursor
+from crdtdb.replication.cursors import START
 from crdtdb.replication.donor import read_page
 from crdtdb.replication.members import adding
 from crdtdb.replication.messages import (
     Claim,
-    Digest,
     Gone,
     Mended,
     Page,
     Pull,
     Refused,
-    Same,
-    Summary,
     read_vector,
     write_frame,
 )
@@ -49,38 +40,28 @@ from crdtdb.replication.staging import (
     PART_RECORDS,
     SHORT_PART_RECORDS,
 )
+from crdtdb.replication.summaries import Summaries
 
 __all__ = ["Repair"]
 
-#: Mean time between digests, and to how many peers each time.
-DIGEST_INTERVAL_MS: Final = 1_000
-DIGEST_FANOUT: Final = 2
-#: While there is always news, reports of members go with it this often: they may be many, and only
-#: reclaiming waits for them.
-REPORTS_INTERVAL_MS: Final = 5_000
-#: There is news to relay: ask who may lack it so soon that what follows at once goes with it.
-RELAY_DELAY_MS: Final = 20
-
 
 class Repair:
-    """Digests, summaries and the pull under way."""
+    """The pull under way, and those that follow."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, summaries: Summaries) -> None:
         self._cluster = cluster
+        self._summaries = summaries
         self.pull: PullSession | None = None
         self._replacing = Replacing(cluster)
         #: Peers that had more than this replica while a pull was under way.
         self._wanted: dict[int, None] = {}
-        self._digest_ms = 0
-        self._relay_ms: int | None = None
         #: Up to where the parts of a pull were tried; None: all of them.
         self._tried_to: bytes | None = b""
         self._join_not_before_ms = 0
 
     def start(self) -> list[Send]:
-        """Go on with the pull that was under way. The first digests are due after one interval."""
+        """Go on with the pull that was under way."""
         cluster = self._cluster
-        self._digest_ms = cluster.now_ms + cluster.jittered(DIGEST_INTERVAL_MS)
         self.pull = cluster.staging.session(cluster.now_ms)
         if self.pull is None or self.pull.is_claimed or cluster.is_evicted:
             return []
@@ -103,121 +84,18 @@ class Repair:
             and self._cluster.now_ms >= self._join_not_before_ms
         )
 
-    def relay_soon(self) -> None:
-        """Compare with everybody in a moment."""
-        self._relay_ms = self._cluster.now_ms + RELAY_DELAY_MS
-
     def tick(self) -> list[Send]:
-        """Send the digests that are due; give up a donor that keeps silent."""
-        now_ms = self._cluster.now_ms
+        """Go on with what was begun; give up a donor that keeps silent."""
         sends = self.carry_on()
-        if self.pull is not None and self.pull.is_stalled(now_ms):
+        if self.pull is not None and self.pull.is_stalled(self._cluster.now_ms):
             self.pull = None
             sends += self._next_pull()
-        relays = self._relay_ms is not None and now_ms >= self._relay_ms
-        if relays or self._cluster.withheld:
-            self._relay_ms, self._cluster.withheld = None, False
-            return sends + self._relay()
-        if now_ms >= self._digest_ms:
-            self._digest_ms = now_ms + self._cluster.jittered(DIGEST_INTERVAL_MS)
-            return sends + self._digests()
         return sends
-
-    # -- digests --------------------------------------------------------------------------------
-
-    def digest(self) -> bytes:
-        """The frame that asks: have we seen the same?"""
-        return write_frame(self.question())
-
-    def question(self) -> Digest:
-        """The message that asks it."""
-        cluster = self._cluster
-        seen = codec.fingerprint(cluster.seen.flat())
-        return Digest(seen, cluster.reports_mark(), cluster.engine.time_now())
-
-    def _digests(self) -> list[Send]:
-        """Ask some peers, whichever."""
-        cluster = self._cluster
-        endpoints = [where for peer in cluster.peers.values() if (where := _reached(peer))]
-        chosen = cluster.random.sample(endpoints, min(DIGEST_FANOUT, len(endpoints)))
-        return [Send(endpoint, self.digest()) for endpoint in chosen]
-
-    def _relay(self) -> list[Send]:
-        """Ask every peer that is not known to have all that is here."""
-        cluster = self._cluster
-        return [
-            Send(where, self.digest())
-            for peer in cluster.peers.values()
-            if (where := _reached(peer)) and not peer.seen.includes(cluster.seen)
-        ]
-
-    def on_digest(self, peer: Peer, message: Digest) -> list[Send]:
-        cluster = self._cluster
-        cluster.note_time(peer, message.time)
-        mark = codec.fingerprint(cluster.seen.flat())
-        if message.seen != mark or cluster.is_partial:
-            return cluster.answer(peer, self._summary(peer, answer=True))
-        cluster.note_seen(peer, cluster.seen)
-        cluster.note_level(peer, message.time)
-        if message.reports != cluster.reports_mark():
-            return cluster.answer(peer, self._summary(peer, answer=True, only_reports_differ=True))
-        engine = cluster.engine
-        same = Same(mark, engine.time_now(), engine.epochs.latest, engine.state.sequence)
-        return cluster.answer(peer, same)
-
-    def on_same(self, peer: Peer, message: Same) -> list[Send]:
-        cluster = self._cluster
-        cluster.note_time(peer, message.time)
-        if message.seen == codec.fingerprint(cluster.seen.flat()):
-            # All up to there is here: the next pull need not look at it again.
-            cursor = Cursor(message.epoch, message.sequence)
-            cluster.cursors.now[peer.sender.incarnation] = cursor
-            cluster.note_seen(peer, cluster.seen)
-            cluster.note_level(peer, message.time)
-        return []
-
-    def _summary(self, peer: Peer, *, answer: bool, only_reports_differ: bool = False) -> Summary:
-        """What was seen here; with what members reported, if that is due or all that is new."""
-        cluster = self._cluster
-        last_ms, now_ms = peer.reported_ms, cluster.now_ms
-        reports: dict[int, list[int]] = {}
-        if only_reports_differ or last_ms is None or now_ms - last_ms >= REPORTS_INTERVAL_MS:
-            peer.reported_ms = now_ms
-            reports = cluster.report_table()
-        return Summary(write_floored(cluster.seen), cluster.engine.time_now(), reports, answer)
-
-    def on_summary(self, peer: Peer, message: Summary) -> list[Send]:
-        cluster = self._cluster
-        peer.unread = not cluster.can_read(message.seen)
-        if peer.unread:
-            return self._want(peer)
-        theirs = cluster.read_vector(message.seen)
-        reports = {
-            member: cluster.read_vector(flat)
-            for member, flat in message.reports.items()
-            if cluster.can_read(flat)
-        }
-        cluster.note_time(peer, message.time)
-        counting = cluster.counting()
-        for member, reported in reports.items():
-            if member == cluster.incarnation or member not in counting:
-                continue  # it counts for nothing here, and anybody can make up as many as he likes
-            if cluster.seen.includes(reported):
-                cluster.note_report(member, reported)
-        own = cluster.incarnation
-        lost = theirs.get(own) > cluster.seen.get(own)
-        sends = cluster.take_new_incarnation() if lost else []
-        cluster.note_seen(peer, theirs)
-        if message.answer:
-            level = theirs == cluster.seen
-            sends += cluster.answer(
-                peer, self._summary(peer, answer=False, only_reports_differ=level)
-            )
-        return sends if cluster.seen.includes(theirs) else sends + self._want(peer)
 
     # -- pulling --------------------------------------------------------------------------------
 
-    def _want(self, peer: Peer) -> list[Send]:
+    def want(self, peer: Peer) -> list[Send]:
+        """A peer has more: pull it, now or after the pull under way."""
         if self._cluster.now_ms < peer.not_before_ms:
             return []
         if self.pull is None:
@@ -435,7 +313,7 @@ class Repair:
             peer.wait_ms, peer.failed = 0, None
             cluster.note_seen(peer, claimed)
         if brings:
-            self.relay_soon()
+            self._summaries.relay_soon()
         return sends + self._next_pull()
 
     def _give_up(self, peer: Peer, error: CrdtdbError) -> None:
@@ -537,7 +415,7 @@ class Repair:
         cluster = self._cluster
         peer.unread = not cluster.can_read(message.seen)
         if peer.unread:
-            return self._want(peer) + cluster.answer(peer, Refused("behind"))
+            return self.want(peer) + cluster.answer(peer, Refused("behind"))
         theirs = cluster.read_vector(message.seen)
         sends: list[Send] = []
         if peer.sender.incarnation not in cluster.members:
@@ -550,8 +428,3 @@ class Repair:
         except StorageFailed:
             return sends + cluster.answer(peer, Refused("damaged"))
         return sends + cluster.answer(peer, page)
-
-
-def _reached(peer: Peer) -> str:
-    """Where a peer can be asked; empty if only answers reach it."""
-    return "" if peer.where.startswith("~") else peer.where

@@ -16,6 +16,7 @@ import pytest
 
 from crdtdb_server.service import Service
 from livecluster import LiveWire, eventually, live_cluster
+from processes import DEADLINE_S
 
 _ROOT: Final = Path(__file__).parents[2]
 _RULES: Final = _ROOT / "deploy" / "alerts.yml"
@@ -171,7 +172,7 @@ def test_promtool_takes_the_rules(promtool: str, tmp_path: Path) -> None:
     shutil.copy(_CASES, tmp_path)
     for command in (["check", "rules", _RULES.name], ["test", "rules", _CASES.name]):
         done = subprocess.run(
-            [promtool, *command], cwd=tmp_path, capture_output=True, text=True, timeout=60
+            [promtool, *command], cwd=tmp_path, capture_output=True, text=True, timeout=DEADLINE_S
         )
         assert done.returncode == 0, done.stdout + done.stderr
 
@@ -184,7 +185,7 @@ def test_promtool_takes_the_dashboard(promtool: str, tmp_path: Path) -> None:
     file = tmp_path / "dashboard.yml"  # JSON is YAML
     file.write_text(json.dumps({"groups": [{"name": "dashboard", "rules": rules}]}))
     done = subprocess.run(
-        [promtool, "check", "rules", str(file)], capture_output=True, text=True, timeout=60
+        [promtool, "check", "rules", str(file)], capture_output=True, text=True, timeout=DEADLINE_S
     )
     assert done.returncode == 0, done.stdout + done.stderr
 

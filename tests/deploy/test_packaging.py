@@ -13,6 +13,8 @@ from zipfile import ZipFile
 
 import pytest
 
+from processes import DEADLINE_S
+
 _ROOT: Final = Path(__file__).parents[2]
 _UNIT: Final = _ROOT / "deploy" / "crdtdb.service"
 _PACKAGES: Final = ("crdtdb", "crdtdb_client", "crdtdb_server")
@@ -24,7 +26,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> ZipFile:
     directory = tmp_path_factory.mktemp("wheel")
     build = ("-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation")
     command = [sys.executable, *build, "--wheel-dir", str(directory), str(_ROOT)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S)
     assert done.returncode == 0, done.stderr
     (file,) = directory.glob("*.whl")
     return ZipFile(file)
@@ -82,7 +84,7 @@ def test_systemd_takes_the_unit(tmp_path: Path) -> None:
     unit = tmp_path / _UNIT.name
     unit.write_text(re.sub(r"^ExecStart=\S+", "ExecStart=/bin/true", _UNIT.read_text(), flags=re.M))
     done = subprocess.run(
-        ["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, timeout=60
+        ["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, timeout=DEADLINE_S
     )
     assert done.returncode == 0, done.stderr
     assert _UNIT.name not in done.stderr, done.stderr

@@ -16,6 +16,7 @@ from crdtdb.errors import PROBLEMS
 from crdtdb.operations import operation_names
 from crdtdb.types import CATALOGUE
 from crdtdb_server.config import Settings
+from processes import DEADLINE_S
 
 _ROOT: Final = Path(__file__).parents[2]
 #: What a browser loads by itself.
@@ -35,7 +36,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=DEADLINE_S,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "warning" not in (done.stdout + done.stderr).lower(), done.stdout + done.stderr
@@ -58,7 +59,7 @@ def test_a_broken_link_fails_the_build(built: Path, tmp_path: Path) -> None:
         cwd=site,
         capture_output=True,
         check=False,
-        timeout=120,
+        timeout=DEADLINE_S,
     )
     assert done.returncode != 0
 

@@ -115,8 +115,8 @@ def test_reports_of_those_who_do_not_count(arena: Arena) -> None:
         negative = {-1 - number: arena.a.seen.flat() for number in range(100)}
         assert arena.attack(Summary([], 0, negative, False)) is None
     cluster = arena.a.machine._cluster
-    assert len(cluster.reports._counted) + len(cluster.reports._waiting) <= 4
-    assert len(cluster.reported_ms) <= 4
+    assert len(cluster.counting.reports._counted) + len(cluster.counting.reports._waiting) <= 4
+    assert len(cluster.counting.reported_ms) <= 4
     arena.recover()
 
 

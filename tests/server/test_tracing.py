@@ -19,7 +19,7 @@ from crdtdb.errors import StartError
 from crdtdb_server import serve, serve_in_thread
 from crdtdb_server.tracing import Tracing
 from livecluster import LiveWire, eventually, live_cluster
-from processes import until
+from processes import DEADLINE_S, until
 
 _KEY = "secret-key"
 _PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -196,4 +196,4 @@ def test_off_it_is_not_even_imported() -> None:
         "import sys, crdtdb_server.serve, crdtdb_server.shell\n"
         "assert not [name for name in sys.modules if name.startswith('opentelemetry')]\n"
     )
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=DEADLINE_S)

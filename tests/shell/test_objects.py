@@ -37,6 +37,13 @@ def test_members_come_one_a_line(crdtdb: Run) -> None:
     assert crdtdb("get", "shop/rwset/banned").out == '"bo"\n'
 
 
+def test_sizes_are_of_what_a_type_consists_of(crdtdb: Run) -> None:
+    assert crdtdb("update", "shop/text/note", "insert", "text=hi").out == "2 characters\n"
+    assert crdtdb("update", "shop/list/steps", "insert", "value=wash").out == "1 element\n"
+    do = '{"type": "counter", "op": "increment"}'
+    assert crdtdb("update", "shop/map/m", "update", 'field=["n"]', f"do={do}").out == "1 field\n"
+
+
 def test_scores_come_in_any_order(crdtdb: Run) -> None:
     at = "game/zset/scores"
     crdtdb("update", at, "add", "member=ann", "score=1.5")

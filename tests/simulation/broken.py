@@ -24,7 +24,7 @@ from crdtdb.errors import NoSpace, PeerError
 from crdtdb.floors import Floors
 from crdtdb.reclaim import _Portion
 from crdtdb.record import Record
-from crdtdb.replication import cluster, donor, early, machine, pull, repair
+from crdtdb.replication import cluster, donor, early, machine, pull, repair, summaries
 from crdtdb.replication.cluster import Cluster, Send
 from crdtdb.replication.donor import read_page
 from crdtdb.replication.messages import Claim, Gone, Page, Pull, Push, Sender, Talk
@@ -389,7 +389,7 @@ def floor_left_out() -> Iterator[None]:
     seems to have seen less than the records it sends, and what it removed seems to be new to it.
     """
     with ExitStack() as planted:
-        for module in (cluster, donor, pull, repair):
+        for module in (cluster, donor, pull, summaries):
             planted.enter_context(patch.object(module, "write_floored", VersionVector.flat_above))
         yield
 

@@ -110,7 +110,7 @@ def test_who_was_put_back_counts_as_having_seen(
             stage.pass_time("puller", "donor")
     stage.lose(*_NAMES)
     incarnation = donor.replication.incarnation
-    forgets = patch.object(Cluster, "remembered", lambda self, i: self.reports.counted(i))
+    forgets = patch.object(Cluster, "remembered", lambda self, i: self.counting.reports.counted(i))
     with forgets if broken else nullcontext():
         stage.restart("donor", rolled_back=True)
         stage.deliver("donor", "writer", until="Remembered")

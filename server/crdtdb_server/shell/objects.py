@@ -28,6 +28,8 @@ __all__ = ["delete", "get", "ls", "put", "update"]
 
 #: Nobody reads a longer table on a terminal.
 _ROWS_SHOWN: Final = 1_000
+#: What the size of an object counts.
+_PARTS: Final = {"text": "character", "list": "element", "map": "field"}
 
 
 def get(
@@ -93,7 +95,7 @@ def put(
     """
     with server.client() as client:
         written = client.update(address, [{"op": "set", "value": value}])
-    _print_written(written, as_json=json)
+    _print_written(address, written, as_json=json)
 
 
 def update(
@@ -117,7 +119,7 @@ def update(
     """
     with server.client() as client:
         written = client.update(address, [{"op": op, **dict(fields)}])
-    _print_written(written, as_json=json)
+    _print_written(address, written, as_json=json)
 
 
 def delete(
@@ -142,7 +144,7 @@ def delete(
     operation = {"op": "delete"} if seen is None else {"op": "delete", "seen": seen}
     with server.client() as client:
         written = client.update(address, [operation])
-    _print_written(written, as_json=json)
+    _print_written(address, written, as_json=json)
 
 
 def ls(
@@ -194,7 +196,7 @@ def _explain(read: Read[Any]) -> None:
         note(f"({len(read.value)} of {read.size} members; go on with --after {read.next})")
 
 
-def _print_written(written: Written, *, as_json: bool) -> None:
+def _print_written(address: ObjectName, written: Written, *, as_json: bool) -> None:
     if as_json:
         left = {"value": written.value} if written.size is None else {"size": written.size}
         print_json({**left, "changed": written.changed})
@@ -202,7 +204,8 @@ def _print_written(written: Written, *, as_json: bool) -> None:
     if written.size is None:
         print(json_text(written.value))
     else:
-        print("1 member" if written.size == 1 else f"{written.size} members")
+        part = _PARTS.get(address.type, "member")
+        print(f"{written.size} {part}" if written.size == 1 else f"{written.size} {part}s")
     if not written.changed:
         note("(nothing changed)")
 
