@@ -34,7 +34,8 @@ def _value(line: Line, message: bytes) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("variant", "kept"), [("no-storage", 0), ("in-memory", 5), ("ungrouped", 5)]
+    ("variant", "kept"),
+    [("no-storage", 0), ("in-memory", 5), ("ungrouped", 5), ("short-memory", 5)],
 )
 def test_a_variant_is_the_same_server_but_for_one_thing(
     variant: str, kept: int, tmp_path: Path, load_generator: Generator
@@ -48,11 +49,11 @@ def test_a_variant_is_the_same_server_but_for_one_thing(
         sample = load_generator.run(Load(subject.port, 4, [_INCREMENT] * 40, None))
         assert sample.answers == 40
     is_on_disk = (tmp_path / "subject").exists()
-    assert is_on_disk is (variant == "ungrouped")
+    assert is_on_disk is (variant in {"ungrouped", "short-memory"})
 
 
 def test_every_variant_is_tried() -> None:
-    assert set(VARIANTS) == {"no-storage", "in-memory", "ungrouped"}
+    assert set(VARIANTS) == {"no-storage", "in-memory", "ungrouped", "short-memory"}
 
 
 @pytest.mark.skipif(not is_installed(), reason=ABSENT)

@@ -29,8 +29,8 @@ async def test_a_clock_that_most_disagree_with(by_ms: int, monkeypatch: pytest.M
         await eventually("noticed", lambda: off_by_ms(network.replication) is not None)
         ready, cluster, status = await said(eu)
         assert status == 200
-        assert ready == cluster
-        assert abs(ready + by_ms) < LIMITS.max_drift_ms, "how far the others are off"
+        for off in (ready, cluster):  # they may be a greeting apart
+            assert abs(off + by_ms) < LIMITS.max_drift_ms, "how far the others are off"
         monkeypatch.setattr(engine, "now_ms", right)
         await eventually("it is over", lambda: off_by_ms(network.replication) is None)
 
