@@ -331,6 +331,8 @@ class Draft(Pending):
                 logs.setdefault(log, []).append((at, record))
             else:
                 self.join(at, record, seen)
+                if address.is_cut(at):
+                    self._cut_again(at, record)
         sent = {at for at, _ in incoming}
         start = max(span.start, address.DATA)
         lacking = [
@@ -344,6 +346,18 @@ class Draft(Pending):
                 self.vacate_if_bare(address.split_object(at)[0])
         for prefix, records in logs.items():
             replace_log(self, prefix, records, seen)
+
+    def _cut_again(self, at: bytes, incoming: Record) -> None:
+        """Let a cut count that a replica still holds whose logs are taken over.
+
+        It may be reclaimed here, with what it covers, and not there.
+        """
+        old = self.record(at)
+        live = {dot: cut for dot, cut in incoming.live.items() if not any(guards({dot: cut}))}
+        if not live.keys() <= old.live.keys():
+            new = Record({**old.live, **live}, old.context.join(incoming.context))
+            self.put(at, new)
+            self.install_cut(at, old, new)
 
     # -- letting go ---------------------------------------------------------------------------
 

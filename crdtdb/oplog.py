@@ -11,7 +11,7 @@ an op-based object: operations that it covers are out of force, those concurrent
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -26,6 +26,7 @@ from crdtdb.pending import Pending
 from crdtdb.record import EMPTY, Live, Payload, Record, visible
 
 __all__ = [
+    "SEPARATE_HISTORIES",
     "adopt_base",
     "fold_in",
     "fold_stable",
@@ -34,6 +35,10 @@ __all__ = [
     "replace_log",
     "try_out",
 ]
+
+
+#: Why what a peer has folded is refused.
+SEPARATE_HISTORIES: Final = "separate-histories"
 
 
 def operations_in_force(kind: OperationType, live: Live, cut: VersionVector | None) -> Live:
@@ -199,7 +204,7 @@ def _base_value(kind: OperationType, base: Live) -> Any:
 
 def _separate_histories() -> PeerError:
     return PeerError(
-        "separate-histories",
+        SEPARATE_HISTORIES,
         "both sides have reclaimed operations that the other never saw; start one of them again "
         "with an empty directory",
     )

@@ -7,6 +7,7 @@ commit. What changes, and to what, is the business of `draft` and `oplog`.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence, Set
 from enum import Enum
 from itertools import islice
@@ -90,7 +91,8 @@ class Pending:
         self._records: dict[bytes, Record | None] = {}
         #: Of these, the ones that stay in their place of the sequence: to others nothing is new.
         self._in_place: set[bytes] = set()
-        #: Objects of which nothing is left, not even a head.
+        #: Objects of which nothing may be left, not even a head: that shows when all is there.
+        self._emptied: set[bytes] = set()
         self._vacated: set[bytes] = set()
         self._heads: dict[bytes, Head] = {}
         #: Prefix of a log → what its materialised value has become.
@@ -356,20 +358,22 @@ class Pending:
         self._in_place.add(at)
 
     def vacate_if_bare(self, prefix: bytes) -> None:
-        """Let the head of an object go if neither a record of it nor a cut of its own is left."""
+        """Let an object's head go if in the end no record of it is left, nor a cut of its own."""
+        self._emptied.add(prefix)
+
+    def _is_bare(self, prefix: bytes, left: Sequence[bytes]) -> bool:
+        """Is nothing left of an object? `left` are the changed records that are, sorted."""
         if self.head(prefix).exists or self.record(address.cut(prefix)).live:
-            return
+            return False
         if isinstance(type_of(prefix), NestedType) and any(
             record.live for _, record in self.records_under(address.cut(prefix))
         ):
-            return
+            return False
+        first = bisect_left(left, prefix)
+        if first < len(left) and left[first].startswith(prefix):
+            return False
         stored = self._snapshot.scan(Table.RECORDS, prefix, address.after(prefix))
-        changed = self._records
-        if any(changed.get(at, EMPTY) is not None for at, _ in stored) or any(
-            record is not None and at.startswith(prefix) for at, record in changed.items()
-        ):
-            return
-        self._vacated.add(prefix)
+        return all(self._records.get(at, EMPTY) is None for at, _ in stored)
 
     # -- writing ------------------------------------------------------------------------------
 
@@ -401,6 +405,9 @@ class Pending:
             records[at] = codec.pack_row(sequence, at, encoded)
             entries[sequence.to_bytes(8, "big")] = at
             travelling.append((at, encoded))
+        if self._emptied:
+            left = sorted(at for at, record in self._records.items() if record is not None)
+            self._vacated = {prefix for prefix in self._emptied if self._is_bare(prefix, left)}
         if any(at not in numbers for at in self._latest.values()):
             sequence += 1  # the latest change of some object is that a record went
         nobodys = sequence

@@ -15,10 +15,9 @@ from typing import Any, Final, NamedTuple
 from crdtdb import codec
 from crdtdb.address import ObjectName
 from crdtdb.causal import VersionVector
-from crdtdb.datatype import NestedType, SequenceType
+from crdtdb.datatype import NestedType
 from crdtdb.engine import Engine, Entropy
 from crdtdb.jsonvalue import JsonValue
-from crdtdb.kinds import log_at
 from crdtdb.operations import read_operation, type_named
 from crdtdb.reading import Digest, PageQuery, Reading
 from crdtdb.reclaim import Walk
@@ -28,9 +27,8 @@ from crdtdb.rows import read_record
 from crdtdb.store.base import Table
 from crdtdb.store.memory import MemoryStore
 from crdtdb.transaction import CleanUp, Committed, Erase, Push, Result, Transaction, Update
-from crdtdb.types._runs import ids_from
 from maps import all_leaves, show_map
-from oracle.checks import folded_values
+from oracle.checks import elements_held
 from oracle.events import ElementId, Shown
 
 __all__ = ["START_MS", "Replica", "Staged", "acquaint", "exchange", "missing", "update"]
@@ -166,14 +164,7 @@ class Replica:
     def elements(self, name: ObjectName) -> frozenset[ElementId]:
         """All elements that are stored of a list, or of those in a map, deleted ones among them."""
         with self.store.snapshot() as snapshot:
-            values = folded_values(snapshot)
-        lists = [rows for prefix, rows in values.items() if _is_list(name, prefix)]
-        lengths = ((tuple(first), held) for rows in lists for first, *_, held in rows)
-        return frozenset(
-            one
-            for first, held in lengths
-            for one in ids_from(first, held if isinstance(held, int) else len(held))
-        )
+            return elements_held(snapshot, name)
 
     def record(self, at: bytes) -> Record:
         """What is stored at an address."""
@@ -254,13 +245,6 @@ class Replica:
     def merge(self, records: Iterable[tuple[bytes, bytes]], seen: VersionVector, time: int) -> None:
         """Take in records from somebody who has seen `seen`."""
         self.times_refused += self.engine.merge(records, seen, time)
-
-
-def _is_list(name: ObjectName, prefix: bytes) -> bool:
-    """Is this the prefix of a list that is the object, or a leaf of it?"""
-    log = log_at(prefix)
-    is_own = log is not None and log.owner == name.prefix
-    return is_own and isinstance(log.kind if log else None, SequenceType)
 
 
 def acquaint(*replicas: Replica) -> None:

@@ -25,6 +25,7 @@ from replicas import START_MS, Replica, exchange, missing, update
 
 Patch = pytest.MonkeyPatch
 
+NAME: Final = ObjectName("shop", "set", "k")
 _ROWS: Final = (Table.RECORDS, Table.SEQUENCE, Table.HEADS, Table.FOLDED)
 
 
@@ -393,6 +394,54 @@ def test_operations_folded_while_a_whole_pull_goes_on_count_once() -> None:
     b.engine.merge(list(pages.items()), a.seen, 0, whole=a.engine.reclaimed.vector)
     check_books(b.store)
     assert b.value("opcounter") == 7
+
+
+def test_a_map_keeps_its_head_when_all_else_in_it_went_before_its_log_came() -> None:
+    """A simulated replica once showed no leaf of a map that it held: its head had gone.
+
+    In a whole pull the leaves that the donor lacks are taken out first, and then the map is empty,
+    until its op-based leaves are taken over.
+    """
+    a, b = Replica(1), Replica(2)
+    a.do("map", "update", field=["gone"], do={"type": "flag", "op": "enable"})
+    b.pull(a)
+    a.do("map", "remove", field=["gone"])
+    a.do("map", "update", field=["log"], do={"type": "list", "op": "insert", "value": "is"})
+    a.reclaim()
+    b.engine.merge(missing(a.store, NOTHING), a.seen, 0, whole=a.engine.reclaimed.vector)
+    check_books(b.store)
+    assert b.exists("map")
+    assert b.digest() == a.digest()
+
+
+@pytest.mark.parametrize("wide", [False, True], ids=["of the object", "of the bucket"])
+@pytest.mark.parametrize("kind", ["opcounter", "list"])
+def test_a_cut_that_only_the_donor_still_holds_covers_what_is_taken_over(
+    kind: str, wide: bool
+) -> None:
+    """Seed 5604 once: what was deleted came back, at one replica only.
+
+    It came again with the donor's log, which the donor had not yet cleared of it, and its cut was
+    thought to be done with, for here both had gone.
+    """
+    a, b = Replica(1), Replica(2)
+    write = {"op": "increment", "by": 3} if kind == "opcounter" else {"op": "insert", "value": 1}
+    a.commit(update(NAME._replace(type=kind), write))
+    a.do("set", "add", value="x")
+    a.do("set", "remove", value="x")
+    a.reclaim()
+    b.pull(a)
+    if wide:
+        a.commit(Erase(address.bucket_prefix("shop")))
+    else:
+        a.do(kind, "delete")
+    b.pull(a)
+    b.reclaim()
+    assert not b.exists(kind)
+    b.engine.merge(missing(a.store, NOTHING), a.seen, 0, whole=a.engine.reclaimed.vector)
+    check_books(b.store)
+    assert not a.exists(kind)
+    assert b.digest() == a.digest()
 
 
 # The change feed ----------------------------------------------------------------------------------

@@ -80,3 +80,16 @@ def test_who_is_not_refused_any_more(change: dict[str, object]) -> None:
     twins.answered(_OLD, 100)
     twins.answered(_OLD, 200)
     assert not is_refused(twins, **({"sender": _NEW} | change))  # type: ignore[arg-type]
+
+
+def test_who_was_put_back_is_no_twin_as_soon_as_it_answers_there() -> None:
+    """The later incarnation, which answered there a moment ago, was that of the same replica."""
+    twins = Twins()
+    twins.displace(_OLD.incarnation, _NEW)
+    twins.answered(_NEW, 100)
+    twins.answered(_NEW, 200)
+    assert is_refused(twins, _OLD), "its first words"
+    assert _URL in twins.refused(1_000)
+    assert not is_refused(twins, _OLD, via=_URL)
+    assert twins.refused(1_000) == {}
+    assert not is_refused(twins, _OLD)

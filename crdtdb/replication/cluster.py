@@ -22,6 +22,7 @@ from crdtdb.joining import Records
 from crdtdb.limits import LIMITS
 from crdtdb.reading import Reading
 from crdtdb.replication import messages
+from crdtdb.replication.bases import Bases
 from crdtdb.replication.copying import Copying
 from crdtdb.replication.counting import Counting
 from crdtdb.replication.cursors import Cursor, Cursors
@@ -82,6 +83,8 @@ class Cluster:
         self.evictions: dict[int, Eviction] = {}
         #: Whose reports count, and what is stable by them.
         self.counting = Counting(engine)
+        #: What vectors are told against.
+        self.bases = Bases()
         #: The floors that the cluster has agreed on, by mark.
         self.laid: dict[int, Laid] = {}
         #: The pages of the pull under way, or of the last one that was interrupted.

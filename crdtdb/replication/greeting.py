@@ -141,8 +141,8 @@ class Greeting:
 
     # -- the first state ------------------------------------------------------------------------
 
-    def donor(self) -> Peer | None:
-        """Somebody who has a state to copy, if one has answered."""
+    def donor(self, silent: int | None) -> Peer | None:
+        """Somebody who has a state to copy, if one has answered; rather not who keeps silent."""
         cluster = self._cluster
         donors = [
             peer
@@ -152,6 +152,7 @@ class Greeting:
             and contact.incarnation is not None
             and (peer := cluster.peers.get(contact.incarnation))
         ]
+        donors = [peer for peer in donors if peer.sender.incarnation != silent] or donors
         return donors[cluster.random.randrange(len(donors))] if donors else None
 
     def may_serve_empty(self) -> bool:

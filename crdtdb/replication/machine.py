@@ -38,6 +38,7 @@ from crdtdb.replication.messages import (
     Mend,
     Mended,
     Message,
+    News,
     Page,
     Pull,
     Received,
@@ -373,7 +374,7 @@ class Replication:
             self._repair.pull = None
         if self._newcomer.waits:
             return []
-        if donor := self._greeting.donor():
+        if donor := self._greeting.donor(self._newcomer.silent):
             return self._newcomer.begin(donor)
         if self._greeting.may_serve_empty() and self._newcomer.may_serve_empty():
             self._summaries.relay_soon()
@@ -404,6 +405,9 @@ class Replication:
                 return self._summaries.on_same(peer, message)
             case Summary():
                 sends, has_more = self._summaries.on_summary(peer, message)
+                return sends + self._repair.want(peer) if has_more else sends
+            case News():
+                sends, has_more = self._summaries.on_news(peer, message)
                 return sends + self._repair.want(peer) if has_more else sends
             case Pull():
                 return self._repair.on_pull(peer, message)

@@ -3,7 +3,8 @@
 A frame is version 1 | xxh3-64 of the body | msgpack of one tagged message. Records inside are the
 very bytes that are stored. `tests/wire/messages.jsonl` freezes all of it. Who sends a frame is not
 in it: the transport says so once per exchange (`Sender`), which keeps an idle digest small. Version
-vectors in pushes, summaries, pulls and claims may rest on floors (`crdtdb.floors`).
+vectors in pushes, summaries, pulls and claims may rest on floors (`crdtdb.floors`); those of news,
+pulls and the claims of pages may be told against a base (`crdtdb.replication.bases`).
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ __all__ = [
     "Mend",
     "Mended",
     "Message",
+    "News",
     "Page",
     "Pull",
     "Push",
@@ -213,7 +215,7 @@ class Received(_Message, tag=9, frozen=True):
 
 
 class Refused(_Message, tag=10, frozen=True):
-    """I cannot serve that now (`bootstrapping`, `damaged`, `evicted`, `too-far-behind`)."""
+    """I cannot serve that (now): `bootstrapping`, `damaged`, `evicted`, `unknown-base`, …"""
 
     reason: str
 
@@ -240,6 +242,18 @@ class Remembered(_Message, tag=13, frozen=True):
     #: As in Welcome.
     known: _Counter
     reported: list[int]
+
+
+class News(_Message, tag=14, frozen=True):
+    """This is what I have seen: there is news in it, or the answer to yours.
+
+    As a Summary without reports, told against what both sides have.
+    """
+
+    seen: list[int]
+    time: int
+    #: Do I want yours in return?
+    answer: bool
 
 
 class Mend(_Message, tag=20, frozen=True):
@@ -302,6 +316,7 @@ Talk: TypeAlias = (
     | Digest
     | Same
     | Summary
+    | News
     | Pull
     | Page
     | Push

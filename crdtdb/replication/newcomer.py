@@ -55,6 +55,12 @@ class Newcomer:
         """The endpoint of the donor that was asked; None: nobody was."""
         return None if self._asked is None else self._asked[0].address
 
+    @property
+    def silent(self) -> int | None:
+        """The incarnation of a donor that is given up; None: there is none."""
+        donor = self._cluster.copying.donor
+        return None if donor is None or self._silences < _SILENCES else donor.incarnation
+
     def start(self) -> list[Send]:
         """Go on with a copy that was under way."""
         copying = self._cluster.copying

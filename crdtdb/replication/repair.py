@@ -14,9 +14,13 @@ from contextlib import suppress
 
 from msgspec import structs
 
+from crdtdb import codec
 from crdtdb.causal import NOTHING, VersionVector
 from crdtdb.errors import CrdtdbError, NoSpace, PeerError, StorageFailed
 from crdtdb.joining import Records, Spoiled, decoded
+from crdtdb.oplog import SEPARATE_HISTORIES
+from crdtdb.replication import bases
+from crdtdb.replication.bases import UNKNOWN_BASE
 from crdtdb.replication.cluster import Cluster, Send
 from crdtdb.replication.cursors import START
 from crdtdb.replication.donor import read_page
@@ -58,6 +62,8 @@ class Repair:
         #: Up to where the parts of a pull were tried; None: all of them.
         self._tried_to: bytes | None = b""
         self._join_not_before_ms = 0
+        #: A donor of which everything is to be taken over: its incarnation.
+        self._apart: int | None = None
 
     def start(self) -> list[Send]:
         """Go on with the pull that was under way."""
@@ -128,9 +134,18 @@ class Repair:
                 return []  # what the last pull left is still being let go
             staging.add_to(NOTHING, 0)
             cursor, whole = cluster.cursors.of(peer.sender.incarnation), NOTHING
+            if self._apart == peer.sender.incarnation:
+                self._apart = None
+                cursor, whole = START, VersionVector.up_to(peer.sender.incarnation, 1)
         seen = self._told(peer)
         self.pull = PullSession(number, peer.sender, cursor, seen, cluster.now_ms, whole)
-        return cluster.answer(peer, self.pull.request())
+        return cluster.answer(peer, self._first_request(self.pull))
+
+    def _first_request(self, pull: PullSession) -> Pull:
+        """In few words. What follows is said whole: bases come and go while a pull lasts."""
+        request = pull.request()
+        seen = self._cluster.bases.asking(pull.donor.incarnation, request.seen)
+        return structs.replace(request, seen=seen)
 
     def on_gone(self, peer: Peer, message: Gone) -> list[Send]:
         """What is staged is worth nothing: begin anew, at the start of the donor's sequence.
@@ -150,8 +165,11 @@ class Repair:
             return []
         number, reclaimed = cluster.random.getrandbits(32), read_vector(message.reclaimed)
         is_put_back = pull.seen.join(pull.whole).includes(reclaimed)
-        whole = pull.whole if is_put_back else reclaimed
         seen = self._told(peer)
+        whole = pull.whole
+        # What was missed may have come otherwise since the pull began.
+        if not is_put_back and (len(whole) or not seen.includes(reclaimed)):
+            whole = reclaimed
         self.pull = PullSession(number, peer.sender, START, seen, cluster.now_ms, whole)
         return cluster.answer(peer, self.pull.request())
 
@@ -184,7 +202,7 @@ class Repair:
             if not pull.expects(message):
                 return []
             if message.claim is not None:
-                message = self._without_floor(message, message.claim)
+                message = self._said_whole(pull, message, message.claim)
             is_staged = (
                 staging.donor is not None
                 or bool(cluster.engine.damaged)
@@ -204,12 +222,19 @@ class Repair:
             self._give_up(peer, error)
             return []
         except CrdtdbError as error:
+            if self._are_apart(error):
+                return self._pull_whole(peer)
             self._give_up(peer, error)
             raise
 
-    def _without_floor(self, page: Page, claim: Claim) -> Page:
+    def _said_whole(self, pull: PullSession, page: Page, claim: Claim) -> Page:
         """A page whose claim rests on nothing, so that it can be kept. Raises PeerError."""
-        seen = self._cluster.read_vector(claim.seen).flat()
+        asked = pull.request().seen
+        try:
+            flat = bases.whole(claim.seen, {codec.fingerprint(asked): asked})
+        except bases.UnknownBase as error:
+            raise PeerError("bad-vector", "a claim is told against what was not asked") from error
+        seen = self._cluster.read_vector(flat).flat()
         return structs.replace(page, claim=structs.replace(claim, seen=seen))
 
     def carry_on(self) -> list[Send]:
@@ -226,6 +251,8 @@ class Repair:
         try:
             return self._join()
         except CrdtdbError as error:
+            if self._are_apart(error):
+                return self._pull_whole(peer)
             if isinstance(error, PeerError):
                 cluster.refusals[error.reason] += 1
             self._give_up(peer, error)
@@ -316,6 +343,33 @@ class Repair:
             self._summaries.relay_soon()
         return sends + self._next_pull()
 
+    def _are_apart(self, error: CrdtdbError) -> bool:
+        """Have both sides folded operations of one log, and neither all that the other has?
+
+        So it may be where this replica, or the donor, was put back to an earlier state: what one
+        has folded the other may hold as operations, and what is folded cannot be taken apart.
+        """
+        pull, cluster = self.pull, self._cluster
+        return (
+            isinstance(error, PeerError)
+            and error.reason == SEPARATE_HISTORIES
+            and pull is not None
+            and not len(pull.whole)
+            and not cluster.copying.is_begun
+            and not cluster.staging.is_begun
+        )
+
+    def _pull_whole(self, peer: Peer) -> list[Send]:
+        """Take over the logs of the donor instead, with what it lacks on top.
+
+        If it has not seen all that was folded here, that is refused, and nothing can be done.
+        """
+        self.pull, self._apart, self._tried_to = None, peer.sender.incarnation, b""
+        self._replacing.begin()
+        with suppress(NoSpace, StorageFailed):
+            self._cluster.staging.discard()
+        return self.want(peer)
+
     def _give_up(self, peer: Peer, error: CrdtdbError) -> None:
         """What a donor sent cannot be taken in: leave it alone for a while, ever longer.
 
@@ -395,7 +449,10 @@ class Repair:
                 return self.carry_on()
             pull.is_claimed = False
             return self._cluster.answer(peer, pull.request())
-        if self._fetches_from(peer):
+        if pull is not None and self._fetches_from(peer):
+            self._cluster.bases.forget(peer.sender.incarnation)
+            if reason == UNKNOWN_BASE:
+                return self._cluster.answer(peer, pull.request())
             self.pull = None
             return self._next_pull()
         return []
@@ -413,10 +470,15 @@ class Repair:
     def on_pull(self, peer: Peer, message: Pull) -> list[Send]:
         """Serve a page. A stranger becomes a member first, so that reclaiming waits for it."""
         cluster = self._cluster
-        peer.unread = not cluster.can_read(message.seen)
+        try:
+            told = cluster.bases.reading(peer.sender.incarnation, message.seen)
+        except bases.UnknownBase:
+            return cluster.answer(peer, Refused(UNKNOWN_BASE))
+        peer.unread = not cluster.can_read(told)
         if peer.unread:
             return self.want(peer) + cluster.answer(peer, Refused("behind"))
-        theirs = cluster.read_vector(message.seen)
+        theirs = cluster.read_vector(told)
+        cluster.bases.heard(peer.sender.incarnation, told)
         sends: list[Send] = []
         if peer.sender.incarnation not in cluster.members:
             sends = cluster.commit(adding(peer.sender))
@@ -427,4 +489,7 @@ class Repair:
             page = read_page(cluster.engine, message, theirs)
         except StorageFailed:
             return sends + cluster.answer(peer, Refused("damaged"))
+        if isinstance(page, Page) and page.claim is not None:
+            claim = structs.replace(page.claim, seen=bases.tell(page.claim.seen, told))
+            page = structs.replace(page, claim=claim)
         return sends + cluster.answer(peer, page)

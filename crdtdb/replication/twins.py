@@ -8,7 +8,8 @@ the other has *answered at that endpoint* what was asked after this one had spok
 No late frame proves that, so a live replica is never refused because of one: if the two are one
 replica, the one that answered is the later, and the other is gone. If they are two, the one that
 answers is where it says that it is, and the other is not. Without the proof, for nobody can ask
-there, both are heard in turn.
+there, both are heard in turn. A replica that was put back to an earlier incarnation is refused
+until it answers there itself.
 """
 
 from __future__ import annotations
@@ -80,6 +81,8 @@ class Twins:
             self._refused[sender.endpoint] = (now_ms, why)
             raise PeerError("identity-conflict", why)
         self._displaced.pop(sender.incarnation, None)
+        if displaced is not None and via == sender.endpoint:
+            self._refused.pop(via, None)  # it is not another one that answers there, after all
 
     def refused(self, now_ms: int) -> dict[str, str]:
         """Endpoints that two live replicas claim, and what to do about it."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from crdtdb import address
+from crdtdb import address, codec
 from crdtdb.address import ObjectName
 from crdtdb.hlc import MOST
 from crdtdb.limits import LIMITS
-from crdtdb.replication.messages import Pull, Received, Summary, write_frame
+from crdtdb.replication.messages import News, Pull, Received, Summary, write_frame
 from crdtdb.store.base import Table
 from hostile.arena import ATTACKER, Arena, sent
 
@@ -116,7 +116,30 @@ def test_a_vector_that_is_none(arena: Arena, deps: list[int]) -> None:
     assert arena.attack(arena.push(deps=deps)) == "bad-vector"
     assert arena.attack(Summary(deps, 0, {}, True)) == "bad-vector"
     assert arena.attack(Pull(1, 0, 0, deps, [])) == "bad-vector"
+    assert arena.attack(News(deps, 0, True)) == "bad-vector"
     assert arena.attack(Summary([], 0, {arena.b.incarnation: deps}, True)) == "bad-vector"
+    arena.recover()
+
+
+@pytest.mark.parametrize(
+    "told", [[], [0], [0, 1], [0, 1, 1, 1], [0, -1], [0, 1, 0, -2], [0, 0, 5], [0, 0, 5, 1]]
+)
+def test_a_vector_against_a_base_that_does_not_fit(arena: Arena, told: list[int]) -> None:
+    """What the attacker said before is the base: one entry, 5, of 1."""
+    base = [5, 1]
+    assert arena.attack(News(base, 0, True)) is None
+    against = [-2, *([codec.fingerprint(base), *told[1:]] if told else [])]
+    assert arena.attack(News(against, 0, True)) == "bad-vector"
+    assert arena.attack(Pull(1, 0, 0, against, [])) == "bad-vector"
+    arena.recover()
+
+
+def test_bases_that_nobody_has_said(arena: Arena) -> None:
+    """Whoever does so is asked to say it all, and is told no more than anybody who asks."""
+    for number in range(1_000):
+        assert arena.attack(News([-2, number, 0], 0, True)) is None
+        assert arena.attack(Pull(1, 0, 0, [-2, number, 0], [])) is None
+        assert arena.attack(News([ATTACKER, number + 1], 0, False)) is None
     arena.recover()
 
 

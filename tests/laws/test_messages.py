@@ -39,6 +39,7 @@ said: dict[type[Any], st.SearchStrategy[Any]] = {
     messages.Digest: st.builds(messages.Digest, times, times, times),
     messages.Same: st.builds(messages.Same, times, times, incarnations, counters),
     messages.Summary: st.builds(messages.Summary, flats, times, reports, st.booleans()),
+    messages.News: st.builds(messages.News, flats, times, st.booleans()),
     messages.Pull: st.builds(messages.Pull, times, incarnations, counters, flats, flats),
     messages.Page: st.builds(
         messages.Page, times, counters, incarnations, counters, entries, claims

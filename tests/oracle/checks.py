@@ -13,9 +13,10 @@ import msgspec
 
 from checkers.violation import Violation
 from crdtdb import address, codec
+from crdtdb.address import ObjectName
 from crdtdb.causal import NOTHING, VersionVector
 from crdtdb.cuts import check_cut
-from crdtdb.datatype import DocumentType, OperationType, StateType
+from crdtdb.datatype import DocumentType, OperationType, SequenceType, StateType
 from crdtdb.head import FRESH, Head
 from crdtdb.kinds import in_force, log_at
 from crdtdb.materialised import reread_materialised
@@ -25,8 +26,10 @@ from crdtdb.state import STATE_KEY, State
 from crdtdb.store.base import Snapshot, Table
 from crdtdb.store.memory import MemoryStore
 from crdtdb.types import CATALOGUE
+from crdtdb.types._runs import ids_from
+from oracle.events import ElementId
 
-__all__ = ["Violation", "check_books", "folded_values"]
+__all__ = ["Violation", "check_books", "elements_held", "folded_values"]
 
 
 class _Row(NamedTuple):
@@ -68,11 +71,26 @@ def _read(snapshot: Snapshot, state: State) -> _Books:
     )
 
 
-def folded_values(snapshot: Snapshot) -> dict[bytes, Any]:
+def elements_held(snapshot: Snapshot, name: ObjectName) -> frozenset[ElementId]:
+    """All elements that are stored of a list, or of those in a map, deleted ones among them."""
+    lengths = (
+        (tuple(first), held)
+        for prefix, rows in folded_values(snapshot, name.prefix).items()
+        if (log := log_at(prefix)) is not None and isinstance(log.kind, SequenceType)
+        for first, *_, held in rows
+    )
+    return frozenset(
+        one
+        for first, held in lengths
+        for one in ids_from(first, held if isinstance(held, int) else len(held))
+    )
+
+
+def folded_values(snapshot: Snapshot, below: bytes = b"") -> dict[bytes, Any]:
     """The materialised values that are stored, as plain values, by the prefixes of logs."""
     values: dict[bytes, Any] = {}
     prefix: bytes | None = None
-    for key, _ in snapshot.scan(Table.FOLDED):
+    for key, _ in snapshot.scan(Table.FOLDED, below, address.after(below) if below else None):
         if prefix is not None and key.startswith(prefix):
             continue  # steps of the same value
         log = log_at(prefix := key)

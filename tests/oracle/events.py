@@ -18,6 +18,7 @@ __all__ = [
     "ElementId",
     "Event",
     "EventId",
+    "Held",
     "Missed",
     "Object",
     "Path",
@@ -37,6 +38,8 @@ EventId: TypeAlias = tuple[int, int]
 ElementId: TypeAlias = tuple[int, int, int]
 #: (bucket, type, key).
 Object: TypeAlias = tuple[str, str, str]
+#: Elements of lists, by the object that they belong to.
+Held: TypeAlias = Mapping[Object, frozenset[ElementId]]
 #: A field of a map.
 Path: TypeAlias = tuple[str, ...]
 

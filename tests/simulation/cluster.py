@@ -252,19 +252,14 @@ class Cluster:
             self._scheduler.after(_START_AGAIN_MS, lambda: self._start(machine))
             return
         self._scheduler.after(self._plan.tick_ms, lambda: self._tick(machine, life))
-        self._bury(machine)
-
-    def _bury(self, machine: Machine) -> None:
-        """A machine has done something; was it the last thing it did?"""
-        if machine.disk.crashed:
-            self._world.crash(machine)
+        self._world.bury(machine)
 
     def _tick(self, machine: Machine, life: int) -> None:
         if machine.is_up and machine.life == life:
             machine.tick(self._scheduler.now_ms)
             check_held(machine.held_pushes, _HELD_PUSHES)
             self._scheduler.after(self._plan.tick_ms, lambda: self._tick(machine, life))
-            self._bury(machine)
+            self._world.bury(machine)
 
     def _serving(self) -> Machine | None:
         """One of the machines that answer users now."""
@@ -283,7 +278,7 @@ class Cluster:
         self._note(machine.name, f"commits {len(transactions)}", lambda: told_commit(transactions))
         if machine.write(transactions) is None:
             self.tally["commits refused by a disk"] += 1
-        self._bury(machine)
+        self._world.bury(machine)
 
     def _read(self) -> None:
         """Somebody reads somewhere, and keeps the read context."""
@@ -346,7 +341,7 @@ class Cluster:
             self.tally["twins refused"] += 1
         if is_fenced:
             check_fenced(letter.sender.name, before, machine.seen)
-        self._bury(machine)
+        self._world.bury(machine)
 
     def _note(self, where: str, what: str, told: Callable[[], str] | None = None) -> None:
         self._trace.note(self._scheduler.now_ms, where, what, told)

@@ -23,7 +23,7 @@ from crdtdb.replication.staging import COPY_ROW
 from crdtdb.store.base import Table
 from crdtdb.transaction import CleanUp, Committed, Erase, Transaction
 from oracle.checks import Violation, check_books
-from oracle.events import Object, Shown
+from oracle.events import Held, Object, Shown
 from simulation.checks import (
     check_disk,
     check_growth,
@@ -80,11 +80,13 @@ class Judge:
         past: VersionVector,
         transactions: Sequence[Transaction],
         committed: Committed,
+        held: Held,
     ) -> None:
         """A machine carried out local transactions (Watcher)."""
         members = frozenset(machine.replication.members)
         origin = machine.engine.state.incarnation
-        issued = issued_by(origin, past, transactions, committed, members)
+        let_go = {name: self.ledger.elements(name, past) - those for name, those in held.items()}
+        issued = issued_by(origin, past, transactions, committed, members, let_go)
         if machine.disk.crashed:
             self._unanswered.setdefault(machine.name, []).extend(issued)
             return

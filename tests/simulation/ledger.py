@@ -8,6 +8,7 @@ implementation.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -18,7 +19,8 @@ from crdtdb.datatype import Operation
 from crdtdb.jsonbytes import encode
 from crdtdb.transaction import CleanUp, Committed, Erase, Transaction, Update
 from oracle.checks import Violation
-from oracle.events import Event, Missed, Object, Scope, Shown, covers
+from oracle.events import ElementId, Event, Held, Missed, Object, Scope, Shown, covers
+from oracle.history import numbers_of
 from oracle.lives import Lives
 from oracle.rights import check_bounds
 from oracle.specification import show
@@ -57,6 +59,8 @@ class Issued(NamedTuple):
     unmarked: Sequence[Unmarked] = ()
     #: The members that the replica knew.
     members: Collection[int] = ()
+    #: The elements of lists that it did not have any more.
+    let_go: Held = MappingProxyType({})
 
     def dots(self) -> Iterator[Dot]:
         """All its dots."""
@@ -69,10 +73,11 @@ def issued_by(
     transactions: Sequence[Transaction],
     committed: Committed,
     members: Collection[int] = (),
+    let_go: Held = MappingProxyType({}),
 ) -> list[Issued]:
     """What a group commit carried out, of a replica that had seen `past` before it.
 
-    `members`: those that it knew.
+    `members`: those that it knew; `let_go`: elements of lists that it did not have any more.
     """
     issued: list[Issued] = []
     for transaction, outcome in zip(transactions, committed.outcomes, strict=True):
@@ -97,7 +102,9 @@ def issued_by(
             for one in _unmarked(update, result.stamp.dot)
         ]
         last = outcome.after - 1
-        one = Issued(origin, outcome.first, last, past, operations, forgotten, unmarked, members)
+        one = Issued(
+            origin, outcome.first, last, past, operations, forgotten, unmarked, members, let_go
+        )
         issued.append(one)
         past = past.with_dot((origin, last))
     return issued
@@ -148,6 +155,15 @@ class Ledger:
         """What was done to an object, in the order in which it was issued."""
         return self._events.get(name, ())
 
+    def elements(self, name: Object, visible: VersionVector) -> frozenset[ElementId]:
+        """All elements that were put into a list, or those of a map, deleted or not."""
+        return frozenset(
+            (*event.id, number)
+            for event in self.events(name)
+            if visible.covers(event.id)
+            for number in numbers_of(event.operation)
+        )
+
     def within(self, prefix: bytes) -> list[Object]:
         """Those of them whose addresses begin so."""
         return [n for n in self._events if address.object_prefix(*n).startswith(prefix)]
@@ -174,7 +190,8 @@ class Ledger:
             self._lost.pop(dot, None)
         seen = issued.past
         for update, dot, time in issued.operations:
-            self._append(update, dot, time, seen)
+            let_go = issued.let_go if isinstance(update, Update) else {}
+            self._append(update, dot, time, seen, let_go)
             seen = seen.with_dot(dot)
         for name, dot in issued.forgotten:
             past = issued.past.with_dot((dot[0], dot[1] - 1))
@@ -182,7 +199,9 @@ class Ledger:
         for one in issued.unmarked:
             self._unmarked.setdefault(one.name, []).append((one, issued))
 
-    def _append(self, update: Update | Erase, dot: Dot, time: int, seen: VersionVector) -> None:
+    def _append(
+        self, update: Update | Erase, dot: Dot, time: int, seen: VersionVector, let_go: Held
+    ) -> None:
         shown = seen
         has_context = False
         target: Object | Scope
@@ -198,7 +217,10 @@ class Ledger:
         before = [earlier.id for events in concerned for earlier in events]
         past = frozenset(filter(seen.covers, before))
         observed = frozenset(filter(shown.covers, before))
-        event = Event(dot, target, operation, past, observed, time, has_context=has_context)
+        gone = frozenset[ElementId]() if isinstance(target, Scope) else let_go.get(target)
+        event = Event(
+            dot, target, operation, past, observed, time, gone or frozenset(), has_context
+        )
         for events in concerned:
             events.append(event)
         if not isinstance(target, Scope) and target[0] == TIMED_BUCKET:

@@ -16,8 +16,9 @@ from crdtdb.reclaim import Walk
 from crdtdb.replication import Phase, Replication, Send, Sender
 from crdtdb.store.base import Table
 from crdtdb.store.memory import MemoryStore
-from crdtdb.transaction import Committed, Transaction
-from oracle.checks import Violation
+from crdtdb.transaction import Committed, Transaction, Update
+from oracle.checks import Violation, elements_held
+from oracle.events import Held
 from simulation.clock import Clock
 from simulation.disk import Disk
 
@@ -36,8 +37,12 @@ class Watcher(Protocol):
         past: VersionVector,
         transactions: Sequence[Transaction],
         committed: Committed,
+        held: Held,
     ) -> None:
-        """It carried out local transactions; it had seen `past` before."""
+        """It carried out local transactions; it had seen `past` before.
+
+        `held`: the elements, deleted ones among them, of the lists that they name.
+        """
 
     def merged(self, machine: Machine, addresses: Sequence[bytes]) -> None:
         """It took in records of these addresses."""
@@ -62,15 +67,22 @@ class WatchedEngine(Engine):
         self._watcher = watcher
 
     def take_incarnation(self) -> int:
-        incarnation = super().take_incarnation()
+        incarnation = self._machine.latest = super().take_incarnation()
         self._watcher.incarnated(self._machine, incarnation)
         return incarnation
 
     def commit(self, transactions: Sequence[Transaction]) -> Committed:
-        past = self.state.seen
+        past, held = self.state.seen, self._held(transactions)
         committed = super().commit(transactions)
-        self._watcher.committed(self._machine, past, transactions, committed)
+        self._watcher.committed(self._machine, past, transactions, committed, held)
         return committed
+
+    def _held(self, transactions: Sequence[Transaction]) -> Held:
+        """The elements, deleted ones among them, of the lists that are about to be written to."""
+        updates = (one for transaction in transactions for one in transaction.updates)
+        names = {one.name for one in updates if isinstance(one, Update)}
+        with self.store.snapshot() as snapshot:
+            return {n: elements_held(snapshot, n) for n in names if n.type in ("list", "map")}
 
     def merge(
         self,
@@ -152,6 +164,8 @@ class Machine:
         self.started_ms = 0
         #: Counts the starts, so that what was meant for an earlier one can tell.
         self.life = 0
+        #: The last incarnation that it took; 0: only the one that it found on its disk.
+        self.latest = 0
         #: The endpoints that it is configured with, when it starts.
         self.peers = peers
         self._random = random
@@ -306,8 +320,10 @@ class Machine:
 
 
 def is_displaced(machines: Mapping[str, Machine], sender: Sender) -> bool:
-    """Is somebody else where a sender says that it is?"""
+    """Is somebody else where a sender says that it is? Or was, before its disk was put back."""
     there = machines.get(sender.endpoint)
     return there is not None and not (
-        there.is_up and there.replication.incarnation == sender.incarnation
+        there.is_up
+        and there.replication.incarnation == sender.incarnation
+        and there.latest in (0, sender.incarnation)
     )

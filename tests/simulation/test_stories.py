@@ -22,7 +22,7 @@ from crdtdb.operations import read_operation
 from crdtdb.reading import Reading
 from crdtdb.replication import Send, Sender
 from crdtdb.replication.members import adding, member_object
-from crdtdb.replication.messages import Pull, read_frame
+from crdtdb.replication.messages import News, Pull, Summary, read_frame
 from crdtdb.transaction import Transaction, Update
 from oracle.checks import Violation
 from simulation.broken import (
@@ -466,3 +466,50 @@ def test_who_cannot_read_who_is_a_member_starts_and_counts_it_nevertheless(
     for name in home:
         stage.look_at_all(name)
         assert _shows(stage, name) == ["from a", "from b"]
+
+
+@pytest.mark.parametrize("kind", ["News", "Pull"])
+def test_who_starts_again_is_told_whole_vectors(kind: str) -> None:
+    """It knows nothing of what was said before, against which the others still tell.
+
+    Nobody can understand what was on its way to it then, so it asks for all of it.
+    """
+    stage = Stage("writer", "reader", "other")
+    for number in range(4):
+        _miss(stage, f"before {number}")
+    told = _miss(stage, "now", until=kind)
+    assert min(told[-1].seen) < 0
+    asker, asked = stage.letters[0].origin, stage.letters[0].target
+    stage.restart(asked)
+    stage.letters = [x for x in stage.letters if x.origin == asker]
+    stage.deliver(asker, asked, until=kind)
+    answer = next(x for x in stage.letters if x.target == asker and x.kind != "Hello")
+    assert answer.kind == ("Refused" if kind == "Pull" else "Summary")
+    stage.deliver(asker, asked, until=answer.kind)
+    again = [read_frame(x.frame) for x in stage.letters if x.origin == asker]
+    assert [min(x.seen) >= 0 for x in again if isinstance(x, Pull | Summary)] == [True]
+    for number in range(3):
+        told = _miss(stage, f"later {number}")
+    assert all(min(x.seen) < 0 for x in told if not isinstance(x, Summary))
+
+
+def _miss(stage: Stage, key: str, until: str = "") -> list[News | Summary | Pull]:
+    """A write whose pushes are lost reaches the reader; the vectors that are told meanwhile.
+
+    Up to one in a message of some kind, which lies on the table then.
+    """
+    told: list[News | Summary | Pull] = []
+    between = ("writer", "reader")
+    stage.write("writer", "register", key, op="set", value=1)
+    stage.letters = [x for x in stage.letters if x.kind != "Push"]
+    while stage.machines["reader"].seen != stage.machines["writer"].seen:
+        stage.pass_time(*between)
+        while found := [x for x in stage.letters if {x.origin, x.target} == {*between}]:
+            message = read_frame(found[0].frame)
+            if isinstance(message, News | Summary | Pull):
+                told.append(message)
+            if found[0].kind == until:
+                stage.letters = found
+                return told
+            stage.deliver(*between, until=found[0].kind)
+    return told

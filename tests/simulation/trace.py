@@ -9,7 +9,7 @@ import xxhash
 
 from crdtdb import address
 from crdtdb.causal import VersionVector, format_dot, format_incarnation
-from crdtdb.replication.messages import Page, Pull, Push, Summary, read_frame
+from crdtdb.replication.messages import News, Page, Pull, Push, Summary, read_frame
 from crdtdb.transaction import Transaction, Update
 
 __all__ = ["Trace", "told_commit", "told_frame"]
@@ -76,6 +76,8 @@ def told_frame(frame: bytes) -> str:
         case Summary():
             reports = {format_incarnation(m): _vector(v) for m, v in message.reports.items()}
             return f"{_vector(message.seen)}, reports {reports}"
+        case News():
+            return f"{_vector(message.seen)}{', and you?' if message.answer else ''}"
         case _:
             return str(message)
 

@@ -9,6 +9,7 @@ from crdtdb.kinds import object_of
 from crdtdb.reading import Reading
 from crdtdb.store.base import Table
 from simulation.disk import Moment
+from simulation.faults.membership import take_back_again
 from simulation.faults.world import OUTLIVED_MS, World
 from simulation.replica import Machine
 
@@ -64,6 +65,7 @@ def put_back(world: World) -> None:
         machine.disk.roll_back()
 
     world.repair(machine, (OUTLIVED_MS, OUTLIVED_MS), put_back)
+    take_back_again(world, machine)
 
 
 def disk_lost(world: World) -> None:

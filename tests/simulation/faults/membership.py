@@ -8,7 +8,7 @@ from crdtdb.causal import NOTHING, VersionVector
 from simulation.faults.world import World
 from simulation.replica import Machine
 
-__all__ = ["await_all", "evict", "replace"]
+__all__ = ["await_all", "evict", "replace", "take_back_again"]
 
 #: Most who were evicted come back soon, some much later; who has not been told is asked again.
 _OUT_MS: Final = ((0, 500), (500, 2_000), (2_000, 5_000))
@@ -33,6 +33,7 @@ def evict(world: World) -> None:
     world.note(by.name, f"evicts {name}")
     world.out = machine = world.machines[name]
     by.evict(name)
+    world.bury(by)
     world.later(world.random.choice(_OUT_MS), lambda: _take_back(world, machine, gone))
 
 
@@ -79,12 +80,23 @@ def _evict_gone(world: World, name: str) -> None:
         if any(member.name == name for member in members):
             world.note(machine.name, f"evicts {name}, which is gone")
             machine.evict(name)
+            world.bury(machine)
             break
     for machine in able:
-        if name in machine.replication.unmet():
+        if machine.is_up and name in machine.replication.unmet():
             world.note(machine.name, f"is started without {name}, which is gone")
             world.repair(machine, (0, 0), lambda: None)
     world.scheduler.after(5 * _ASK_AGAIN_MS, lambda: _evict_gone(world, name))
+
+
+def take_back_again(world: World, machine: Machine) -> None:
+    """Let a machine rejoin whenever it is found evicted: its disk was put back to before it did."""
+    if machine.is_evicted:
+        world.tally["rejoins"] += 1
+        world.note(machine.name, "rejoins again")
+        machine.rejoin()
+        world.bury(machine)
+    world.scheduler.after(_ASK_AGAIN_MS, lambda: take_back_again(world, machine))
 
 
 def _take_back(world: World, machine: Machine, gone: set[int]) -> None:
@@ -93,8 +105,8 @@ def _take_back(world: World, machine: Machine, gone: set[int]) -> None:
         world.tally["rejoins"] += 1
         world.note(machine.name, "rejoins")
         machine.rejoin()
-    survived = machine.is_up and not machine.disk.crashed
-    if survived and machine.replication.incarnation not in gone:
+        world.bury(machine)
+    if machine.is_up and machine.replication.incarnation not in gone:
         await_all(world, machine)
     else:
         world.scheduler.after(_ASK_AGAIN_MS, lambda: _take_back(world, machine, gone))

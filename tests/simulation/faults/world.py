@@ -75,6 +75,11 @@ class World:
         down_ms = (0, 0) if self.over else self.random.choice(_DOWN_MS)
         self.later(down_ms, lambda: self.start(machine))
 
+    def bury(self, machine: Machine) -> None:
+        """A machine has done something; was it the last thing it did?"""
+        if machine.is_up and machine.disk.crashed:
+            self.crash(machine)
+
     def repair(self, machine: Machine, down_ms: tuple[int, int], what: Callable[[], None]) -> None:
         """Take a machine's power, and give it back after something was done to it."""
         machine.power_off()
