@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from crdtdb import address
-from crdtdb.causal import NOTHING, VersionVector
+from crdtdb.causal import NOTHING, Dot, VersionVector
 from crdtdb.conflicts import noted_at
 from crdtdb.cuts import WideCuts
 from crdtdb.digests import MOST_NOTED, HeadChanges
@@ -50,6 +50,7 @@ class Ahead:
         #: Up to which address, without it, records are in it; None: all are.
         self.worked_to: bytes | None = b""
         self._wide = wide
+        self._voided: dict[bytes, Collection[Dot]] = {}
         self._first = self._sequence = sequence + _PLACES_LEFT
         self._layer = Layer(marks_deletions=True)
         #: Objects that local commits have changed after they were joined.
@@ -99,7 +100,7 @@ class Ahead:
             self._take_back(self._changed)
             self._join(snapshot, here, again(self._changed), seen, now_ms)
         batch: Batch = {table: self._layer.entries(table) for table in _WRITTEN}
-        return Joined(batch, self._wide, self._sequence, self._heads)
+        return Joined(batch, self._wide, self._sequence, self._heads, self._voided)
 
     def _join(
         self,
@@ -120,6 +121,7 @@ class Ahead:
                 now_ms,
             )
         self._sequence = joined.sequence
+        self._voided |= joined.voided
         if joined.wide is not self._wide:
             self.is_stale = True
         self._layer.apply(joined.batch)

@@ -8,11 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence, Set
 from functools import reduce
-from itertools import groupby
-from typing import Final
 
 from crdtdb import address, hlc, lives
-from crdtdb.address import ObjectName
 from crdtdb.causal import NOTHING, Dot, VersionVector
 from crdtdb.cuts import covered, cut_payload, replaced
 from crdtdb.datatype import (
@@ -22,6 +19,7 @@ from crdtdb.datatype import (
     Delete,
     DocumentType,
     Logged,
+    NestedType,
     Operation,
     OperationType,
     ScalarType,
@@ -29,7 +27,8 @@ from crdtdb.datatype import (
     StateType,
 )
 from crdtdb.draft import Draft
-from crdtdb.errors import Field, InvalidOperation, TooLarge, UnknownType
+from crdtdb.editing import Document, Turn, document_edit, in_turns
+from crdtdb.errors import Field, InvalidOperation, Problem, TooLarge, UnknownType
 from crdtdb.expiry import (
     Expire,
     Persist,
@@ -39,7 +38,7 @@ from crdtdb.expiry import (
     is_hidden,
     since_of,
 )
-from crdtdb.kinds import in_force, is_uncut, log_at, type_of
+from crdtdb.kinds import Log, in_force, is_uncut, log_at, type_of
 from crdtdb.limits import LIMITS
 from crdtdb.lives import only
 from crdtdb.record import EMPTY, Payload, Record, after, visible
@@ -78,15 +77,35 @@ class Author:
         """Carry out all updates. Raises a Problem at the first that cannot be."""
         self._instant = hlc.tick(self.time, self._now_ms)
         updates = transaction.updates
-        if len(updates) == 1 and _document(updates[0]) is None:  # most are like that
+        if len(updates) == 1 and document_edit(updates[0]) is None:  # most are like that
             return (self._carry_out(draft, updates[0]),)
-        results: list[Result] = []
-        for document, edits in groupby(updates, _document):
-            if document is None:
-                results += [self._carry_out(draft, update) for update in edits]
+        turns = in_turns(updates)
+        try:
+            return self._carry_out_turns(draft, updates, turns)
+        except Problem:
+            if len(turns) == len(updates):
+                raise
+            draft.go_back()  # another one, before it in the transaction, may be wrong as well
+            draft.keep_trail()
+        return tuple(
+            result
+            for update in updates
+            for result in self._carry_out_turns(draft, [update], in_turns([update]))
+        )
+
+    def _carry_out_turns(
+        self, draft: Draft, updates: Sequence[Update | Erase | CleanUp], turns: Sequence[Turn]
+    ) -> tuple[Result, ...]:
+        results: dict[int, Result] = {}
+        for turn in turns:
+            several = [updates[number] for number in turn.numbers]
+            if turn.document is None:
+                done = [self._carry_out(draft, update) for update in several]
             else:
-                results += self._edit_anew(draft, document, list(edits))
-        return tuple(results)
+                edits = [update for update in several if isinstance(update, Update)]
+                done = self._edit_anew(draft, turn.document, edits, turn.edits)
+            results.update(zip(turn.numbers, done, strict=True))
+        return tuple(results[number] for number in range(len(updates)))
 
     def _carry_out(self, draft: Draft, update: Update | Erase | CleanUp) -> Result:
         self._minted = None
@@ -255,21 +274,27 @@ class Author:
         return Result(changed, kind.value(draft.folded(prefix, kind)), None, self._minted)
 
     def _edit_anew(
-        self, draft: Draft, name: ObjectName, updates: Sequence[Update | Erase | CleanUp]
+        self,
+        draft: Draft,
+        document: Document,
+        updates: Sequence[Update],
+        edits: Sequence[Operation],
     ) -> list[Result]:
-        """Edits of one document, in a row, which may have a deadline; then one after the other."""
+        """Edits of one document, which may have a deadline; then one after the other."""
+        prefix = document.name.prefix
         results: list[Result] = []
         for number, update in enumerate(updates):
-            if not draft.head(name.prefix).timed:
-                return results + self._edit(draft, name, updates[number:])
-            results.append(self._edit_until(draft, name, update))
+            if not draft.head(prefix).timed:
+                return results + self._edit(draft, document, updates[number:], edits[number:])
+            if document.stem:
+                results.append(self._carry_out(draft, update))
+            else:
+                results.append(self._edit_until(draft, document, update))
         return results
 
-    def _edit_until(
-        self, draft: Draft, name: ObjectName, update: Update | Erase | CleanUp
-    ) -> Result:
-        """An edit of a document that has a deadline. Emptied, it has none any more."""
-        prefix, deletes = name.prefix, _deletes(update)
+    def _edit_until(self, draft: Draft, document: Document, update: Update) -> Result:
+        """An edit of an object that has a deadline. Emptied, it has none any more."""
+        prefix, deletes = document.name.prefix, _deletes(update)
         self._minted = None
         was_hidden = is_hidden(draft.head(prefix).expires_at_ms, self._passed_ms())
         if deletes:
@@ -277,7 +302,7 @@ class Author:
         elif was_hidden:
             self._begin_anew(draft, prefix)
         existed = draft.head(prefix).exists
-        (result,) = self._edit(draft, name, [update])
+        (result,) = self._edit(draft, document, [update], [update.operation])
         self._forget_if_emptied(draft, prefix, existed=existed)
         if deletes:
             self._forget_deadlines(draft, prefix)
@@ -285,19 +310,22 @@ class Author:
         return result._replace(changed=changed, stamp=self._minted)
 
     def _edit(
-        self, draft: Draft, name: ObjectName, updates: Sequence[Update | Erase | CleanUp]
+        self,
+        draft: Draft,
+        document: Document,
+        updates: Sequence[Update],
+        edits: Sequence[Operation],
     ) -> list[Result]:
-        """Edits of one document, in a row. Each has its dot, and all are the operation of the last.
+        """Edits of one document. Each has its dot, and all are the operation of the last.
 
         That is enough, for nobody ever gets only part of a transaction.
         """
-        kind = CATALOGUE[name.type]
-        assert isinstance(kind, DocumentType)
-        operations = [update.operation for update in updates if isinstance(update, Update)]
-        if any(isinstance(update, Update) and update.seen is not None for update in updates):
-            raise _indivisible(name.type)
-        prefix = name.prefix
-        payload, outcomes = kind.edit(draft.folded(prefix, kind), operations, self._incarnation)
+        name, stem, kind = document
+        owner = name.prefix
+        log = Log(owner + stem, owner, kind)
+        self._check_edits(draft, log, updates)
+        others = draft.head(owner).size - draft.is_shown(log) if stem else 0
+        payload, outcomes = kind.edit(draft.folded(log.prefix, kind), edits, self._incarnation)
         _, last = dot = self._incarnation, draft.seen.get(self._incarnation)
         results: list[Result] = []
         for changed, size in outcomes:
@@ -306,13 +334,23 @@ class Author:
                 last += 1
                 dot, self.time = (self._incarnation, last), self._instant
                 stamp = self._minted = Stamp(dot, self.time)
-            results.append(Result(changed, None, size, stamp))
+            results.append(Result(changed, None, others + (size > 0) if stem else size, stamp))
         if payload is not None:
             record = Record({dot: payload}, only(dot))
             seen = draft.seen.with_dot(dot)
-            draft.join(address.operation(name, dot), record, seen)
+            draft.join(address.operation_in(log.prefix, dot), record, seen)
             draft.seen = seen
         return results
+
+    def _check_edits(self, draft: Draft, log: Log, updates: Sequence[Update]) -> None:
+        """May these be, of a document that has no deadline? Raises InvalidOperation."""
+        seen = next((update.seen for update in updates if update.seen is not None), None)
+        owner = type_of(log.owner)
+        if isinstance(owner, NestedType):
+            view = ObjectView(draft, log.owner, seen, self._replicas)
+            owner.check_edits([update.operation for update in updates], view)
+        elif seen is not None:
+            raise _indivisible(updates[0].name.type)
 
     def _clean_up(self, draft: Draft, clean_up: CleanUp) -> Result:
         """Take out what is still in force of dots that say nothing any more (`StateType.idle`)."""
@@ -404,9 +442,9 @@ class Author:
         """Take out all there is of an object, for good."""
         kind = type_of(prefix)
         if isinstance(kind, DocumentType):
-            name = address.name_of(prefix)
+            document, delete = Document(address.name_of(prefix), b"", kind), Delete()
             self._confirm_edits(draft, prefix)
-            self._edit(draft, name, [Update(name, Delete())])
+            self._edit(draft, document, [Update(document.name, delete)], [delete])
         elif isinstance(kind, StateType) and kind.totals:
             self._confirm_edits(draft, prefix)
             stamp = self._next(draft)
@@ -528,18 +566,6 @@ class Author:
             self._cut(draft, prefix, covers, stamp.dot)
             self._mint(draft, stamp)
         return Result(living > 0, None, living, self._minted)
-
-
-#: Types whose operations in a row are carried out together.
-_DOCUMENTS: Final = frozenset(n for n, kind in CATALOGUE.items() if isinstance(kind, DocumentType))
-
-
-def _document(update: Update | Erase | CleanUp) -> ObjectName | None:
-    """The document that an update edits, if it edits one."""
-    if isinstance(update, Update) and update.name.type in _DOCUMENTS:
-        is_edit = not isinstance(update.operation, Expire | Persist)
-        return update.name if is_edit else None
-    return None
 
 
 def _deletes(update: Update | Erase | CleanUp) -> bool:

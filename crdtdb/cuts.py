@@ -115,6 +115,10 @@ class WideCuts:
         """What the cut at exactly this prefix covers; None if there is none."""
         return self._cuts.get(prefix)
 
+    def over(self, prefix: bytes) -> Iterator[bytes]:
+        """The prefixes of the cuts that apply to an object. O(distinct lengths of cut prefixes)."""
+        return (at for length in self._lengths if (at := prefix[:length]) in self._cuts)
+
     def applying(self, prefix: bytes) -> VersionVector | None:
         """What is cut of an object. O(distinct lengths of cut prefixes)."""
         vector: VersionVector | None = None

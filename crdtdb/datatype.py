@@ -35,6 +35,7 @@ __all__ = [
     "DataType",
     "Delete",
     "DocumentType",
+    "Edit",
     "Edited",
     "Logged",
     "NestedType",
@@ -434,6 +435,14 @@ class NestedType(StateType):
     def holds(self, kind: DataType) -> bool:
         """Can leaves be of this type?"""
 
+    @abstractmethod
+    def edit_in(self, operation: Operation) -> Edit | None:
+        """What an operation does to the one leaf it is about, if that is a document."""
+
+    @abstractmethod
+    def check_edits(self, operations: Sequence[Operation], view: View) -> None:
+        """Of such operations, all on one leaf: may they be? Raises InvalidOperation."""
+
 
 class OperationType(DataType):
     """The operation-based family. `folded` is the materialised value, in memory as the type likes.
@@ -550,6 +559,15 @@ class SequenceType(OperationType):
         """Is some element this normalised value?"""
 
 
+class Edit(NamedTuple):
+    """What is done to a leaf that is a document."""
+
+    #: What the tails of the leaf's records start with.
+    stem: bytes
+    kind: DocumentType
+    operation: Operation
+
+
 class Edited(NamedTuple):
     """What edits come to."""
 
@@ -562,10 +580,10 @@ class Edited(NamedTuple):
 class DocumentType(OperationType):
     """An op-based type that reads as one value, in which every operation edits a part.
 
-    What a transaction carries out in a row on one object travels as one operation, with the dot of
-    the last: who gets it gets the whole transaction. No cut applies to it, for edits that are still
-    to come name what stood beside them: whoever deletes it edits it. (A cut that depends on a
-    deadline comes with an edit that counts as long as the cut does.) Digests are over what is
+    What a transaction carries out on one document (`editing`) travels as one operation, with the
+    dot of the last: who gets it gets the whole transaction. No cut applies to it, for edits that
+    are still to come name what stood beside them: whoever deletes it edits it. (A cut that depends
+    on a deadline comes with an edit that counts as long as the cut does.) Digests are over what is
     shown, and equal values need not be stored as equal bytes.
     """
 

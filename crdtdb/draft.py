@@ -12,9 +12,9 @@ from typing import Final, NamedTuple
 import msgspec
 
 from crdtdb import address, codec
-from crdtdb.causal import VersionVector
+from crdtdb.causal import Dot, VersionVector
 from crdtdb.conflicts import Loss, loss_between
-from crdtdb.cuts import WideCuts, covered, is_object_prefix
+from crdtdb.cuts import WideCuts, covered, is_object_prefix, is_wide_or_object
 from crdtdb.datatype import OperationType, StateType
 from crdtdb.expiry import Standing, deadline_of, guarded, guards, standing
 from crdtdb.head import Head
@@ -61,6 +61,8 @@ class Draft(Pending):
         super().__init__(snapshot, seen, wide)
         #: Address → object prefix, of records that came to hold a value that loses.
         self._contended: dict[bytes, bytes] = {}
+        #: Object prefix → the dots of cuts that do not count there any more.
+        self.voided: dict[bytes, set[Dot]] = {}
 
     # -- changing -----------------------------------------------------------------------------
 
@@ -70,6 +72,8 @@ class Draft(Pending):
         prefix, tail = (b"", b"") if is_cut else address.split_object(at)
         log = log_in(prefix, tail)
         if log is not None and tail.endswith(address.BASE) and address.is_base(at):
+            if not self.seen.includes(incoming.context):
+                self._void_cuts(log, incoming.context, seen)
             return adopt_base(self, at, log, incoming)
         old = self.record(at)
         if log is not None:
@@ -345,6 +349,9 @@ class Draft(Pending):
                 self.drop(at)
                 self.vacate_if_bare(address.split_object(at)[0])
         for prefix, records in logs.items():
+            base = dict(records).get(prefix + address.BASE, EMPTY).context
+            if (taken := log_at(prefix)) is not None and not self.seen.includes(base):
+                self._void_cuts(taken, base, seen)
             replace_log(self, prefix, records, seen)
 
     def _cut_again(self, at: bytes, incoming: Record) -> None:
@@ -358,6 +365,58 @@ class Draft(Pending):
             new = Record({**old.live, **live}, old.context.join(incoming.context))
             self.put(at, new)
             self.install_cut(at, old, new)
+
+    # -- cuts of a base that is taken over ----------------------------------------------------
+
+    def _void_cuts(self, log: Log, base: VersionVector, seen: VersionVector) -> None:
+        """Let no cut count against a log that is taken over which knows a part of its base only.
+
+        The base is of somebody who has seen `seen`. Who was taken out of the cluster, and did not
+        know it, may have removed what the others have folded since together with what it had not
+        seen: a sum cannot be taken apart. Elsewhere nobody has such a cut, so it leaves no trace.
+        O(1); but O(objects) to let a cut over several of them count against the others.
+        """
+        at = address.cut(log.prefix)
+        wide = [] if log.is_leaf else list(self.wide.over(log.owner))
+        void: set[Dot] = set()
+        for cut in (*map(address.cut, wide), at):
+            void |= self._take_out(cut, base, seen)
+        if not void:
+            return
+        if log.is_leaf:
+            self._note_change(log.owner, at)
+        else:
+            self.settle(log.owner, at)
+        self.voided.setdefault(log.owner, set()).update(void)
+
+    def _take_out(self, at: bytes, base: VersionVector, seen: VersionVector) -> set[Dot]:
+        """Take out of a cut what knows a part of a base, but not all; the dots of that."""
+        record = self.record(at)
+        void = {
+            dot: cut
+            for dot, cut in record.live.items()
+            if not (seen.covers(dot) or any(guards({dot: cut})))
+            and not covered({dot: cut}).includes(base)
+            and len(covered({dot: cut}).meet(base))
+        }
+        if not void:
+            return set()
+        left = {dot: cut for dot, cut in record.live.items() if dot not in void}
+        self.put(at, Record(left, record.context))
+        prefix = address.cut_prefix(at)
+        if not is_wide_or_object(prefix) or is_object_prefix(prefix):
+            return set(void)
+        self.wide = self.wide.without(prefix)
+        if left:
+            self.wide = self.wide.with_cut(prefix, covered(left))
+        for below in self.heads_under(prefix):
+            if not is_uncut(type_of(below)):
+                own_at = address.cut(below)
+                own = self.record(own_at)
+                cut = Record({**own.live, **void}, own.context.join(VersionVector.of(void)))
+                self.put(own_at, cut)
+                self.install_cut(own_at, own, cut)
+        return set(void)
 
     # -- letting go ---------------------------------------------------------------------------
 

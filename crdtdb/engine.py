@@ -18,7 +18,7 @@ from crdtdb.address import ObjectName
 from crdtdb.admission import admit
 from crdtdb.ahead import Ahead
 from crdtdb.author import Author
-from crdtdb.causal import NOTHING, VersionVector
+from crdtdb.causal import NOTHING, Dot, VersionVector
 from crdtdb.copied import Taken, take_over
 from crdtdb.cuts import NO_WIDE_CUTS
 from crdtdb.draft import EVERYWHERE, Draft
@@ -368,6 +368,12 @@ class Engine(Mender):
             in_order=in_order,
         )
         self._reclaimed = reclaimed
+        if joined.voided:
+            self.note_voided(joined.voided)
+
+    def note_voided(self, voided: Mapping[bytes, Collection[Dot]]) -> None:
+        """Cuts do not count any more, of objects with these prefixes."""
+        self.voided += sum(map(len, voided.values()))
 
     # -- reclaiming -----------------------------------------------------------------------------
 

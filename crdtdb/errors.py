@@ -249,7 +249,7 @@ class IdentityConflict(CallerError):
 
 
 class Gone(CallerError):
-    """The element that the request names was removed.
+    """The element that the request names was removed, or has not arrived at this replica yet.
 
     Read the object again and choose a place in what is there now.
     """

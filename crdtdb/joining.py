@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 from crdtdb import address, codec
 from crdtdb.admission import admit_together
-from crdtdb.causal import VersionVector
+from crdtdb.causal import Dot, VersionVector
 from crdtdb.conflicts import journal_rows
 from crdtdb.cuts import WideCuts
 from crdtdb.digests import HeadChanges
@@ -40,6 +40,8 @@ class Joined(NamedTuple):
     sequence: int
     #: None: of more heads than anybody follows.
     heads: HeadChanges | None
+    #: Object prefix → the dots of cuts that do not count there any more (`Draft.voided`).
+    voided: Mapping[bytes, Collection[Dot]]
 
 
 class Spoiled(StorageFailed):
@@ -64,7 +66,7 @@ def join_in(
     batch, _, sequence = draft.batch(sequence)
     if losses := draft.losses():
         batch[Table.CONFLICTS] = journal_rows(snapshot, losses, now_ms)
-    return Joined(batch, draft.wide, sequence, draft.head_changes())
+    return Joined(batch, draft.wide, sequence, draft.head_changes(), draft.voided)
 
 
 def decoded(records: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, Record]]:

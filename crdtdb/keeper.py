@@ -74,6 +74,8 @@ class Keeper:
         self.watchers: tuple[Callable[[Batch], None], ...] = ()
         #: The merge that is worked out while local commits go on; None: there is none.
         self.ahead: Ahead | None = None
+        #: How many removals came to nothing since the start (`Draft.voided`).
+        self.voided = 0
         #: Called after every write, when it is durable.
         self.on_write: Callable[[], None] = _nothing
         with store.snapshot() as snapshot:

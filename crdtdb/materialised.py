@@ -24,17 +24,27 @@ from crdtdb.datatype import OperationType
 from crdtdb.errors import StorageFailed
 from crdtdb.limits import LIMITS
 from crdtdb.record import Payload
-from crdtdb.rows import Steps, pack_folded, pack_steps, read_folded, unpack_folded, unpack_steps
+from crdtdb.rows import (
+    Steps,
+    check_folded,
+    pack_folded,
+    pack_steps,
+    read_folded,
+    unpack_folded,
+    unpack_steps,
+)
 from crdtdb.store.base import Snapshot, Table
 
 __all__ = [
     "Materialised",
     "Step",
+    "check_rows",
     "materialised_rows",
     "read_materialised",
     "read_shown",
     "reread_materialised",
     "shown_digest",
+    "stored_bytes",
 ]
 
 #: An operation whose effect is taken in.
@@ -150,19 +160,35 @@ def reread_materialised(snapshot: Snapshot, prefix: bytes, kind: OperationType) 
     value, rows = kind.empty(), _Rows()
     since: list[Step] = []
     for key, row in snapshot.scan(Table.FOLDED, prefix, address.after(prefix)):
-        now = _rows_until(prefix, key, row)
         if key == prefix:
+            now = _checkpoint(row)
             value = kind.load(unpack_folded(prefix, row))
         else:
             steps = unpack_steps(prefix, row)
-            if (steps.fingerprint, now.steps) != (rows.fingerprint, rows.steps + 1):
-                raise StorageFailed(
-                    f"the value of {prefix!r} is damaged on disk (a row is missing)"
-                )
+            now = _after(prefix, key, row, steps, rows)
             since += (((inc, counter), payload) for inc, counter, payload in steps.steps)
         rows = now
     replayed = kind.replayed(value, since) if since else value
     return Materialised(replayed, rows, is_there=rows != _Rows())
+
+
+def stored_bytes(snapshot: Snapshot, prefix: bytes) -> int:
+    """The bytes of the rows of a value. O(rows)."""
+    return sum(len(row) for _, row in snapshot.scan(Table.FOLDED, prefix, address.after(prefix)))
+
+
+def check_rows(snapshot: Snapshot, prefix: bytes) -> None:
+    """Are the rows of a value as they were written, and all there? They are not made a value.
+
+    O(bytes), some ten milliseconds for the largest there may be. Raises StorageFailed.
+    """
+    rows = _Rows()
+    for key, row in snapshot.scan(Table.FOLDED, prefix, address.after(prefix)):
+        if key == prefix:
+            check_folded(prefix, row)
+            rows = _checkpoint(row)
+        else:
+            rows = _after(prefix, key, row, unpack_steps(prefix, row), rows)
 
 
 def materialised_rows(
@@ -211,6 +237,14 @@ def _with_steps(rows: _Rows, row: bytes) -> _Rows:
     return _Rows(
         codec.fingerprint(row), rows.steps + 1, rows.checkpoint_bytes, rows.steps_bytes + len(row)
     )
+
+
+def _after(prefix: bytes, key: bytes, row: bytes, steps: Steps, before: _Rows) -> _Rows:
+    """The rows before with one of steps, if it follows them. Raises StorageFailed."""
+    number = int.from_bytes(key[len(prefix) :], "big")
+    if (steps.fingerprint, number) != (before.fingerprint, before.steps + 1):
+        raise StorageFailed(f"the value of {prefix!r} is damaged on disk (a row is missing)")
+    return _with_steps(before, row)
 
 
 def _rows_until(prefix: bytes, key: bytes, row: bytes) -> _Rows:

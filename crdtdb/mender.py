@@ -1,7 +1,8 @@
 """The mender: what damage does to a replica, and how it is put right.
 
 A record of which one bit has flipped says itself how it was. Any other is marked, and waits for a
-peer that holds the very same one, or that knows all it can have held (`damage`).
+peer that holds the very same one, or that knows all it can have held (`damage`); or until somebody
+accepts its loss (`abandoning`).
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ from types import MappingProxyType
 from typing import Final
 
 from crdtdb import codec, hlc
+from crdtdb.abandoning import abandon, by_owner, goes_whole
 from crdtdb.admission import admit, admit_together
 from crdtdb.causal import NOTHING, VersionVector
 from crdtdb.damage import Damage, Kind, Marker, Replacement, marker, pack_marker
 from crdtdb.draft import EVERYWHERE, Draft
 from crdtdb.errors import PeerError, StorageFailed
 from crdtdb.joining import join_into
-from crdtdb.keeper import Keeper
+from crdtdb.keeper import NOBODY, Keeper
 from crdtdb.kinds import mended_with, object_of
 from crdtdb.limits import LIMITS
 from crdtdb.mending import held, rebuild, replace_damaged
@@ -26,6 +28,7 @@ from crdtdb.righting import is_left_of, righted
 from crdtdb.rows import places_of, read_head
 from crdtdb.scrub import Scrub
 from crdtdb.store.base import Snapshot, Table
+from crdtdb.transaction import Push
 
 __all__ = ["NO_ROWS", "Mender"]
 
@@ -173,6 +176,43 @@ class Mender(Keeper):
     ) -> None:
         """The same as the first part of what a pull brought (see `merge_part`)."""
         self._replace(replacement, (), seen, time, self._state.seen, rows)
+
+    def would_go_whole(self, owner: bytes, damaged: Collection[bytes]) -> bool:
+        """Would all of an object go, if the loss of what is damaged there were accepted?
+
+        Raises InvalidOperation if it cannot be, or StorageFailed. O(records of the object).
+        """
+        with self._store.snapshot() as snapshot:
+            return goes_whole(Draft(snapshot, self._state.seen, self._wide), owner, damaged)
+
+    def abandon(self, damaged: Collection[bytes]) -> Push | None:
+        """Accept the loss of damaged records, of each object all, by an operation for each.
+
+        What had been seen there goes, everywhere (`abandoning`). Durable on return. None: nobody
+        has to hear of it. O(records of those objects).
+
+        Raises InvalidOperation, NoSpace or StorageFailed with nothing changed.
+        """
+        if self._state.incarnation == NOBODY:
+            self.take_incarnation()
+        before = self._state
+        own = before.incarnation
+        first, time = before.seen.get(own) + 1, hlc.tick(before.time, self._clock())
+        with self._store.snapshot() as snapshot:
+            draft = Draft(snapshot, before.seen, self._wide)
+            for owner, addresses in by_owner(damaged).items():
+                dot = (own, draft.seen.get(own) + 1)
+                if abandon(draft, owner, addresses, dot):
+                    draft.seen = draft.seen.with_dot(dot)
+            batch, records, sequence = draft.batch(before.sequence)
+        self.digests.forget(before.sequence, sequence)
+        batch[Table.META] = dict.fromkeys(map(marker, damaged))
+        self._write(batch, seen=draft.seen, wide=draft.wide, time=time, sequence=sequence)
+        self._damaged = {at: one for at, one in self._damaged.items() if at not in damaged}
+        last = draft.seen.get(own)
+        if last < first:
+            return None
+        return Push(own, first, last, before.seen.without(own), time, tuple(records))
 
     def _replace(
         self,

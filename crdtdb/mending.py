@@ -15,7 +15,7 @@ from crdtdb.record import EMPTY, Record, visible
 from crdtdb.rows import read_record, record_of
 from crdtdb.store.base import Snapshot, Table
 
-__all__ = ["held", "rebuild", "replace_damaged"]
+__all__ = ["begin_head", "held", "rebuild", "replace_damaged"]
 
 
 def held(
@@ -67,7 +67,7 @@ def replace_damaged(
             _sweep(draft, address.cut_prefix(at))
     prefixes = {at: _owner_of(at) for at in damaged}
     for prefix in set(prefixes.values()) - {b""}:
-        _begin_head(draft, prefix)
+        begin_head(draft, prefix)
     for at in damaged:
         if prefixes[at] and log_of(at):
             continue
@@ -112,11 +112,11 @@ def _sweep(draft: Draft, prefix: bytes) -> None:
 
 def rebuild(draft: Draft, prefix: bytes) -> None:
     """Make an object's head, and its materialised value, from its records. O(those)."""
-    _begin_head(draft, prefix)
+    begin_head(draft, prefix)
     draft.recount(prefix, draft.head(prefix), type_of(prefix))
 
 
-def _begin_head(draft: Draft, prefix: bytes) -> None:
+def begin_head(draft: Draft, prefix: bytes) -> None:
     """A head that counts nothing yet: what is stored may be damaged, or count what is damaged.
 
     Nothing is folded, for without what is damaged operations may be left that cannot be.

@@ -89,7 +89,10 @@ def read_operation(type_name: str, value: Any, field: str = "") -> Operation:
     Raises BadRequest for what does not fit the schema, InvalidOperation for an operation that the
     type does not know, UnknownType. `field` says where in the request the operation stands.
     """
-    type_named(type_name)
+    try:
+        type_named(type_name)
+    except UnknownType as error:
+        raise error.below(field) from error
     structs = operation_structs(type_name)
     if not isinstance(value, dict):
         raise BadRequest(

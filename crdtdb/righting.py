@@ -23,6 +23,7 @@ __all__ = ["MOST_BYTES", "is_left_of", "righted"]
 MOST_BYTES: Final = 2_048
 #: Where a row has its place in the sequence, its version, its checksum and its body (`codec`).
 _PLACE: Final = slice(0, 8)
+_VERSION: Final = 8
 _CHECKSUM: Final = slice(9, 17)
 _BODY: Final = 17
 
@@ -58,6 +59,9 @@ def _flipped_bit(at: bytes, row: bytes) -> int | None:
     keyed = bytearray(at + row[_BODY:])
     digest = xxhash.xxh3_64_intdigest
     wrong = digest(keyed, place) ^ checksum
+    if not wrong:  # all else is sound
+        version = row[_VERSION] ^ codec.RECORD_VERSION
+        return 8 * _VERSION + version.bit_length() - 1 if version.bit_count() == 1 else None
     if wrong.bit_count() == 1:
         return _bit_of(_CHECKSUM, wrong)
     for place_bit in range(64):

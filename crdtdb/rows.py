@@ -19,6 +19,7 @@ __all__ = [
     "WIDE_CUT_ROWS",
     "Steps",
     "are_settled",
+    "check_folded",
     "head_of",
     "pack_cut_row",
     "pack_folded",
@@ -173,6 +174,14 @@ def unpack_folded(prefix: bytes, row: bytes) -> Any:
     """The inverse of `pack_folded`. Raises StorageFailed."""
     try:
         return codec.unpack_whole(_FOLDED_VERSION, row, _folded_decoder)
+    except codec.FormatError as error:
+        raise StorageFailed(f"the value of {prefix!r} is damaged on disk ({error})") from error
+
+
+def check_folded(prefix: bytes, row: bytes) -> None:
+    """Is the row of a materialised value as it was written? Raises StorageFailed."""
+    try:
+        codec.check_whole(_FOLDED_VERSION, row)
     except codec.FormatError as error:
         raise StorageFailed(f"the value of {prefix!r} is damaged on disk ({error})") from error
 

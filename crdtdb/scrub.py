@@ -13,6 +13,11 @@ been looked at; who took the address there for that of a lost record would wait 
 to mend what never was.
 
 A row of a newer version is not damaged, and is passed over.
+
+A step looks at so many rows, and ends before that when they are long. A value that is made of many
+operations, a long list or a text, cannot be looked at in parts: to make it again from its rows may
+take seconds. So a walk that others must not wait for looks only at the checksums of its rows, which
+find all that a disk does; a *thorough* one makes it, and compares it with the head.
 """
 
 from __future__ import annotations
@@ -29,7 +34,7 @@ from crdtdb.damage import Damage, Kind
 from crdtdb.datatype import OperationType
 from crdtdb.errors import StorageFailed
 from crdtdb.kinds import Log, alive, in_force, log_in, type_of
-from crdtdb.materialised import reread_materialised, shown_digest
+from crdtdb.materialised import check_rows, reread_materialised, shown_digest, stored_bytes
 from crdtdb.rows import read_head
 from crdtdb.store.base import Snapshot, Table
 
@@ -39,6 +44,10 @@ _SEQUENCE, _RECORDS, _HEADS, _DONE = range(4)
 _TABLES: Final = (Table.SEQUENCE, Table.RECORDS, Table.HEADS)
 #: Places of the sequence that one walk suspects; the others wait for the next one.
 _MOST_SUSPECTS: Final = 256
+#: A step ends when it has looked at so many bytes of records; some milliseconds.
+_STEP_BYTES: Final = 1_048_576
+#: A value whose rows are no longer than that is made from them, by any walk.
+_SHORT_BYTES: Final = 16_384
 
 
 class _Position(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
@@ -64,12 +73,16 @@ _decoder = msgspec.msgpack.Decoder(_Position)
 class Scrub:
     """One walk."""
 
-    def __init__(self, position: bytes = b"", within: bytes = b"") -> None:
+    def __init__(
+        self, position: bytes = b"", within: bytes = b"", *, thorough: bool = False
+    ) -> None:
         """Begin, or go on at a position. Raises ValueError for what is none.
 
         With `within`, a walk over what is below that address prefix; not over the sequence, then.
+        `thorough`: steps may take seconds.
         """
         self._within = within
+        self._thorough = thorough
         try:
             first = _Position(_RECORDS if within else _SEQUENCE)
             self._at = _decoder.decode(position) if position else first
@@ -97,15 +110,16 @@ class Scrub:
         return 1.0 if self.done else min(1.0, self._at.rows / max(1, total))
 
     def step(self, snapshot: Snapshot, rows: int) -> list[Damage]:
-        """Look at the next rows of one table, in the latest state. O(rows)."""
+        """Look at the next rows of one table, so many at most, in the latest state. O(rows)."""
         found: list[Damage] = []
         if self.done:
             return found
         stage = self._at.stage
         start = self._at.key + b"\0" if self._at.key else self._within
-        looked = 0
+        looked = size_bytes = 0
         for key, row in islice(snapshot.scan(_TABLES[stage], start, self._end), rows):
             looked += 1
+            size_bytes += len(row)
             if stage == _RECORDS:
                 found += self._look_at_record(snapshot, key, row)
             elif stage == _SEQUENCE:
@@ -113,9 +127,11 @@ class Scrub:
             else:
                 found += _look_at_head(snapshot, key)
             self._at.key = key
+            if size_bytes >= _STEP_BYTES:
+                break
         self.rows += looked
         self._at.rows += looked
-        if looked < rows:
+        if looked < rows and size_bytes < _STEP_BYTES:
             suspects = self._at.suspects
             if stage == _RECORDS:
                 found += self._end_object(snapshot)
@@ -169,12 +185,15 @@ class Scrub:
         if log is None or log.kind is None or self._at.key.startswith(log.prefix):
             return  # of an op-based leaf, the first record stands for all
         try:
-            size, digest = _shown(snapshot, log)
+            shown = self._shown(snapshot, log)
         except (StorageFailed, ValueError, TypeError) as error:
             self._at.head = b""
             yield Damage(Kind.OBJECT, prefix, f"a leaf of it cannot be read: {error}")
+            return
+        if shown is None:
+            self._at.head = b""
         else:
-            self._count(min(size, 1), digest)
+            self._count(min(shown[0], 1), shown[1])
 
     def _count(self, size: int, digest: int) -> None:
         """Something of the object is shown."""
@@ -204,9 +223,39 @@ class Scrub:
         at, prefix = self._at, self._at.prefix
         if not at.head or at.head != _mark(snapshot, prefix):
             return
-        reason = _head_damage(snapshot, prefix, at)
+        reason = self._head_damage(snapshot, prefix, at)
         if reason is not None:
             yield Damage(Kind.OBJECT, prefix, reason)
+
+    def _head_damage(self, snapshot: Snapshot, prefix: bytes, at: _Position) -> str | None:
+        head = read_head(snapshot, prefix)
+        assert head is not None
+        kind = type_of(prefix)
+        counted: tuple[int, int] | None = at.size, int.from_bytes(at.digest, "big")
+        if isinstance(kind, OperationType):
+            try:
+                counted = self._shown(snapshot, Log(prefix, prefix, kind))
+            except (StorageFailed, ValueError, TypeError) as error:
+                return f"its value cannot be read: {error}"
+        if counted is None or counted == (head.size, head.digest):
+            return None
+        size = counted[0]
+        return f"its head counts {head.size} where its records come to {size}, or another digest"
+
+    def _shown(self, snapshot: Snapshot, log: Log) -> tuple[int, int] | None:
+        """How much users see of a log, and the digest of that, from all its rows.
+
+        None: they are sound, and too long to be made a value by this walk. Raises StorageFailed,
+        or ValueError or TypeError for a value that is none.
+        """
+        prefix, _, kind = log
+        assert kind is not None
+        if not self._thorough and stored_bytes(snapshot, prefix) > _SHORT_BYTES:
+            check_rows(snapshot, prefix)
+            return None
+        found = reread_materialised(snapshot, prefix, kind)
+        size = kind.size(found.value) if found.is_there else 0
+        return size, shown_digest(prefix, kind, found.value) if size else 0
 
 
 def _mark(snapshot: Snapshot, prefix: bytes) -> bytes:
@@ -219,31 +268,6 @@ def _mark(snapshot: Snapshot, prefix: bytes) -> bytes:
     except StorageFailed:
         return b""
     return codec.fingerprint(row).to_bytes(8, "big")
-
-
-def _head_damage(snapshot: Snapshot, prefix: bytes, at: _Position) -> str | None:
-    head = read_head(snapshot, prefix)
-    assert head is not None
-    kind = type_of(prefix)
-    if isinstance(kind, OperationType):
-        try:
-            size, digest = _shown(snapshot, Log(prefix, prefix, kind))
-        except (StorageFailed, ValueError, TypeError) as error:
-            return f"its value cannot be read: {error}"
-    else:
-        size, digest = at.size, int.from_bytes(at.digest, "big")
-    if (size, digest) == (head.size, head.digest):
-        return None
-    return f"its head counts {head.size} where its records come to {size}, or another digest"
-
-
-def _shown(snapshot: Snapshot, log: Log) -> tuple[int, int]:
-    """How much users see of a log, and the digest of that, from all its rows."""
-    prefix, _, kind = log
-    assert kind is not None
-    found = reread_materialised(snapshot, prefix, kind)
-    size = kind.size(found.value) if found.is_there else 0
-    return size, shown_digest(prefix, kind, found.value) if size else 0
 
 
 # -- the sequence and the heads -------------------------------------------------------------------

@@ -26,7 +26,10 @@ __all__ = ["reference_pages", "what_wins"]
 
 _README: Final = Path(__file__).parents[1] / "README.md"
 _ROW: Final = re.compile(r"^\| `.*\|$", re.MULTILINE)
-_SETTING: Final = re.compile(r"^\* `--(?P<flag>[a-z-]+)(?: [^`]*)?`: (?P<text>.*)$", re.MULTILINE)
+#: An item of a list, which may go on over several lines.
+_SETTING: Final = re.compile(
+    r"^\* `--(?P<flag>[a-z-]+)(?: [^`]*)?`: (?P<text>.*(?:\n(?!\*|\s*$).*)*)", re.MULTILINE
+)
 _DEFAULT: Final = re.compile(r" \*\[default: (?P<value>.*?)\]\*")
 #: What the columns say already.
 _VARIABLE: Final = re.compile(r" \*\[env: \w+\]\*")
@@ -173,7 +176,10 @@ def _configuration(generated: str) -> Iterator[str]:
     yield "| key in the file | environment | flag | default | meaning |"
     yield "| --- | --- | --- | --- | --- |"
     for found in _SETTING.finditer(serve):
-        flag, text = found["flag"], found["text"].replace(" **[required]**", " Required.")
+        flag, text = (
+            found["flag"],
+            " ".join(found["text"].split()).replace(" **[required]**", " Required."),
+        )
         if flag in _NO_SETTINGS:
             continue
         default = _DEFAULT.search(text)

@@ -19,9 +19,9 @@ RECORDS = 95
 class Pulling:
     """A donor with a history and somebody who pulls it; no frame between them is lost."""
 
-    def __init__(self, *, served: bool = False) -> None:
+    def __init__(self, *, served: bool = False, puller: Replica | None = None) -> None:
         self.now_ms = 0
-        self.donor, self.puller = Replica(1), Replica(2)
+        self.donor, self.puller = Replica(1), puller or Replica(2)
         #: Who does not answer.
         self.away: set[str] = set()
         self.machines = {"a": self._machine("a"), "b": self._machine("b")}
@@ -56,11 +56,11 @@ class Pulling:
         """Start the puller."""
         self.deliver([("b", send) for send in self.machine.start(self.now_ms)])
 
-    def restart(self) -> None:
-        """The puller was killed: it goes on with what is on its disk."""
+    def restart(self, pages: int | None = None) -> None:
+        """The puller was killed: it goes on with what is on its disk, perhaps for so many pages."""
         self.puller.reopen()
         self.machines["b"] = self._machine("b")
-        self.pages_left = None
+        self.pages_left = pages
         self.start()
 
     def pull(self, pages: int) -> None:

@@ -17,7 +17,7 @@ from crdtdb.errors import InvalidOperation, Problem
 from crdtdb.joining import Part, Records
 from crdtdb.kinds import log_of
 from crdtdb.replication import Phase, donor, staging
-from crdtdb.replication.messages import Evicted, Push, write_frame
+from crdtdb.replication.messages import Evicted, Push, read_vector, write_frame
 from crdtdb.rows import head_of, record_of
 from crdtdb.scrub import Scrub
 from crdtdb.store.base import Table
@@ -207,6 +207,10 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("crdtdb.replication.repair.SHORT_PART_RECORDS", 8)
 
 
+#: Steps after the first one until all is worked out.
+PARTS = 12
+
+
 def _working() -> Pulling:
     """A replica that has all of a pull and has worked out the first part of it."""
     pair = Pulling(served=True)
@@ -240,11 +244,43 @@ def test_local_writes_to_the_same_objects_in_between(parts: int) -> None:
     assert _is_sound(pair.puller)
 
 
-@pytest.mark.parametrize("parts", [0, 3, 11])
+def _merged_at_once(pair: Pulling) -> Replica:
+    """What the puller would be that took in now all that is staged."""
+    twin, pull = _twin(pair.puller), staging.Staging(pair.puller.engine)
+    twin.merge(pull.everything(), read_vector(pull.claim.seen), pull.claim.time)
+    return twin
+
+
+@pytest.mark.parametrize("parts", range(PARTS))
+@pytest.mark.parametrize("then", [None, "remove", "delete"])
+def test_local_commits_change_records_that_are_worked_out(parts: int, then: str | None) -> None:
+    """Between any two steps: the first record that is worked out, and the last."""
+    pair = _working()
+    for _ in range(parts):
+        pair.tick()
+    ahead = pair.puller.engine.ahead
+    assert ahead is not None
+    worked_out = sorted(ahead.addresses)
+    for prefix, tail in map(address.split_object, (worked_out[0], worked_out[-1])):
+        key = address.name_of(prefix).key
+        member: dict[str, Any] = {"value": address.member_value(tail)}
+        pair.puller.do("set", "add", key=key, **member)
+        if then is not None:
+            pair.puller.do("set", then, key=key, **(member if then == "remove" else {}))
+    while not pair.puller.seen.includes(pair.donor.seen):
+        assert pair.puller.engine.ahead is ahead, "it was begun anew"
+        twin = _merged_at_once(pair)
+        pair.tick()
+    assert _said(pair.puller) == _said(twin)
+    assert _is_sound(pair.puller)
+
+
+@pytest.mark.parametrize("parts", range(PARTS))
 def test_a_kill_in_between(parts: int) -> None:
     pair = _working()
     for _ in range(parts):
         pair.tick()
+    assert pair.puller.engine.ahead is not None
     asked = len(pair.asked)
     pair.restart()
     assert _shown(pair) == 0

@@ -122,6 +122,24 @@ def test_what_is_pulled_comes_after_what_was_copied() -> None:
     assert not pair.machine.refusals
 
 
+def test_a_damaged_row_of_the_pull_that_ends_it() -> None:
+    """Operations that were put aside were taken for what another pull has left, and let go."""
+    pair = Pulling()
+    write_everything(pair.donor)
+    pair.pages_left = 3
+    pair.start()
+    pair.write()
+    while b"pull" not in pair.puller.rows()[Table.META]:
+        pair.restart(pages=2)
+    assert pair.puller.rows()[Table.STAGED]
+    row = pair.puller.rows()[Table.META][b"pull"]
+    pair.puller.store.commit({Table.META: {b"pull": row[:-1] + bytes((row[-1] ^ 0x41,))}})
+    pair.restart()
+    pair.run_until_equal()
+    assert shown(pair.puller) == shown(pair.donor)
+    assert_sound(pair.puller)
+
+
 def test_deletes_that_are_let_go_meanwhile_do_not_come_back() -> None:
     """A newcomer keeps others from that as soon as it is known; here it is not."""
     pair = Pulling()

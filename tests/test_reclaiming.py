@@ -444,6 +444,52 @@ def test_a_cut_that_only_the_donor_still_holds_covers_what_is_taken_over(
     assert b.digest() == a.digest()
 
 
+@pytest.mark.parametrize("by_pull", ["whole", "of a base"])
+@pytest.mark.parametrize("removal", ["reset", "erase", "of a leaf"])
+def test_who_was_evicted_takes_no_part_out_of_a_sum(removal: str, by_pull: str) -> None:
+    """It resets what it has seen, and the others have folded that with what it has not seen.
+
+    They once showed different totals for ever, by how much each had folded when the reset came.
+    What it removed of other types stays removed.
+    """
+    a, b, c = Replica(1), Replica(2), Replica(3)
+    kind = "map" if removal == "of a leaf" else "opcounter"
+    add: dict[str, Any] = {"op": "increment", "by": 3}
+    if kind == "map":
+        add = {"op": "update", "field": ["n"], "do": {"type": "opcounter", **add}}
+    for replica in (a, b):
+        replica.do("set", "add", value=replica.number, key="other")
+        exchange(a, b)
+    a.do(kind, **add)
+    b.pull(a)
+    a.do(kind, **add)
+    a.do("set", "add", value="goes")
+    a.do("set", "remove", value="goes")
+    c.pull(a)  # and folds none of it
+    a.reclaim()
+    before = a.show(ObjectName("shop", kind, "k"))
+    if removal == "erase":
+        b.commit(Erase(address.bucket_prefix("shop")))
+    elif removal == "reset":
+        b.do("opcounter", "reset")
+    else:
+        b.do("map", "remove", field=["n"])
+    records = missing(a.store, NOTHING if by_pull == "whole" else b.seen)
+    whole = a.engine.reclaimed.vector if by_pull == "whole" else NOTHING
+    b.engine.merge(records, a.seen, 0, whole=whole)
+    exchange(a, b, c)
+    for replica in (a, b, c):
+        check_books(replica.store)
+        assert replica.show(ObjectName("shop", kind, "k")) == before
+        assert replica.value("set", "other") == ([] if removal == "erase" else [1, 2])
+    assert a.digest() == b.digest() == c.digest()
+    last: dict[str, Any] = {"op": "remove", "field": ["n"]} if kind == "map" else {"op": "reset"}
+    b.do(kind, **last)
+    exchange(a, b, c)
+    assert a.show(ObjectName("shop", kind, "k")) != before
+    assert a.digest() == b.digest() == c.digest()
+
+
 # The change feed ----------------------------------------------------------------------------------
 
 

@@ -275,6 +275,54 @@ def all_records(replica: Replica) -> list[tuple[bytes, bytes]]:
     return sorted(replica.rows()[Table.RECORDS].items())
 
 
+@pytest.fixture
+def slowly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is let go but by the pages of the next pull."""
+    monkeypatch.setattr(staging, "_SWEEP_ROWS", 1)
+    monkeypatch.setattr(staging, "_SHORT_SWEEP_ROWS", 0)
+
+
+def _left_behind(pair: Pulling) -> int:
+    """Let the puller join a pull, and leave its rows; how many."""
+    pair.write()
+    while not pair.puller.seen.includes(pair.donor.seen):
+        pair.tick()
+    return len(pair.puller.rows()[Table.STAGED])
+
+
+@pytest.mark.usefixtures("slowly")
+@pytest.mark.parametrize("kill", [False, True])
+def test_the_next_pull_does_not_wait_for_what_the_last_one_left(kill: bool) -> None:
+    """It used to: five seconds after 100,000 records."""
+    pair = Pulling(served=True)
+    left = _left_behind(pair)
+    assert left >= RECORDS
+    if kill:
+        pair.restart()
+    pair.write(RECORDS, first=RECORDS)
+    while not pair.puller.seen.includes(pair.donor.seen):
+        pair.tick()
+        staged = len(pair.puller.rows()[Table.STAGED])
+        assert staged <= left + PAGE, "a page lets go as many rows as it brings"
+    assert pair.puller.digest() == pair.donor.digest()
+
+
+@pytest.mark.usefixtures("slowly")
+@pytest.mark.parametrize("pages", range(1, 5))
+def test_a_kill_while_what_the_last_pull_left_is_let_go(pages: int) -> None:
+    """What is there of the one before is not taken for pages of this one."""
+    pair = Pulling(served=True)
+    _left_behind(pair)
+    for i in range(0, RECORDS, 2):
+        pair.donor.do("set", "remove", key=f"k{i % 7}", value=i)
+    pair.pull(pages)
+    assert pair.machine.progress is not None
+    pair.restart()
+    while not pair.puller.seen.includes(pair.donor.seen):
+        pair.tick()
+    assert pair.puller.digest() == pair.donor.digest()
+
+
 def test_another_donor_begins_anew() -> None:
     """What one has claimed says nothing about the pages of another."""
     pair = Pulling(served=True)

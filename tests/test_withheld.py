@@ -10,7 +10,7 @@ import pytest
 from crdtdb.address import ObjectName
 from crdtdb.engine import Engine
 from crdtdb.replication import Replication, Send
-from crdtdb.replication.messages import Digest, Page, Push, Same, read_frame
+from crdtdb.replication.messages import Digest, News, Page, Push, Same, read_frame
 from crdtdb.store.memory import MemoryStore
 from crdtdb.transaction import Transaction
 from replicas import START_MS, update
@@ -120,6 +120,6 @@ def test_news_are_told_to_those_who_may_lack_them_and_to_nobody_else(trio: Trio)
         send.endpoint
         for now_ms in range(trio.now_ms, trio.now_ms + 50)
         for send in trio.replicas["middle"].tick(now_ms)
-        if isinstance(read_frame(send.frame), Digest | Same)
+        if isinstance(read_frame(send.frame), Digest | News | Same)
     )
     assert told == {"near": 1}

@@ -309,6 +309,16 @@ class AsyncClient(Asking, AsyncHandles):
         """What is wrong with the next rows of the replica's store, and where to go on."""
         return await self._run(operating.verify(after))
 
+    async def damage(self) -> dict[str, Any]:
+        """What is damaged at the replica, and waits for a peer that can mend it."""
+        return await self._run(operating.damage())
+
+    async def accept_loss(
+        self, name: ObjectName | None = None, *, dry_run: bool = False
+    ) -> dict[str, Any]:
+        """Give up what is damaged of an object, or of everything; what is lost, or would be."""
+        return await self._run(operating.accept_loss(name, dry_run=dry_run))
+
     def backup(self) -> AsyncIterator[bytes]:
         """A backup of the nearest replica, in parts, as `crdtdb.backup.save` takes them.
 

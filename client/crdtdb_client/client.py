@@ -308,6 +308,16 @@ class Client(Asking, Handles):
         """What is wrong with the next rows of the replica's store, and where to go on."""
         return self._run(operating.verify(after))
 
+    def damage(self) -> dict[str, Any]:
+        """What is damaged at the replica, and waits for a peer that can mend it."""
+        return self._run(operating.damage())
+
+    def accept_loss(
+        self, name: ObjectName | None = None, *, dry_run: bool = False
+    ) -> dict[str, Any]:
+        """Give up what is damaged of an object, or of everything; what is lost, or would be."""
+        return self._run(operating.accept_loss(name, dry_run=dry_run))
+
     def backup(self) -> Iterator[bytes]:
         """A backup of the nearest replica, in parts, for `crdtdb.backup.save`.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from crdtdb.address import ObjectName
 from crdtdb.comparing import Answer as Ranges
 from crdtdb.comparing import Entry, Part, Question
 from crdtdb.reading import Digest
@@ -13,7 +14,9 @@ from crdtdb_client.exchange import Answer, Request
 from crdtdb_client.targets import path
 
 __all__ = [
+    "accept_loss",
     "add_member",
+    "damage",
     "digest",
     "digest_ranges",
     "document",
@@ -78,6 +81,17 @@ def _entry(shown: dict[str, Any]) -> Entry:
 
 def verify(after: str | None) -> Call[dict[str, Any]]:
     request = Request("GET", path("verify", after=after), wait_s=_WALK_S)
+    return Call(request, lambda answer: dict(answer.document))
+
+
+def damage() -> Call[dict[str, Any]]:
+    return Call(Request("GET", path("damage")), lambda answer: dict(answer.document))
+
+
+def accept_loss(name: ObjectName | None, *, dry_run: bool) -> Call[dict[str, Any]]:
+    body = {"everything": True} if name is None else name._asdict()
+    target = path("damage", "losses", dry_run="true" if dry_run else None)
+    request = Request("POST", target, body=body_of(body), wait_s=_WALK_S)
     return Call(request, lambda answer: dict(answer.document))
 
 

@@ -33,6 +33,7 @@ from crdtdb.replication.evictions import (
     evicting,
     read_evictions,
     read_told,
+    rejoined_rows,
     told_rows,
 )
 from crdtdb.replication.laid import Laid, read_floors
@@ -57,6 +58,11 @@ FAILED_WAIT_MS: Final = 1_000
 FAILED_WAIT_MOST_MS: Final = 60_000
 #: Replicas that are remembered without being members.
 STRANGERS: Final = 256
+#: Who rejoins gives nothing before it has pulled, but for no longer than that: the others may all
+#: have been evicted, too.
+REJOIN_PATIENCE_MS: Final = 5_000
+#: Who has nobody to ask who it is listens for so long: a link tries a silent endpoint more often.
+LISTEN_MS: Final = 2_500
 
 
 class Send(NamedTuple):
@@ -72,8 +78,8 @@ class Cluster:
     def __init__(self, engine: Engine, me: Sender, peers: tuple[str, ...], random: Random) -> None:
         self.engine = engine
         self.random = random
-        #: The time of the call under way, on the caller's monotonic clock.
-        self.now_ms = 0
+        #: The time of the call under way, and of the start, on the caller's monotonic clock.
+        self.now_ms = self.started_ms = 0
         #: Where to knock: configured peers, and members' and callers' endpoints.
         self.contacts = {peer: Contact(peer) for peer in peers if peer != me.endpoint}
         self._configured = frozenset(self.contacts)
@@ -93,8 +99,10 @@ class Cluster:
         self.copying = Copying(engine)
         with engine.store.snapshot() as snapshot:
             self.cursors = Cursors(snapshot)
-            #: The incarnation that others said is evicted.
+            #: The incarnation that others said is evicted; until there is a pull under a later one.
             self._told = read_told(snapshot)
+        #: When this replica started, or rejoined.
+        self._began_ms: int | None = None
         #: What was refused, by reason; and times that were too far ahead.
         self.refusals: Counter[str] = Counter()
         #: Damaged records that a peer has mended since the start.
@@ -169,6 +177,9 @@ class Cluster:
         Everybody is each member and each configured peer: a directory that was rolled back may not
         know yet who is a member. Earlier incarnations of this very replica are not asked, nor those
         of one that has confirmed: nobody speaks for them any more.
+
+        If nobody is left to ask, somebody may know this replica all the same, who joined after the
+        state to which its disk was put back: it listens for a moment (`listens`).
         """
         confirming = [peer.sender for peer in self.peers.values() if peer.confirmed]
         confirmed = {self.incarnation, *(sender.incarnation for sender in confirming)}
@@ -176,9 +187,19 @@ class Cluster:
             confirmed.update(predecessors(self.members.values(), sender))
         configured = self._configured - self.vacated()
         asked = (self.contacts.get(endpoint) for endpoint in configured)
-        self.settled = self.members.keys() <= confirmed and all(
-            contact.welcomed for contact in asked if contact
+        self.settled = (
+            self.members.keys() <= confirmed
+            and all(contact.welcomed for contact in asked if contact)
+            and not self.listens
         )
+
+    @property
+    def listens(self) -> bool:
+        """Has it nobody to ask who it is, so that it waits for whoever might know? Not for long."""
+        if self.settled or self.now_ms - self.started_ms >= LISTEN_MS:
+            return False
+        own = {self.incarnation, *predecessors(self.members.values(), self.me)}
+        return self.members.keys() <= own and not (self._configured & self.contacts.keys())
 
     # -- writing --------------------------------------------------------------------------------
 
@@ -248,6 +269,9 @@ class Cluster:
         rows = self.cursors.rows(cursors)
         if read is not None:
             rows |= self.staging.leaving() | self.copying.leaving()
+        has_rejoined = read is not None and self._told not in (None, self.incarnation)
+        if has_rejoined:
+            rows |= rejoined_rows()
         if records is None:
             again = self.staging.of_objects
             refused = self.engine.merge_ahead(again, seen, time, rows=rows)
@@ -260,9 +284,13 @@ class Cluster:
             )
         if refused:
             self.refusals["clock-ahead"] += 1
+        if self.engine.voided > self.refusals["removal-voided"]:
+            self.refusals["removal-voided"] = self.engine.voided
         self.cursors.keep(cursors)
         is_copy = read is not None and self.copying.is_begun
         is_all_new = self.staging.is_joined or replacement is not None or is_copy
+        if has_rejoined:
+            self._told = None
         if read is not None:
             self.staging.left()
             self.copying.left()
@@ -325,14 +353,37 @@ class Cluster:
         """Was this replica, under this incarnation, taken out of the cluster?"""
         return self.incarnation == self._told or self.incarnation in self.evictions
 
+    @property
+    def withholds(self) -> bool:
+        """Has it rejoined, and not yet pulled what the others have folded and let go without it?
+
+        What it did when it was out already is to be fitted to that first (`Draft.join_whole`).
+        """
+        if self._told is None or self._told == self.incarnation:
+            return False
+        if self._began_ms is None:
+            self._began_ms = self.now_ms
+        return self.now_ms - self._began_ms < REJOIN_PATIENCE_MS
+
+    def rejoin(self) -> list[Send]:
+        """Go on under a new identity, after an eviction."""
+        self.note_evicted(self.incarnation)
+        if self._told != self.incarnation:
+            self._keep_told(self.incarnation)
+        self._began_ms = self.now_ms
+        return self.take_new_incarnation()
+
     def note_evicted(self, incarnation: int) -> None:
         """Another replica says who was evicted. If it is this one, that is kept over restarts.
 
         A late frame may be about an earlier incarnation, which is nothing to this one.
         """
         if incarnation == self.incarnation and not self.is_evicted:
-            self.engine.merge([], NOTHING, 0, rows=told_rows(incarnation))
-            self._told = incarnation
+            self._keep_told(incarnation)
+
+    def _keep_told(self, incarnation: int) -> None:
+        self.engine.merge([], NOTHING, 0, rows=told_rows(incarnation))
+        self._told = incarnation
 
     def stake(self, name: str) -> Stake:
         """What the eviction of all members of a name would change. O(members × entries)."""

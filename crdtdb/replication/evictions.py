@@ -24,7 +24,15 @@ from crdtdb.replication.members import Member, incarnation_of, member_object
 from crdtdb.store.base import Snapshot, Table
 from crdtdb.transaction import Transaction, Update
 
-__all__ = ["Eviction", "Stake", "evicting", "read_evictions", "read_told", "told_rows"]
+__all__ = [
+    "Eviction",
+    "Stake",
+    "evicting",
+    "read_evictions",
+    "read_told",
+    "rejoined_rows",
+    "told_rows",
+]
 
 _TYPE: Final = "register"
 _KEY: Final = "evicted/"
@@ -100,6 +108,11 @@ def read_evictions(reading: Reading) -> dict[int, Eviction]:
 def told_rows(incarnation: int) -> dict[bytes, bytes | None]:
     """The META row that keeps: this replica was told that it, under this incarnation, is out."""
     return {_TOLD_KEY: codec.pack_whole(_TOLD_VERSION, incarnation)}
+
+
+def rejoined_rows() -> dict[bytes, bytes | None]:
+    """The same row, when this replica has taken over what the others have done since."""
+    return {_TOLD_KEY: None}
 
 
 def read_told(snapshot: Snapshot) -> int | None:

@@ -38,7 +38,7 @@ class Greeting:
     def start(self) -> list[Send]:
         """Take or confirm an identity, and knock at every endpoint."""
         cluster = self._cluster
-        self._started_ms = cluster.now_ms
+        self._started_ms = cluster.started_ms = cluster.now_ms
         cluster.refresh_members()
         cluster.cursors.forget_others(cluster.members)
         if cluster.incarnation == 0:

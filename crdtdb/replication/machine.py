@@ -26,6 +26,7 @@ from crdtdb.replication.early import EarlyPushes, fits
 from crdtdb.replication.evictions import Eviction, Stake
 from crdtdb.replication.flooring import Flooring
 from crdtdb.replication.greeting import Greeting
+from crdtdb.replication.losses import Losses
 from crdtdb.replication.members import Member
 from crdtdb.replication.mending import Mending
 from crdtdb.replication.messages import (
@@ -103,6 +104,8 @@ class Replication:
         self._early = EarlyPushes()
         self._reclaiming = Reclaiming(self._cluster)
         self._mending = Mending(self._cluster)
+        #: What is damaged and waits for a peer, and accepting its loss.
+        self.losses = Losses(self._cluster, self._mending)
         self._sharing = Sharing(self._cluster)
         self._flooring = Flooring(self._cluster)
 
@@ -134,6 +137,11 @@ class Replication:
     def settled(self) -> bool:
         """Is it certain that this incarnation's next dot was never issued before?"""
         return self._cluster.settled
+
+    @property
+    def listens(self) -> bool:
+        """Has it nobody to ask for that, so that it waits for whoever might know? Not for long."""
+        return self._cluster.listens
 
     @property
     def members(self) -> Mapping[int, Member]:
@@ -311,7 +319,7 @@ class Replication:
         """
         if not self._cluster.is_evicted:
             return []
-        return self._cluster.take_new_incarnation() + self._greeting.start_over()
+        return self._cluster.rejoin() + self._greeting.start_over()
 
     def forget(self, endpoint: str) -> None:
         """A configured endpoint is this replica itself."""

@@ -93,12 +93,16 @@ class Mending:
 
         What is damaged of it is made anew, or waits for a peer: who counts is not to be guessed.
         """
-        scrub = Scrub(within=SYSTEM_PREFIX)
         try:
-            while not scrub.done:
-                self._look(scrub)
+            self.look_below(SYSTEM_PREFIX)
         except (NoSpace, StorageFailed):
             self._cluster.refusals["scrub-failed"] += 1
+
+    def look_below(self, prefix: bytes) -> None:
+        """Look at all records below an address prefix. Raises NoSpace or StorageFailed."""
+        scrub = Scrub(within=prefix)
+        while not scrub.done:
+            self._look(scrub)
 
     def tick(self) -> list[Send]:
         """Look on for one portion, and ask somebody to mend. Cheap when there is nothing to do."""

@@ -215,7 +215,7 @@ class Received(_Message, tag=9, frozen=True):
 
 
 class Refused(_Message, tag=10, frozen=True):
-    """I cannot serve that (now): `bootstrapping`, `damaged`, `evicted`, `unknown-base`, …"""
+    """I cannot serve that (now): `bootstrapping`, `damaged`, `evicted`, `rejoining`, …"""
 
     reason: str
 

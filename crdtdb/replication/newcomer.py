@@ -64,6 +64,8 @@ class Newcomer:
     def start(self) -> list[Send]:
         """Go on with a copy that was under way."""
         copying = self._cluster.copying
+        if copying.is_begun and not self._cluster.staging.is_clear:
+            self._repair.spoil_copy()  # what is known of the pull that ends it is damaged
         if copying.donor is None or self._repair.pull is not None or self._cluster.is_evicted:
             return []
         if copying.is_complete:
@@ -164,6 +166,8 @@ class Newcomer:
         sends: list[Send] = []
         if peer.sender.incarnation not in cluster.members:
             sends = cluster.commit(adding(peer.sender))
+        if cluster.withholds:
+            return sends + cluster.answer(peer, Refused("rejoining"))
         if cluster.is_partial:
             return sends + cluster.answer(peer, Refused("partial"))
         try:

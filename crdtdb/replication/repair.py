@@ -130,8 +130,6 @@ class Repair:
             cursor, whole = copying.cursor, copying.whole
         else:
             staging.discard()
-            if not staging.is_clear:
-                return []  # what the last pull left is still being let go
             staging.add_to(NOTHING, 0)
             cursor, whole = cluster.cursors.of(peer.sender.incarnation), NOTHING
             if self._apart == peer.sender.incarnation:
@@ -160,9 +158,6 @@ class Repair:
             self.spoil_copy(read_vector(message.reclaimed))
             return []
         cluster.staging.discard()
-        if not cluster.staging.is_clear:
-            self.pull = None
-            return []
         number, reclaimed = cluster.random.getrandbits(32), read_vector(message.reclaimed)
         is_put_back = pull.seen.join(pull.whole).includes(reclaimed)
         seen = self._told(peer)
@@ -241,7 +236,7 @@ class Repair:
         """Do what was begun: join the next part of a pull, let go what is not needed any more."""
         cluster, pull, staging = self._cluster, self.pull, self._cluster.staging
         if pull is None or not pull.is_claimed:
-            if not staging.is_clear:
+            if not staging.is_clear and staging.donor is None:
                 with suppress(NoSpace, StorageFailed):
                     staging.sweep()
             return []
@@ -483,6 +478,8 @@ class Repair:
         if peer.sender.incarnation not in cluster.members:
             sends = cluster.commit(adding(peer.sender))
         cluster.note_seen(peer, theirs)
+        if cluster.withholds:
+            return sends + cluster.answer(peer, Refused("rejoining"))
         if cluster.is_partial:
             return sends + cluster.answer(peer, Refused("partial"))
         try:

@@ -14,7 +14,7 @@ from crdtdb import address
 from crdtdb.datatype import ScalarType
 from crdtdb.errors import NoSpace, StorageFailed
 from crdtdb.head import FRESH
-from crdtdb.kinds import type_of
+from crdtdb.kinds import object_of, type_of
 from crdtdb.record import visible
 from crdtdb.replication.cluster import Cluster, Send
 from crdtdb.rows import read_head, read_record
@@ -82,9 +82,9 @@ class Sharing:
         places = list(islice(scan, _PLACES))
         for number, at in places:
             self._place = int.from_bytes(number, "big")
-            kind = None if address.is_cut(at) else type_of(address.split_object(at)[0])
+            prefix = object_of(at)  # none, if this place is damaged
+            kind = type_of(prefix) if prefix else None
             if isinstance(kind, ScalarType) and kind.shareable:
-                prefix = address.split_object(at)[0]
                 head = read_head(snapshot, prefix) or FRESH
                 live = visible(read_record(snapshot, at)[0].live, head.cut)
                 given = list(kind.share(live, own, self._members))

@@ -19,12 +19,15 @@ were joined stay.
 What becomes one commit, of a replica that others write to, is worked out part by part as well, but
 ahead of that commit (`crdtdb.ahead`) and in memory: a kill begins that anew.
 
-What nobody is going to join, or has been joined, is let go some rows at a time.
+What nobody is going to join, or has been joined, is let go some rows at a time. The next pull does
+not wait for that: its runs come after those, and each of its pages lets go as many rows as it
+brings, so there is never more of them than the largest pull has brought.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
 from heapq import merge
 from itertools import islice
 from typing import Final
@@ -68,8 +71,9 @@ ONE_COMMIT_BYTES: Final = 2**23
 PART_RECORDS: Final = 2_048
 SHORT_PART_RECORDS: Final = 128
 PART_BYTES: Final = 1_048_576
-#: Rows let go with one call.
+#: Rows let go with one call; fewer where others write meanwhile.
 _SWEEP_ROWS: Final = 2_000
+_SHORT_SWEEP_ROWS: Final = 500
 #: What was worked out ahead is begun so often, until it is joined at once.
 _ATTEMPTS: Final = 3
 
@@ -115,6 +119,8 @@ class _Row(msgspec.Struct, frozen=True, array_like=True):
     #: Up to which address, without it, they have been joined, and how many; None: all.
     joined_to: bytes | None = b""
     joined: int = 0
+    #: Its first run; those before it are what others have left.
+    first_run: int = 0
 
 
 _decoder = msgspec.msgpack.Decoder(_Row)
@@ -131,18 +137,23 @@ class Staging:
         self._attempts = 0
         with engine.store.snapshot() as snapshot:
             row, rest = snapshot.get(Table.META, _ROW), snapshot.get(Table.META, _REST)
-            #: Is nothing there that nobody is going to join?
-            is_expected = row is not None or snapshot.get(Table.META, COPY_ROW) is not None
-            self.is_clear = is_expected or not any(snapshot.scan(Table.STAGED))
+            is_copied = snapshot.get(Table.META, COPY_ROW) is not None
+            first = snapshot.page(Table.STAGED, b"", None, 1)
+            last = snapshot.page(Table.STAGED, b"", None, 1, reverse=True)
         #: What a donor must have seen for what was copied before, and how much of that is staged.
         self._copied = (NOTHING, 0)
         #: What was claimed by a pull of which parts were joined, and the rest is pulled again.
         self._rest = None if rest is None else _read_rest(rest)
         if row is not None:
-            try:
+            with suppress(codec.FormatError):  # no more than a longer pull
                 self._row = codec.unpack_whole(_VERSION, row, _decoder)
-            except codec.FormatError:
-                self.is_clear = False  # no more than a longer pull
+        expected = 0 if is_copied and row is None else None
+        if self._row is not None:
+            expected = self._row.first_run
+        #: Is nothing there that nobody is going to join?
+        self.is_clear = not first or (expected is not None and _run_of(first[0][0]) >= expected)
+        #: The run with which the next pull begins: after all that is there.
+        self._next_run = 0 if self.is_clear else _run_of(last[0][0]) + 1
 
     # -- looking --------------------------------------------------------------------------------
 
@@ -258,13 +269,16 @@ class Staging:
                 page.head,
                 records=self._copied[1],
                 needs=self._copied[0].join(self._rest or NOTHING).flat(),
+                run=self._next_run,
+                first_run=self._next_run,
             )
         needs, size_bytes = VersionVector.from_flat(row.needs), row.size_bytes
         run, run_from = row.run, row.run_from
         if row.records - run_from >= max(RUN_RECORDS, row.records // _RUN_PART):
             run, run_from = run + 1, row.records
-        stem = run.to_bytes(_RUN_BYTES, "big")
-        staged: dict[bytes, bytes | None] = {}
+        stem = _stem(run)
+        left = self._left_before(row.first_run, len(page.records))
+        staged: dict[bytes, bytes | None] = dict.fromkeys(left)
         for place, (at, data) in enumerate(page.records, _LATER + row.records):
             if len(at) > KEY_BYTES - _RUN_BYTES:
                 raise PeerError("bad-record", "an address is too long")
@@ -293,6 +307,7 @@ class Staging:
         )
         self._engine.stage(staged, {_ROW: codec.pack_whole(_VERSION, row)})
         self._row = row
+        self.is_clear |= len(left) < len(page.records)
         self._forget_ahead()
 
     # -- joining --------------------------------------------------------------------------------
@@ -404,7 +419,7 @@ class Staging:
     ) -> Iterator[tuple[bytes, bytes, bytes]]:
         """What is staged between addresses, in their order, and then in that in which it came."""
         assert self._row is not None
-        stems = (run.to_bytes(_RUN_BYTES, "big") for run in range(self._row.run + 1))
+        stems = map(_stem, range(self._row.first_run, self._row.run + 1))
         return merge(*(_run(snapshot, stem, start, end) for stem in stems))
 
     # -- letting go -----------------------------------------------------------------------------
@@ -440,21 +455,40 @@ class Staging:
     def _drop(self) -> None:
         self._forget_ahead()
         if self._row is not None:
+            self._next_run = self._row.run + 1
             self._row = None
             self.is_clear = False
 
     def sweep(self) -> None:
         """Let some of it go. Raises NoSpace or StorageFailed; then it is tried again."""
+        assert self._row is None, "the pages of a pull let it go"
+        most = _SHORT_SWEEP_ROWS if self._engine.state.served else _SWEEP_ROWS
+        rows = self._left_before(self._next_run, most)
+        self._engine.stage(dict.fromkeys(rows), {_ROW: None})
+        if len(rows) < most:
+            self.is_clear, self._next_run = True, 0
+
+    def _left_before(self, run: int, most: int) -> list[bytes]:
+        """The keys of so many rows of the runs before this one; fewer only if there are no more."""
+        if self.is_clear:
+            return []
         with self._engine.store.snapshot() as snapshot:
-            rows = [at for at, _ in islice(snapshot.scan(Table.STAGED), _SWEEP_ROWS + 1)]
-        self._engine.stage(dict.fromkeys(rows[:_SWEEP_ROWS]), {_ROW: None})
-        self.is_clear = len(rows) <= _SWEEP_ROWS
+            return [key for key, _ in islice(snapshot.scan(Table.STAGED, b"", _stem(run)), most)]
 
 
 def staged_logs(logs: Iterable[tuple[bytes, int, bytes]]) -> dict[bytes, bytes | None]:
     """The rows of records that a copy puts aside: address, place at the donor, record."""
-    stem = bytes(_RUN_BYTES)
+    stem = _stem(0)
     return {stem + at: place.to_bytes(_PLACE_BYTES, "big") + data for at, place, data in logs}
+
+
+def _stem(run: int) -> bytes:
+    """What the keys of a run begin with."""
+    return run.to_bytes(_RUN_BYTES, "big")
+
+
+def _run_of(key: bytes) -> int:
+    return int.from_bytes(key[:_RUN_BYTES], "big")
 
 
 def _read_rest(row: bytes) -> VersionVector:

@@ -26,6 +26,7 @@ from crdtdb.errors import (
     BadRequest,
     CursorExpired,
     Field,
+    Gone,
     InvalidOperation,
     TooLarge,
     shortened,
@@ -303,7 +304,7 @@ def _check_room(elements: Elements, values: list[bytes]) -> None:
 
 
 def _index(insert: Insert, elements: Elements) -> int:
-    """The position at which elements go in. Raises InvalidOperation."""
+    """The position at which elements go in. Raises Gone or InvalidOperation."""
     if not isinstance(insert.after, UnsetType):
         return _position(elements, insert.after, "after") + 1
     if not isinstance(insert.before, UnsetType):
@@ -322,7 +323,7 @@ def _index(insert: Insert, elements: Elements) -> int:
 def _position(elements: Elements, text: str, field: str) -> int:
     found = elements.position(_read(text))
     if found is None or not found[1]:
-        raise InvalidOperation(
+        raise Gone(
             f"element {shortened(text)} is not in the list here: it was deleted, or has not "
             "arrived yet; read the list, and name an element that is there, or an `index`",
             Field(field, "no such element"),
@@ -331,7 +332,7 @@ def _position(elements: Elements, text: str, field: str) -> int:
 
 
 def _to_remove(remove: Remove, elements: Elements) -> list[ElementId] | None:
-    """The elements to delete; None: the whole object. Raises BadRequest or InvalidOperation."""
+    """The elements to delete; None: the whole object. Raises a CallerError."""
     if not isinstance(remove.ids, UnsetType):
         if remove.index is not UNSET or remove.count is not UNSET:
             extra = "index" if remove.index is not UNSET else "count"

@@ -46,6 +46,8 @@ from crdtdb.datatype import (
     Cut,
     DataType,
     Delete,
+    DocumentType,
+    Edit,
     Logged,
     NestedType,
     Operation,
@@ -99,9 +101,10 @@ class Update(Operation, tag="update", frozen=True):
             )
         rest = dict(self.do)
         type_name = rest.pop("type")
-        operation = read(type_name, rest, "do")
-        if not _can_be_leaf(_types().get(type_name)):
+        kind = _types().get(type_name)
+        if kind is not None and not _can_be_leaf(kind):
             raise _no_leaf(type_name)
+        operation = read(type_name, rest, "do")
         if isinstance(operation, Expire | Persist):
             raise InvalidOperation(
                 "a field has no deadline of its own; give the whole map one",
@@ -117,6 +120,11 @@ class Update(Operation, tag="update", frozen=True):
         """What to do, read."""
         assert isinstance(self.do, _Inner)
         return self.do
+
+    @property
+    def may_begin(self) -> bool:
+        """May a leaf come to be by it, which must not be below another then?"""
+        return not (self.inner.is_restored or isinstance(self.inner.operation, Delete))
 
     @property
     def seen(self) -> ReadContext:
@@ -165,8 +173,8 @@ class NestedMap(NestedType):
         self, operation: Operation, view: View, stamp: Stamp
     ) -> Iterator[Change | Cut | Logged]:
         if isinstance(operation, Update):
-            type_name, inner, is_restored = operation.inner
-            if not (is_restored or isinstance(inner, Delete)):
+            type_name, inner, _ = operation.inner
+            if operation.may_begin:
                 _check_reachable(view, operation.field)
             kind, stem = _types()[type_name], address.leaf(operation.field, type_name)
             if isinstance(kind, OperationType):
@@ -178,6 +186,21 @@ class NestedMap(NestedType):
             return leaf.placed(kind.mutate(inner, leaf, stamp))
         assert isinstance(operation, Remove)
         return _removed(view, stamp, address.leaves_below(operation.field))
+
+    def edit_in(self, operation: Operation) -> Edit | None:
+        if isinstance(operation, Update):
+            type_name, inner, _ = operation.inner
+            kind = _types()[type_name]
+            if isinstance(kind, DocumentType):
+                return Edit(address.leaf(operation.field, type_name), kind, inner)
+        return None
+
+    def check_edits(self, operations: Sequence[Operation], view: View) -> None:
+        edits = [operation for operation in operations if isinstance(operation, Update)]
+        if view.has_context:
+            raise _indivisible(edits[0].inner.type, "do.seen")
+        if any(edit.may_begin for edit in edits):
+            _check_reachable(view, edits[0].field)
 
     def delete(self, view: View, stamp: Stamp) -> Iterator[Change | Cut | Logged]:
         return _removed(view.whole(), stamp, address.LEAF)

@@ -96,8 +96,7 @@ class PlainText(DocumentType):
         client, shown = client_of(writer), folded.text
 
         def carry_out(doc: Doc[Any], text: Text) -> list[tuple[bool, int]]:
-            editing = _Editing(doc, text, shown, client)
-            return [editing.carry_out(operation) for operation in operations]
+            return _Editing(doc, text, shown, client).carry_out(operations)
 
         outcomes, update = folded.edited(client, carry_out)
         if update is not None and len(update) > _OPERATION_BYTES:
@@ -187,35 +186,83 @@ class PlainText(DocumentType):
 
 
 class _Editing:
-    """Edits of one document that are carried out together."""
+    """Edits of one document that are carried out together.
 
-    __slots__ = ("_client", "_doc", "_shown", "_size", "_size_bytes", "_text")
+    What somebody types on, or takes out on from one place, is one edit of the Yjs document: it
+    waits in a run until an edit comes that does not go on there.
+    """
+
+    __slots__ = (
+        "_client",
+        "_doc",
+        "_gone",
+        "_shown",
+        "_size",
+        "_size_bytes",
+        "_start",
+        "_text",
+        "_typed",
+        "_typed_size",
+    )
 
     def __init__(self, doc: Doc[Any], text: Text, shown: str, client: int) -> None:
         self._doc = doc
         self._text = text
         self._client = client
+        #: The run: from this position on so much was typed, or so much is to go.
+        self._start = 0
+        self._typed: list[str] = []
+        self._typed_size = 0
+        self._gone = 0
         self._see(shown)
 
     def _see(self, shown: str) -> None:
-        #: What is shown, to tell where in UTF-8 a code point is; None: they are all one byte.
+        #: What is shown but for the run, to tell where in UTF-8 a code point is; None: they are
+        #: all one byte.
         self._shown = None if shown.isascii() else shown
+        #: With the run; what is to go of it is still counted in bytes.
         self._size = len(shown)
         self._size_bytes = len(shown) if self._shown is None else len(shown.encode())
 
-    def carry_out(self, operation: Operation) -> tuple[bool, int]:
-        """Did one edit change anything, and how many code points are there afterwards?"""
+    def carry_out(self, operations: Sequence[Operation]) -> list[tuple[bool, int]]:
+        """Of each edit: did it change anything, and how many code points are there afterwards?"""
+        outcomes = [(self._carry_out(operation), self._size) for operation in operations]
+        self._finish()
+        return outcomes
+
+    def _carry_out(self, operation: Operation) -> bool:
         if isinstance(operation, Insert):
-            return self._insert(operation), self._size
+            return self._insert(operation)
         if isinstance(operation, Merge):
-            return self._merge(operation), self._size
+            return self._merge(operation)
         if isinstance(operation, Remove):
-            return self._remove(operation), self._size
+            return self._remove(operation)
         assert isinstance(operation, Delete)
-        return self._remove_all(), self._size
+        return self._remove_all()
+
+    def _finish(self) -> None:
+        """Carry the run out."""
+        start, shown = self._start, self._shown
+        if self._typed:
+            text = "".join(self._typed)
+            if shown is None and not text.isascii():
+                shown = str(self._text)
+            self._text.insert(_offset(shown, start), text)
+            if shown is not None:
+                self._shown = shown[:start] + text + shown[start:]
+            self._typed.clear()
+            self._typed_size = 0
+        elif self._gone:
+            end = start + self._gone
+            first, last = _offset(shown, start), _offset(shown, end)
+            del self._text[first:last]
+            if shown is not None:
+                self._shown = shown[:start] + shown[end:]
+            self._size_bytes -= last - first
+            self._gone = 0
 
     def _insert(self, insert: Insert) -> bool:
-        text = insert.text
+        text, size = insert.text, len(insert.text)
         index = self._size if isinstance(insert.index, UnsetType) else insert.index
         if index > self._size:
             raise InvalidOperation(
@@ -223,14 +270,14 @@ class _Editing:
                 "`index` out for the end",
                 Field("index", "beyond the end", self._size),
             )
-        size_bytes = len(text) if text.isascii() else len(_encoded(text))
+        if index != self._start + self._typed_size or not self._typed:
+            self._finish()
+            self._start = index
+        size_bytes = size if text.isascii() else len(_encoded(text))
         self._check_room(size_bytes)
-        if self._shown is None and size_bytes != len(text):
-            self._shown = str(self._text)
-        self._text.insert(self._offset(index), text)
-        if self._shown is not None:
-            self._shown = self._shown[:index] + text + self._shown[index:]
-        self._size += len(text)
+        self._typed.append(text)
+        self._typed_size += size
+        self._size += size
         self._size_bytes += size_bytes
         return True
 
@@ -241,9 +288,6 @@ class _Editing:
                 "some of it, or begin another one",
                 Field("text", "too many bytes", LIMITS.text_bytes),
             )
-
-    def _offset(self, index: int) -> int:
-        return index if self._shown is None else len(self._shown[:index].encode())
 
     def _remove(self, remove: Remove) -> bool:
         index, length = remove.index, remove.length
@@ -265,7 +309,7 @@ class _Editing:
                     max(0, self._size - (index if index < self._size else 1)),
                 ),
             )
-        self._cut_out(index, index + length)
+        self._cut_out(index, length)
         return True
 
     def _remove_all(self) -> bool:
@@ -274,16 +318,17 @@ class _Editing:
         self._cut_out(0, self._size)
         return True
 
-    def _cut_out(self, start: int, end: int) -> None:
-        first, last = self._offset(start), self._offset(end)
-        del self._text[first:last]
-        if self._shown is not None:
-            self._shown = self._shown[:start] + self._shown[end:]
-        self._size -= end - start
-        self._size_bytes -= last - first
+    def _cut_out(self, start: int, length: int) -> None:
+        """Forwards from where the run is, or backwards up to there, it goes on."""
+        if not self._gone or self._start not in (start, start + length):
+            self._finish()
+        self._start = start
+        self._gone += length
+        self._size -= length
 
     def _merge(self, merge: Merge) -> bool:
         update, data = _read(merge.yjs)
+        self._finish()
         before, shown = read_state(self._doc.get_state()), str(self._text)
         self._check_clients(update, before)
         self._check_room(sum(len(text.encode()) for text in update.texts))
@@ -329,6 +374,11 @@ class _Editing:
         """Has the document other text of these clients? O(what they typed)."""
         since = write_state({client: n for client, n in before.items() if client not in clients})
         return disagree(read_update(self._doc.get_update(since)).runs, update.runs)
+
+
+def _offset(shown: str | None, index: int) -> int:
+    """Where in UTF-8 a code point is; None: they are all one byte."""
+    return index if shown is None else len(shown[:index].encode())
 
 
 def _encoded(text: str) -> bytes:

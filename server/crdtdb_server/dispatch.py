@@ -274,6 +274,8 @@ class Dispatcher:
         self, route: Route, request: Request, incoming: Incoming
     ) -> Answer | Awaitable[Answer]:
         content = incoming.content
+        if route.access is Access.WRITE and not route.streamed:
+            self._service.writer.check_room()  # before its body costs anything
         if not route.body_bytes:
             _refuse_body(incoming.headers)
         elif not isinstance(content, bytes):

@@ -77,6 +77,7 @@ class Group:
     def __init__(self, waiting: list[Waiting]) -> None:
         self._waiting = waiting
         updates = [update for one in waiting for update in one.transaction.updates]
+        self.operations = len(updates)
         #: May the event loop carry it out itself?
         self.small = len(updates) <= SMALL_OPERATIONS and not any(
             not isinstance(update, Update) or update.operation.wide for update in updates

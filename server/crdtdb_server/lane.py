@@ -10,9 +10,9 @@ limits and problems are the dispatcher's, so they are the same on both.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from http import HTTPStatus
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import structlog
 
@@ -32,7 +32,7 @@ KEEPALIVE_S: Final = 120.0
 PATIENCE_S: Final = 1.0
 #: For a reader to take an answer; a slower one is dropped.
 _TAKEN_S: Final = 30.0
-#: Who was refused because too much is under way is not read for so long: to refuse somebody who
+#: Who is refused because too much is under way is told so after so long: to refuse somebody who
 #: comes back at once, again and again, would leave little time for those who are let in.
 _REFUSED_S: Final = 0.1
 #: Bytes of later requests that wait while one is answered; then nothing more is read.
@@ -108,8 +108,6 @@ class _Connection(asyncio.Protocol):
         self._unused: asyncio.TimerHandle | None = None
         #: Runs while a request is incomplete.
         self._incomplete: asyncio.TimerHandle | None = None
-        #: Runs while nothing is read because of a refusal.
-        self._refused: asyncio.TimerHandle | None = None
         self._reading = True
         #: Done when the reader has taken what was written; None while it keeps up.
         self._taken: asyncio.Future[None] | None = None
@@ -193,7 +191,7 @@ class _Connection(asyncio.Protocol):
     def _leave(self) -> None:
         """This connection is no longer the lane's."""
         self._lane.connections.discard(self)
-        for timer in (self._unused, self._incomplete, self._refused):
+        for timer in (self._unused, self._incomplete):
             if timer is not None:
                 timer.cancel()
 
@@ -252,25 +250,16 @@ class _Connection(asyncio.Protocol):
             if not self._transport.is_closing():
                 self._transport.resume_reading()
 
-    def _read_later(self) -> None:
-        """Leave what comes next where it is, for a moment. Nothing of it has been read."""
-        if self._reading and not self._transport.is_closing():
-            self._reading = False
-            self._transport.pause_reading()
-            self._refused = self._loop.call_later(_REFUSED_S, self._resume_reading)
-
     def _take(self, head: Head, body: bytes, request: bytes) -> None:
         """Answer a request: at once, or without a task if it waits for a commit alone.
 
         `request` is all of its bytes, if they arrived together and alone.
         """
         incoming = Incoming(head.method, head.target, head.headers, body, self)
-        response = self._lane.dispatcher.begin(incoming)
+        response = self._begin(incoming)
         if isinstance(response, Response) and not self._data and self._taken is None:
             self._send(head, response)
-            if response.status == HTTPStatus.TOO_MANY_REQUESTS:
-                self._read_later()
-            elif request and head.keep_alive:
+            if request and head.keep_alive:
                 self._lane.dispatcher.keep(request, incoming, response)
         elif isinstance(response, Pending) and not self._data:
             self._pending = head, response
@@ -278,9 +267,26 @@ class _Connection(asyncio.Protocol):
         else:
             self.task = self._loop.create_task(self._answer(head, response))
 
-    def _begin(self, head: Head, body: bytes) -> Response | Pending[Response] | Awaitable[Response]:
-        incoming = Incoming(head.method, head.target, head.headers, body, self)
-        return self._lane.dispatcher.begin(incoming)
+    def _begin(
+        self, incoming: Incoming
+    ) -> Response | Pending[Response] | Coroutine[Any, Any, Response]:
+        """The response, or what waits for it; a refusal is kept back for a moment."""
+        response = self._lane.dispatcher.begin(incoming)
+        if isinstance(response, Pending):
+            return response
+        if not isinstance(response, Response):
+            return self._unless_refused(response)
+        if response.status != HTTPStatus.TOO_MANY_REQUESTS:
+            return response
+        later: Pending[Response] = Pending()
+        self._loop.call_later(_REFUSED_S, later.succeed, response)
+        return later
+
+    async def _unless_refused(self, awaited: Awaitable[Response]) -> Response:
+        response = await awaited
+        if response.status == HTTPStatus.TOO_MANY_REQUESTS:
+            await asyncio.sleep(_REFUSED_S)
+        return response
 
     def _committed(self, response: Response | None, _: Exception | None) -> None:
         """The response that waited for a commit is there."""
@@ -314,15 +320,14 @@ class _Connection(asyncio.Protocol):
                 if self._taken is not None:
                     async with asyncio.timeout(_TAKEN_S):
                         await self._taken
-                if response.status == HTTPStatus.TOO_MANY_REQUESTS:
-                    await asyncio.sleep(_REFUSED_S)
                 self._resume_reading()
                 request = self._next()
                 if request is None:
                     return
                 await asyncio.sleep(0)  # others have a turn between the requests of a burst
                 head, body = request
-                response = self._begin(head, body)
+                incoming = Incoming(head.method, head.target, head.headers, body, self)
+                response = self._begin(incoming)
         except TimeoutError:  # nobody takes the answer
             self.abort()
         except Exception:

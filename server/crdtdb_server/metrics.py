@@ -19,7 +19,7 @@ from prometheus_client.registry import Collector
 
 from crdtdb.datatype import Operation
 from crdtdb.reclaimed import read_reclaimed
-from crdtdb.replication.mending import Mending
+from crdtdb.replication import Replication
 from crdtdb.replication.pull import Progress
 from crdtdb.store.base import Store
 from crdtdb_server.logins import Logins
@@ -70,9 +70,9 @@ class Metrics:
         self._commit_seconds.observe(seconds)
         self._commit_transactions.observe(transactions)
 
-    def watch_damage(self, mending: Mending, damaged: Callable[[], int]) -> None:
+    def watch_damage(self, replication: Replication) -> None:
         """Tell of the look for damage, and how many records wait to be mended."""
-        self.registry.register(_DamageCollector(mending, damaged))
+        self.registry.register(_DamageCollector(replication))
 
     def watch(self, collector: Collector) -> None:
         """Tell of something else, too."""
@@ -195,14 +195,13 @@ class _LoginCollector(Collector):
 class _DamageCollector(Collector):
     """The look for damage since the start."""
 
-    def __init__(self, mending: Mending, damaged: Callable[[], int]) -> None:
-        self._mending = mending
-        self._damaged = damaged
+    def __init__(self, replication: Replication) -> None:
+        self._replication = replication
 
     def collect(self) -> Iterator[Metric]:
-        mending = self._mending
+        mending, damaged = self._replication.mending, len(self._replication.damaged)
         yield GaugeMetricFamily(
-            "crdtdb_damaged_records", "Damaged records not mended yet", value=self._damaged()
+            "crdtdb_damaged_records", "Damaged records not mended yet", value=damaged
         )
         progress = mending.progress
         yield GaugeMetricFamily(
@@ -215,6 +214,11 @@ class _DamageCollector(Collector):
             ("scrub_walks", mending.walks, "Times that every row was looked at"),
             ("damage_found", mending.found, "Rows that were found damaged"),
             ("damage_mended", mending.mended, "Damaged records that were put right"),
+            (
+                "damage_accepted",
+                self._replication.losses.accepted,
+                "Damaged records whose loss an operator accepted",
+            ),
         ):
             yield CounterMetricFamily(f"crdtdb_{name}", meaning, value=number)
 

@@ -8,6 +8,7 @@ from crdtdb.errors import (
     ConflictingBounds,
     CursorExpired,
     Evicted,
+    Gone,
     InvalidOperation,
     NoRights,
     NoSpace,
@@ -87,8 +88,8 @@ _OF_WRITES: Final = (KEY_HEADER, ACK)
 _WRITTEN: Final = (content_of(WrittenDocument),)
 _ERASED: Final = (content_of(ErasedDocument),)
 _BODY: Final = LIMITS.body_bytes
-#: What a bcounter refuses.
-_OF_BOUNDS: Final = (OutOfBounds, NoRights, ConflictingBounds)
+#: What a bcounter refuses, and a list.
+_OF_STATE: Final = (OutOfBounds, NoRights, ConflictingBounds, Gone)
 
 ROUTES: Final = (
     Route(
@@ -114,7 +115,7 @@ ROUTES: Final = (
         headers=_OF_ONE_WRITE,
         takes=OPERATIONS,
         body_bytes=_BODY,
-        problems=_OF_BOUNDS,
+        problems=_OF_STATE,
     ),
     Route(
         "PUT",
@@ -204,7 +205,7 @@ ROUTES: Final = (
         by_bucket=True,
         problems=(
             *(UnknownType, InvalidOperation, TooLarge, Overloaded, ReadOnly, Evicted, NoSpace),
-            *_OF_BOUNDS,
+            *_OF_STATE,
         ),
     ),
     Route(

@@ -21,9 +21,11 @@ from crdtdb_server.app import serving
 from crdtdb_server.config import Settings
 from crdtdb_server.credentials import Keyring
 from crdtdb_server.dispatch import Dispatcher
+from crdtdb_server.exposed import exposed_files
 from crdtdb_server.hosts import is_anywhere
 from crdtdb_server.peers.certified import Certified
 from crdtdb_server.peers.clock import monotonic_ms, off_by_ms
+from crdtdb_server.peers.losses import damage_routes
 from crdtdb_server.peers.measured import ReplicationCollector
 from crdtdb_server.peers.membership import membership_routes
 from crdtdb_server.peers.network import Network
@@ -119,6 +121,8 @@ async def live(database: Database, settings: Settings) -> AsyncIterator[LiveRepl
     tls = Tls(settings.tls_cert, settings.tls_key, settings.tls_ca, mutual=settings.mutual)
     if tls.files:
         rereads.append(Reread("certificates", tls.files, tls.reread))
+    for file, what in exposed_files(settings):
+        _log.warning(f"every user of this machine can {what} this file", file=str(file))
     trust = Trust(secrets, Certified(tls, settings.peers) if settings.mutual else None, tls)
     scheme = "http" if tls.listening is None else "https"
     host = settings.host
@@ -160,13 +164,14 @@ async def live(database: Database, settings: Settings) -> AsyncIterator[LiveRepl
     service.clock_off_by_ms = lambda: off_by_ms(replication)
     service.newer_peers = lambda: network.newer.names(monotonic_ms())
     service.failing = lambda: network.failing
-    service.metrics.watch_damage(replication.mending, lambda: len(replication.damaged))
+    service.metrics.watch_damage(replication)
     service.metrics.watch(ReplicationCollector(service, network))
     service.metrics.watch_certificates(tls)
     service.witnesses = network
     service.staleness = Staleness(replication).text
     service.writer.on_commit = network.committed
     routes = ROUTES + peer_routes(network) + membership_routes(network)
+    routes += damage_routes(network)
     if settings.allow_fault_injection:
         routes += fault_routes(network)
     dispatcher = tracing.dispatcher if tracing else Dispatcher

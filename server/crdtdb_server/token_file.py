@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
+from stat import S_IMODE
 from typing import Final, NamedTuple
 
 from crdtdb import address
@@ -148,7 +149,10 @@ def _changing(file: Path) -> Iterator[None]:
 
 
 def _replace(file: Path, lines: Sequence[str]) -> None:
-    """Readable by nobody but its owner, who stays the one that it was. Raises OSError."""
+    """Readable by whom it was, a server of another user above all; a new one by its owner alone.
+
+    Raises OSError.
+    """
     partial = file.with_name(f".{file.name}.partial")
     partial.unlink(missing_ok=True)
     try:
@@ -158,6 +162,7 @@ def _replace(file: Path, lines: Sequence[str]) -> None:
             with suppress(FileNotFoundError):
                 former = file.stat()
                 os.fchown(descriptor, former.st_uid, former.st_gid)
+                os.fchmod(descriptor, S_IMODE(former.st_mode))
             whole.flush()
             os.fsync(descriptor)
         partial.replace(file)

@@ -65,6 +65,8 @@ async def post_transaction(service: Service, request: Request) -> Answer:
     reads and updates with a key are refused.
     """
     document = read_json(request)
+    if isinstance(document, dict) and document.get("updates"):
+        service.writer.check_room()
     wanted, updates = _parsed(service.database, service.options.bounds, document)
     _check_rights(request.principal, wanted, updates)
     reads = _Reads(service, wanted)

@@ -140,7 +140,7 @@ async def get_verify(service: Service, request: Request) -> Answer:
     """Look at the next rows of the store: is each what was written, and do they agree?"""
     after = AFTER.of(request.query)
     try:
-        scrub = Scrub(b"" if after is None else from_opaque(after))
+        scrub = Scrub(b"" if after is None else from_opaque(after), thorough=True)
     except ValueError as error:
         raise BadRequest(
             "`after` takes only the `next` of the answer before",

@@ -17,6 +17,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import cycle
 from time import perf_counter, thread_time
 from typing import Any, Final, TypeVar
 
@@ -37,6 +38,8 @@ QUEUE_ENTRIES: Final = 4_096
 #: Who is refused for that comes again after one second, or after up to so many, in turn: those who
 #: were refused together do not come back together.
 RETURN_S: Final = 4
+#: A write of more operations than this keeps others waiting for longer, and counts for more.
+OPERATIONS_EACH: Final = 32
 #: So long none has to be refused until the overload is over.
 RELIEF_S: Final = 1.0
 #: One batch: enough to share an fsync well, few enough to keep the next one's wait short.
@@ -89,18 +92,20 @@ class Writer:
         self._held: deque[Waiting | Bulk] | None = None
         #: Why transactions are refused; None: they are taken.
         self._refusal: Problem | None = None
-        #: Of the bodies of the transactions that wait, held or not.
-        self._waiting_bytes = 0
+        #: Of the bodies of the transactions that wait, held or not; and the operations of these.
+        self._waiting_bytes = self._waiting_operations = 0
         #: Requests that may wait or be under way, and how many of them may now.
         self._most = self._room = QUEUE_ENTRIES
         #: Has a request been refused lately?
         self._is_overloaded = False
         #: A batch of fewer transactions waits for more.
         self._gathers = BATCH_TRANSACTIONS
-        #: Entries that were refused because too many waited.
+        #: Writes that were refused because too many waited.
         self._turned_away = 0
-        #: Transactions of the group that the thread persists.
-        self._persisting = 0
+        #: When those who are refused shall come again.
+        self._returns_s = cycle(range(1, RETURN_S + 1))
+        #: The group that the thread carries out, or makes durable.
+        self._in_thread: Group | None = None
         #: A job is under way, or its beginning has been scheduled.
         self._busy = False
         #: How many entries waited when a job was about to begin.
@@ -131,8 +136,7 @@ class Writer:
         `before` runs immediately before it: what that reads is the state that the transaction
         applies to. If it raises, so does this, and nothing is written.
         """
-        if len(self._queue) + self._persisting >= self._room:
-            raise self._turn_away()
+        self.check_room()
         if self._waiting_bytes + body_bytes > LIMITS.waiting_bytes:
             raise Overloaded(
                 f"writes of more than {LIMITS.waiting_bytes} bytes are waiting already; slow down"
@@ -140,7 +144,18 @@ class Writer:
         waiting = Waiting(transaction, before, body_bytes)
         self._submit(waiting)
         self._waiting_bytes += body_bytes
+        self._waiting_operations += len(transaction.updates)
         return waiting.outcome
+
+    def check_room(self) -> None:
+        """Raises Overloaded if one more write would only wait longer. O(1)."""
+        transactions, operations = len(self._queue), self._waiting_operations
+        if self._in_thread is not None:
+            transactions += len(self._in_thread)
+            operations += self._in_thread.operations
+        is_long = operations >= self._room * OPERATIONS_EACH and not self.held
+        if transactions >= self._room or is_long:
+            raise self._turn_away()
 
     async def commit_all(self, transactions: Sequence[Transaction]) -> tuple[Outcome, ...]:
         """Carry out transactions in one commit, each for itself; durable when this returns.
@@ -158,7 +173,7 @@ class Writer:
         if self._held is None:
             self._enqueue(entry)
         else:
-            self._check_room(self._held)
+            self._check_queue(self._held)
             self._held.append(entry)
 
     async def call(self, function: Callable[[], T], *, in_thread: bool = False) -> T:
@@ -212,7 +227,7 @@ class Writer:
         held, self._held = self._held, None if self._held is None else deque()
         for waiting in held or ():
             if isinstance(waiting, Waiting):
-                self._waiting_bytes -= waiting.body_bytes
+                self._no_longer_waits(waiting)
             waiting.fail(why)
             waiting.settle()
 
@@ -237,20 +252,20 @@ class Writer:
             await asyncio.shield(self._drained)
         self._thread.shutdown()
 
-    def _check_room(self, queue: deque[Any]) -> None:
+    def _check_queue(self, queue: deque[Any]) -> None:
         if self._closed:
             raise _stopping()
         if len(queue) >= QUEUE_ENTRIES:
             raise self._overloaded()
 
     def _turn_away(self) -> Overloaded:
-        refusal = self._overloaded()
+        self._turned_away += 1
         if not self._is_overloaded:
             self._is_overloaded = True
             self._gathers = 0  # those who come now are refused
             self._room = min(self._most, INLINE_TRANSACTIONS)
             self._loop.call_later(RELIEF_S, self._relieve, self._turned_away)
-        return refusal
+        return self._overloaded()
 
     def _relieve(self, turned_away: int) -> None:
         """Let as many wait as before, unless some have been refused meanwhile."""
@@ -262,14 +277,12 @@ class Writer:
         self._room = self._most
 
     def _overloaded(self) -> Overloaded:
-        self._turned_away += 1
         return Overloaded(
-            "too many writes are waiting already; slow down",
-            retry_after_s=1 + self._turned_away % RETURN_S,
+            "too many writes are waiting already; slow down", retry_after_s=next(self._returns_s)
         )
 
     def _enqueue(self, entry: Waiting | Bulk | Call[Any]) -> None:
-        self._check_room(self._queue)
+        self._check_queue(self._queue)
         self._queue.append(entry)
         self._begin_soon()
 
@@ -295,12 +308,13 @@ class Writer:
             if self._drained is not None:
                 self._drained.set_result(None)
         elif not job.small:
+            self._in_thread = job if isinstance(job, Group) else None
             self._thread.submit(self._run_in_thread, job)
         elif self._is_quick() and not (isinstance(job, Group) and len(job) > INLINE_TRANSACTIONS):
             self._run_inline(job)
         elif isinstance(job, Group):
             job.draft(self._database)
-            self._persisting = len(job)
+            self._in_thread = job
             self._thread.submit(self._persist, job)
         else:
             self._thread.submit(self._run_in_thread, job)
@@ -333,9 +347,13 @@ class Writer:
                     break
                 group.append(entry)
             if isinstance(entry, Waiting):
-                self._waiting_bytes -= entry.body_bytes
+                self._no_longer_waits(entry)
             queue.popleft()
         return Group(group) if group else None
+
+    def _no_longer_waits(self, waiting: Waiting) -> None:
+        self._waiting_bytes -= waiting.body_bytes
+        self._waiting_operations -= len(waiting.transaction.updates)
 
     def _run_inline(self, job: Group | Bulk | Call[Any]) -> None:
         began, worked = perf_counter(), thread_time()
@@ -358,11 +376,11 @@ class Writer:
 
     def _install(self, job: Group) -> None:
         job.install(self._database)
-        self._persisting = 0
         self._settle(job)
 
     def _settle(self, job: Group | Bulk | Call[Any]) -> None:
         """Tell about this job, and go on with the next."""
+        self._in_thread = None
         self._loop.call_soon(self._begin)
         job.settle()
         self.on_change()

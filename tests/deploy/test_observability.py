@@ -30,6 +30,7 @@ _NAMES: Final = re.findall(
     crdtdb_certificate_expiry_timestamp_seconds crdtdb_clock_offset_seconds
     crdtdb_commit_duration_seconds crdtdb_commit_transactions crdtdb_damage_found_total
     crdtdb_damage_mended_total crdtdb_damaged_records crdtdb_failed_logins_total
+    crdtdb_damage_accepted_total
     crdtdb_http_request_duration_seconds crdtdb_info crdtdb_members crdtdb_operations_total
     crdtdb_peer_contact_age_seconds crdtdb_peer_up crdtdb_pull_bytes crdtdb_pull_head
     crdtdb_pull_joined_records crdtdb_pull_place crdtdb_pull_records crdtdb_reclaim_waiting_bytes

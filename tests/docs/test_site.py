@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import json
 import re
 import shutil
@@ -15,6 +17,7 @@ import pytest
 from crdtdb.errors import PROBLEMS
 from crdtdb.operations import operation_names
 from crdtdb.types import CATALOGUE
+from crdtdb_server import config
 from crdtdb_server.config import Settings
 from processes import DEADLINE_S
 
@@ -110,6 +113,25 @@ def test_configuration(built: Path) -> None:
     for key, variable, flag in rows:
         assert variable == f"CRDTDB_{key.upper()}"
         assert flag.replace("-", "_") == key
+
+
+def test_what_a_setting_means_is_told_to_the_end(built: Path) -> None:
+    """Of what went on over a second line, that was missing, and the default with it."""
+    text = _reference(built, "configuration")
+    (settings,) = (
+        node
+        for node in ast.parse(inspect.getsource(config)).body
+        if isinstance(node, ast.ClassDef) and node.name == Settings.__name__
+    )
+    meanings = [
+        " ".join(str(node.value.value).split()).replace("|", "\\|")
+        for node in settings.body
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    ][1:]
+    assert len(meanings) == len(Settings.__dataclass_fields__)
+    for meaning in meanings:
+        assert f"| {meaning}" in text
+    assert "| `60` | Logins" in text
 
 
 def test_commands(built: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from crdtdb import Database
 from crdtdb.answers import LEFT_OUT, Conflict, Lost
-from crdtdb.errors import BadRequest, InvalidOperation, TooLarge
+from crdtdb.errors import BadRequest, Gone, InvalidOperation, TooLarge
 from crdtdb.limits import LIMITS
 from crdtdb.store.memory import MemoryStore
 from crdtdb_client import Client
@@ -202,7 +202,7 @@ def test_an_op_based_leaf_is_written_read_and_removed_like_any_other(door: Door)
     delete = {"type": "list", "op": "delete", "ids": [todo[0]["id"]]}
     cart.update(["a", "todo"], delete)
     assert cart.field(["a", "todo"]).value == todo[1:]
-    with pytest.raises(InvalidOperation):
+    with pytest.raises(Gone):
         cart.update(["a", "todo"], delete)
     with pytest.raises(InvalidOperation) as refused:
         cart.remove(["a"], seen=cart.get().seen)

@@ -10,7 +10,7 @@ from pycrdt import Doc, Text
 from crdtdb import Database
 from crdtdb.address import ObjectName
 from crdtdb.answers import Rights
-from crdtdb.errors import BadRequest, ConflictingBounds, InvalidOperation, OutOfBounds
+from crdtdb.errors import BadRequest, ConflictingBounds, Gone, InvalidOperation, OutOfBounds
 from crdtdb.handles import Flag
 from crdtdb.limits import LIMITS
 from crdtdb.types._yjs import EDITORS
@@ -110,7 +110,7 @@ def test_lists(door: Door) -> None:
     assert not todo.contains("fold")
     assert todo.remove(wash, dry).size == 4
     assert todo.remove_at(0, 2).size == todo.size() == 2
-    with pytest.raises(InvalidOperation, match="deleted, or has not arrived"):
+    with pytest.raises(Gone, match="deleted, or has not arrived"):
         todo.insert_after(dry, "late")
     with pytest.raises(BadRequest):
         todo.remove()

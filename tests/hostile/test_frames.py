@@ -10,6 +10,7 @@ from crdtdb import address, codec
 from crdtdb.address import ObjectName
 from crdtdb.replication.messages import Digest, Hello, write_frame
 from hostile.arena import ATTACKER, Arena, sent
+from newer import newer_record
 
 FLAG = ObjectName("shop", "flag", "k")
 
@@ -80,7 +81,8 @@ def test_a_frame_of_another_version(arena: Arena) -> None:
 
 def test_a_record_of_another_version(arena: Arena) -> None:
     at, data = sent(address.own(FLAG), None, (ATTACKER, 1))
-    assert arena.attack(arena.push((at, b"\x02" + data[1:]))) == "newer-version"
+    assert arena.attack(arena.push((at, newer_record(at, data)))) == "newer-version"
+    assert arena.attack(arena.push((at, b"\x02" + data[1:]))) == "bad-record"
     arena.recover()
 
 

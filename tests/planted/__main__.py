@@ -20,7 +20,7 @@ _SUITES: Final = (
     "simulation/test_broken.py",
     "simulation/test_deadlines.py",
     "scenarios/test_scenarios.py",
-    "store/test_power_cut.py",
+    "store/test_power_cut*.py",
 )
 _PLANTED: Final = "planted"
 _NOTICED_BY: Final = "noticed_by"

@@ -320,7 +320,9 @@ class _Theatre:
 
     def _who(self, who: str) -> list[Machine]:
         if who == "every replica":
-            return [machine for machine in self._up() if machine.serves]
+            if silent := [name for name, machine in self._machines.items() if not machine.serves]:
+                raise Violation("story", f"not every replica answers: {', '.join(silent)} do not")
+            return [*self._machines.values()]
         return [self._machines[name] for name in who.split()]
 
 

@@ -18,6 +18,7 @@ from crdtdb_server.config import Settings
 from crdtdb_server.credentials import Keyring
 from crdtdb_server.docs import described
 from crdtdb_server.openapi import openapi_document
+from crdtdb_server.peers.losses import damage_routes
 from crdtdb_server.peers.membership import membership_routes
 from crdtdb_server.peers.routes import fault_routes, peer_routes
 from crdtdb_server.ports import free_ports
@@ -30,7 +31,10 @@ from wireclient import Wire
 
 _NETWORK: Any = None
 _TABLE: Final = described(
-    (*ROUTES, *peer_routes(_NETWORK), *membership_routes(_NETWORK), *fault_routes(_NETWORK))
+    (
+        *(*ROUTES, *peer_routes(_NETWORK), *membership_routes(_NETWORK)),
+        *(*damage_routes(_NETWORK), *fault_routes(_NETWORK)),
+    )
 )
 _VALUES: Final = {
     "{bucket}": "shop",

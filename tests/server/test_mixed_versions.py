@@ -44,6 +44,7 @@ from crdtdb_server.peers.envelope import (
 from crdtdb_server.ports import free_ports
 from crdtdb_server.serve import live
 from livecluster import LiveWire, eventually
+from newer import newer_record, newer_row, newer_whole
 
 NEWER: Final = 4711
 DOT: Final = (NEWER, 1)
@@ -53,21 +54,17 @@ SET: Final = "/v1/buckets/shop/set/cart"
 Answering = Callable[[Message], list[bytes]]
 
 
-def newer(frame: bytes) -> bytes:
-    """The same as the next version would write it."""
-    return bytes((frame[0] + 1,)) + frame[1:]
-
-
 def record_of(type_name: str, *, is_newer: bool) -> tuple[bytes, bytes]:
     """A record as the peer has it."""
     at = own(ObjectName("shop", type_name, "k"))
     data = codec.encode_record(at, Record({DOT: [7, "something"]}, SEEN))
-    return at, newer(data) if is_newer else data
+    return at, newer_record(at, data) if is_newer else data
 
 
 def row_of(data: bytes, at: bytes) -> bytes:
     """The row in which the peer keeps a record."""
-    return codec.pack_row(1, at, data)
+    row = codec.pack_row(1, at, data)
+    return row if data[0] == codec.RECORD_VERSION else newer_row(at, row)
 
 
 def donor(*records: tuple[bytes, bytes]) -> Answering:
@@ -93,7 +90,7 @@ def donor(*records: tuple[bytes, bytes]) -> Answering:
 
 def next_wire(message: Message) -> list[bytes]:
     """A peer whose every frame is of the next version."""
-    return [newer(write_frame(Welcome(0)))]
+    return [newer_whole(write_frame(Welcome(0)))]
 
 
 class Pair:
@@ -147,7 +144,7 @@ async def _says_so(wire: LiveWire, pair: Pair, what: str) -> None:
 @pytest.mark.parametrize(
     ("answer", "what"),
     [
-        (next_wire, "a frame of a newer crdtdb: version 2; this crdtdb reads 1"),
+        (next_wire, "a frame of a newer crdtdb: version 3; this crdtdb reads 1"),
         (donor(record_of("register", is_newer=True)), "record version 2; this crdtdb reads 1"),
     ],
     ids=["frames", "records"],
@@ -171,14 +168,14 @@ async def test_a_newer_peer_that_calls_is_told_what_is_known_here() -> None:
     pair = Pair(donor())
     async with pair.running() as wire, ClientSession() as session:
         await eventually("it serves", lambda: wire.service.state() == "serving")
-        body, _ = seal_body([newer(write_frame(Hello(1)))])
+        body, _ = seal_body([newer_whole(write_frame(Hello(1)))])
         headers = {SENDER_HEADER: seal_sender(pair.me)}
         url = f"http://127.0.0.1:{pair.here}{PATH}"
         async with session.post(url, data=body, headers=headers) as response:
             problem: dict[str, Any] = await response.json(content_type=None)
         assert response.status == 400
         assert problem["errors"][0]["message"] == "newer-version"
-        assert "version 2; this crdtdb reads 1" in problem["detail"]
+        assert "version 3; this crdtdb reads 1" in problem["detail"]
         await _says_so(wire, pair, "a frame of a newer crdtdb")
 
 

@@ -17,6 +17,7 @@ from crdtdb.types import CATALOGUE
 from crdtdb_server.access import Access
 from crdtdb_server.docs import described
 from crdtdb_server.openapi import openapi_document
+from crdtdb_server.peers.losses import damage_routes
 from crdtdb_server.peers.membership import membership_routes
 from crdtdb_server.peers.routes import fault_routes, peer_routes
 from crdtdb_server.routes import ROUTES
@@ -25,7 +26,10 @@ from wireclient import Wire
 #: The routes of replication know a network only when they are asked.
 _NETWORK: Any = None
 _TABLE = described(
-    (*ROUTES, *peer_routes(_NETWORK), *membership_routes(_NETWORK), *fault_routes(_NETWORK))
+    (
+        *(*ROUTES, *peer_routes(_NETWORK), *membership_routes(_NETWORK)),
+        *(*damage_routes(_NETWORK), *fault_routes(_NETWORK)),
+    )
 )
 
 

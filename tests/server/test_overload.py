@@ -66,46 +66,82 @@ async def test_writes_beyond_the_bound_are_told_to_come_again(wire: Wire) -> Non
     assert (await wire.post(_COUNTER, {"op": "increment"})).status == 200, "and it is over"
 
 
-@pytest.mark.parametrize("together", [False, True], ids=["one by one", "at once"])
-async def test_who_comes_back_at_once_is_read_later(
-    wire: Wire, monkeypatch: pytest.MonkeyPatch, together: bool
+def _plain(method: str, path: str, body: bytes = b"") -> bytes:
+    length = b"Content-Type: application/json\r\nContent-Length: %d\r\n" % len(body)
+    head = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n".encode()
+    return head + (length if body else b"") + b"\r\n" + body
+
+
+_WRITE = _plain("POST", _COUNTER, b'{"op":"increment"}')
+_READ = _plain("GET", _COUNTER)
+_TOGETHER = _plain(
+    "POST",
+    "/v1/transactions",
+    b'{"updates":[{"bucket":"shop","type":"counter","key":"k","op":"increment"}]}',
+)
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [_WRITE, _WRITE + _READ, _READ + _WRITE, _TOGETHER],
+    ids=["one by one", "before a read", "after a read", "several objects"],
+)
+async def test_who_is_refused_is_told_so_later(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch, request_bytes: bytes
 ) -> None:
-    """To refuse costs a third of a write: who pressed on kept waiting who had been let in."""
+    """To refuse costs a third of a write: who came back at once kept waiting who was let in."""
     monkeypatch.setattr(lane, "_REFUSED_S", DEADLINE_S)
     wire.service.writer.take_at_most(0)
-    body = b'{"op":"increment"}'
-    host = f"Host: 127.0.0.1:{wire.port}\r\n".encode()
-    write = b"POST %b HTTP/1.1\r\n%bContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
-    write %= (_COUNTER.encode(), host, len(body), body)
-    read = b"GET %b HTTP/1.1\r\n%b\r\n" % (_COUNTER.encode(), host)
     reader, writer = await asyncio.open_connection("127.0.0.1", wire.port)
     try:
-        writer.write(write + read if together else write)
-        assert (await reader.readline()).startswith(b"HTTP/1.1 429 ")
-        await reader.readuntil(b'slow down"}')
-        writer.write(b"" if together else read)
-        again = asyncio.create_task(reader.readline())
+        writer.write(request_bytes)
+        if request_bytes.startswith(_READ):
+            assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 200 ")
+            await reader.readuntil(b"}")
+        told = asyncio.create_task(reader.readline())
         for _ in range(5):
             assert (await wire.get(_COUNTER)).status == 200, "others are answered"
-        assert not again.done()
-        again.cancel()
+        assert not told.done()
+        told.cancel()
     finally:
         writer.close()
 
 
-async def test_who_waited_is_answered(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("request_bytes", [_WRITE, _TOGETHER], ids=["one object", "several"])
+async def test_what_comes_after_a_refusal_is_answered_in_order(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch, request_bytes: bytes
+) -> None:
+    """It once waited, unread, for what the refusal before it should have waited for."""
     monkeypatch.setattr(lane, "_REFUSED_S", 0.01)
     most = wire.service.writer.take_at_most
-    lines = [f"Host: 127.0.0.1:{wire.port}", "Content-Type: application/json", "Content-Length: 18"]
-    request = "\r\n".join((f"POST {_COUNTER} HTTP/1.1", *lines, "", '{"op":"increment"}')).encode()
     reader, writer = await asyncio.open_connection("127.0.0.1", wire.port)
     try:
         for status in (b"429", b"429", b"200"):
             most(_WAITING if status == b"200" else 0)
-            writer.write(request)
-            assert (await reader.readuntil(b"}")).split()[1] == status
+            writer.write(request_bytes + _READ)
+            for expected in (status, b"200"):
+                head = await reader.readuntil(b"\r\n\r\n")
+                assert head.split()[1] == expected
+                length = next(line for line in head.split(b"\r\n") if b"Content-Length" in line)
+                await reader.readexactly(int(length.split()[1]))
     finally:
         writer.close()
+
+
+async def test_a_write_is_refused_before_its_body_is_looked_at(wire: Wire) -> None:
+    """The operations of a transaction were all read, checked and made into updates before that."""
+    wire.service.writer.take_at_most(0)
+    unknown = {"op": "no such operation"}
+    several = [{"bucket": "shop", "type": "counter", "key": "k", **unknown}] * 3
+    replies = [
+        await wire.post(_COUNTER, unknown),
+        await wire.post("/v1/transactions", {"updates": several}),
+    ]
+    assert [reply.status for reply in replies] == [429, 429]
+    reading = {"reads": [{"bucket": "shop", "type": "counter", "key": "k"}]}
+    assert (await wire.post("/v1/transactions", reading)).status == 200, "reads go on"
+    wire.service.writer.take_at_most(_WAITING)
+    assert (await wire.post(_COUNTER, unknown)).status == 422
 
 
 def test_the_bound_is_a_setting(tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -344,6 +344,68 @@ async def test_what_would_make_all_wait_longer_is_refused(bench: Bench) -> None:
     assert bench.value == 9
 
 
+async def _taken_of(bench: Bench, transactions: list[Transaction]) -> list[bool]:
+    """Which of those that come together are not refused?"""
+    async with Occupied(bench):
+        tasks = [asyncio.create_task(bench.carry_out(one)) for one in transactions]
+        await _queued()
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    return [isinstance(outcome, Outcome) for outcome in outcomes]
+
+
+async def test_writes_of_many_operations_count_for_more(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """256 transactions of 100 operations each kept those who were let in waiting for seconds."""
+    monkeypatch.setattr(writer, "OPERATIONS_EACH", 2)
+    bench.writer.take_at_most(4)
+    small, large = bench.step(), Transaction(bench.step().updates * 7)
+    assert await _taken_of(bench, [large, small, small]) == [True, True, False]
+    assert await _taken_of(bench, [small, large, large]) == [True, True, False]
+    assert await _taken_of(bench, [small] * 5) == [True] * 4 + [False]
+    assert bench.value == 20
+
+
+async def test_a_large_write_that_is_being_carried_out_counts_too(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is too much for the event loop is the thread's, and was counted nowhere."""
+    monkeypatch.setattr(jobs, "SMALL_OPERATIONS", 2)
+    bench.writer.take_at_most(1)
+    persisting, release = Event(), Event()
+
+    def wait() -> None:
+        persisting.set()
+        release.wait()
+
+    bench.disk.ready = wait
+    taken = asyncio.create_task(bench.carry_out(Transaction(bench.step().updates * 3)))
+    try:
+        assert await asyncio.to_thread(persisting.wait, DEADLINE_S)
+        with pytest.raises(Overloaded):
+            bench.writer.check_room()
+    finally:
+        bench.disk.ready = bool
+        release.set()
+    await taken
+    bench.writer.check_room()
+    assert bench.value == 3
+
+
+async def test_what_is_held_counts_by_transactions_alone(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "OPERATIONS_EACH", 1)
+    bench.writer.take_at_most(2)
+    bench.writer.hold()
+    tasks = [bench.commit() for _ in range(4)]
+    await _queued()
+    bench.writer.open()
+    await asyncio.gather(*tasks)
+    assert bench.value == 4
+    bench.writer.check_room()
+
+
 async def _taken(bench: Bench, count: int) -> int:
     """How many of so many that come together are not refused?"""
     async with Occupied(bench):

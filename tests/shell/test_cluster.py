@@ -83,6 +83,7 @@ def test_what_is_refused(arguments: tuple[str, ...], said: str, crdtdb: Run) -> 
     ran = crdtdb("cluster", *arguments)
     assert (ran.code, ran.out) == (1, "")
     assert said in ran.err
+    assert "  : " not in ran.err, "no field is named where none is wrong"
 
 
 def test_who_shall_be_added_is_not_the_server_that_is_asked(

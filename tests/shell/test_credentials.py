@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from commands import Run
+from crdtdb_client import Unreachable
 from crdtdb_server.shell import server
+from crdtdb_server.shell.failures import report
 
 
 class _Asked(Exception):
@@ -58,3 +60,15 @@ def test_a_file_of_anything_else(run: Run, token_file: Path, text: str) -> None:
     assert (ran.code, ran.out) == (1, "")
     assert "must hold one token" in ran.err
     assert not text or text not in ran.err
+
+
+def test_who_does_not_believe_a_certificate_is_not_told_to_start_a_replica(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    why = "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed"
+    report(Unreachable([("https://eu.example:7460", why)]), as_json=False)
+    shown = capsys.readouterr().err
+    assert "--tls-ca FILE" in shown
+    assert "crdtdb serve" not in shown
+    report(Unreachable([("http://eu.example:7460", "Connection refused")]), as_json=False)
+    assert "crdtdb serve" in capsys.readouterr().err

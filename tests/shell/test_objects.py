@@ -199,6 +199,9 @@ def test_wrong_usage_is_exit_code_2(run: Run, arguments: list[str]) -> None:
     assert (ran.code, ran.out) == (2, "")
     assert ran.err.startswith("wrong usage: ")
     assert ran.err.count("\n") == 1
+    ran = run(*arguments, "--json")
+    assert (ran.code, ran.out) == (2, "")
+    assert json.loads(ran.err)["code"] == "wrong-usage"
 
 
 def test_a_refusal_is_one_readable_line_with_its_hints(crdtdb: Run) -> None:

@@ -34,16 +34,25 @@ def test_a_token_is_printed_once_and_its_hash_is_kept(run: Run, file: Path) -> N
 def test_other_lines_stay_as_they_were_written(run: Run, file: Path) -> None:
     text = f"# who may ask\n\nsha256:{'AB' * 32}   old  read   # since spring\n"
     file.write_text(text)
-    file.chmod(0o644)
     run("token", "create", "new", "admin")
     assert file.read_text().startswith(text)
-    assert file.stat().st_mode & 0o777 == 0o600
     listed = run("token", "list")
     new = read_entries(file)[1].hash.hex()[:8]
     assert listed.out == f"old\tread\tall\tabababab…\nnew\tadmin\tall\t{new}…\n"
     assert run("token", "revoke", "new").out == "revoked 1\n"
     assert file.read_text() == text
     assert [one.name for one in file.parent.iterdir()] == ["tokens"]
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o644], ids=oct)
+def test_who_could_read_the_file_still_can(run: Run, file: Path, mode: int) -> None:
+    """A file of root's that the server's group read was root's alone after a revocation, so that
+    the server never heard of it, and did not start again."""
+    run("token", "create", "stays", "read")
+    file.chmod(mode)
+    for change in (("create", "app", "write"), ("revoke", "app")):
+        assert run("token", *change).code == 0
+        assert file.stat().st_mode & 0o7777 == mode
 
 
 def test_for_programs(run: Run, file: Path) -> None:

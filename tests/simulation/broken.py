@@ -44,6 +44,7 @@ __all__ = [
     "evicted_unfenced",
     "identity_unasked",
     "late_frames_displace",
+    "pushes_are_hints",
     "reclaimed_unsaid",
     "rejoin_without_giving",
     "session_that_moves_on",
@@ -109,6 +110,20 @@ def push_over_a_gap() -> Iterator[None]:
         return seen.get(push.origin) < push.last
 
     with patch.object(machine, "fits", fits), patch.object(early, "fits", fits):
+        yield
+
+
+@contextmanager
+def pushes_are_hints() -> Iterator[None]:
+    """What a push brings is asked for, and not taken in.
+
+    Who is heard and cannot be asked is never known to have written anything.
+    """
+
+    def ask(self: machine.Replication, peer: Peer, _: Push) -> list[Send]:
+        return self._cluster.answer(peer, self._summaries.question())
+
+    with patch.object(machine.Replication, "_on_push", ask):
         yield
 
 

@@ -23,6 +23,7 @@ from crdtdb.kinds import type_of
 from crdtdb.operations import type_named
 from crdtdb.reading import Digest, PageQuery, Reading
 from crdtdb.record import Record
+from crdtdb.replication.staging import COPY_ROW
 from crdtdb.rows import scan_records
 from crdtdb.store.base import Store, Table
 from maps import show_map
@@ -37,6 +38,7 @@ __all__ = [
     "check_folded",
     "check_growth",
     "check_held",
+    "check_let_go",
     "check_news",
     "check_reclaimed",
     "check_shown",
@@ -131,6 +133,17 @@ def check_folded(store: Store, blocking: Mapping[int, int]) -> None:
     left = [at for at in addresses if address.split_object(at)[1].startswith(address.OPERATION)]
     if left or blocking:
         raise Violation("folding", f"{len(left)} operations are left; members lack {blocking}")
+
+
+def check_let_go(store: Store) -> None:
+    """When nothing is missing anywhere, nothing is kept of what pulls and copies have brought."""
+    with store.snapshot() as snapshot:
+        left = sum(1 for _ in snapshot.scan(Table.STAGED))
+        is_begun = snapshot.get(Table.META, COPY_ROW) is not None
+    if left or is_begun:
+        raise Violation(
+            "staging", f"{left} rows are staged for nobody; a copy is begun: {is_begun}"
+        )
 
 
 def check_reclaimed(store: Store, members: Collection[int] | None = None) -> None:

@@ -15,7 +15,7 @@ from typing import Final
 from checkers.violation import raise_first
 from crdtdb import address
 from crdtdb.address import ObjectName
-from crdtdb.causal import NOTHING, VersionVector
+from crdtdb.causal import NOTHING, Dot, VersionVector
 from crdtdb.errors import CallerError, StorageFailed
 from crdtdb.limits import LIMITS
 from crdtdb.reading import Digest, Reading
@@ -43,6 +43,10 @@ __all__ = ["Judge"]
 #: The bound that `crdtdb.replication.early` promises.
 _HELD_PUSHES: Final = 256
 
+#: Types whose operations are summed up and then let go, and what removes something of the sum.
+#: (Of a map any operation may.)
+_SUMMED: Final = frozenset({"counter", "opcounter", "list", "zset", "map"})
+_REMOVALS: Final = frozenset({"Delete", "Reset", "Clear", "Remove", "Update"})
 #: After reclaiming, what was touched is looked at; each so manieth time, everything is.
 _LOOK_AT_ALL: Final = 10
 
@@ -64,6 +68,11 @@ class Judge:
         self._put_back: dict[str, VersionVector] = {}
         #: What dying processes carried out, so that nobody knows whether it is on the disk.
         self._unanswered: dict[str, list[Issued]] = {}
+        #: Objects of which two machines of one name removed something: each has been taken out of
+        #: the members by the other, unknowingly. Nobody can say what they must show.
+        self.disputed: set[Object] = set()
+        #: Removals that came to nothing, by object.
+        self._voided: dict[Object, set[Dot]] = {}
         #: How often something was reclaimed.
         self._reclaimed = 0
 
@@ -97,6 +106,8 @@ class Judge:
                 raise Violation("availability", f"{machine.name}: {transaction}: {error}")
         for one in issued:
             self.ledger.issue(one)
+        if machine.was_namesake:
+            self.disputed.update(name for name in self._removed(issued) if name[1] in _SUMMED)
         self._notes.issued(machine.name, issued)
         self._note_clocks()
         self._tally["operations"] += sum(len(one.operations) for one in issued)
@@ -107,10 +118,11 @@ class Judge:
         )
         self._look(machine, self._touched(issued))
 
-    def merged(self, machine: Machine, addresses: Sequence[bytes]) -> None:
+    def merged(self, machine: Machine, addresses: Sequence[bytes], *, ahead: bool = False) -> None:
         """A machine took in records (Watcher)."""
         if machine.disk.crashed:
             return
+        self._tally["merges worked out ahead"] += ahead
         self._notes.sampled(machine.name, "held pushes", machine.held_pushes, _HELD_PUSHES)
         names: set[Object] = set()
         for at in addresses:
@@ -119,6 +131,12 @@ class Judge:
             else:
                 names.add(address.name_of(address.split_object(at)[0]))
         self._look(machine, names)
+
+    def voided(self, voided: Mapping[bytes, Collection[Dot]]) -> None:
+        """Removals came to nothing at objects with these prefixes (Watcher)."""
+        for prefix, dots in voided.items():
+            self._tally["removals that came to nothing"] += len(dots)
+            self._voided.setdefault(address.name_of(prefix), set()).update(dots)
 
     def mended(
         self, machine: Machine, damaged: Collection[bytes], addresses: Sequence[bytes]
@@ -246,12 +264,25 @@ class Judge:
                 self._tally["reads of damaged objects"] += 1
                 self._notes.unreadable(machine.name, name)
                 continue
+            if name in self.disputed or self._is_voided(name, now):
+                self._tally["reads of which nobody can say what they must show"] += 1
+                self._notes.unreadable(machine.name, name)
+                continue
             if name[0] == TIMED_BUCKET:
                 self._compare_timed(reading, name, found)
                 continue
             check_shown(name, self.ledger.expected(name, now), found)
             showed[name] = found
         self._notes.showed(machine.name, reading, showed)
+
+    def _is_voided(self, name: Object, visible: VersionVector) -> bool:
+        """Has a removal there come to nothing, that can be seen?
+
+        Somebody who had been taken out, or put back, removed a part of what the others had folded
+        together with what he had not seen: a sum cannot be taken apart. (Documented in
+        `decisions.md`.) Then replicas must show the same, but nobody can say what.
+        """
+        return any(visible.covers(dot) for dot in self._voided.get(name, ()))
 
     def _compare_timed(self, reading: Reading, name: Object, found: Shown) -> None:
         """An object that may have a deadline: what it shows now, and until when."""
@@ -264,6 +295,19 @@ class Judge:
         self._tally["shown until a deadline" if until_ms else "shown for ever"] += 1
         self._tally["hidden or empty"] += not found.exists
         self._tally["lives that may come back"] += head.timed and head.cut is not None
+
+    def _removed(self, issued: Iterable[Issued]) -> set[Object]:
+        """The objects of which something was removed."""
+        return self._touched(
+            one._replace(
+                operations=[
+                    (update, dot, time)
+                    for update, dot, time in one.operations
+                    if isinstance(update, Erase) or type(update.operation).__name__ in _REMOVALS
+                ]
+            )
+            for one in issued
+        )
 
     def _touched(self, issued: Iterable[Issued]) -> set[Object]:
         names: set[Object] = set()

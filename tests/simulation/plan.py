@@ -7,6 +7,7 @@ from random import Random
 from string import ascii_lowercase
 from typing import Final, NamedTuple
 
+from crdtdb.replication.staging import SHORT_PART_RECORDS
 from simulation.network import Weather
 
 __all__ = ["Plan", "draw_plan"]
@@ -65,6 +66,8 @@ class Plan(NamedTuple):
     tick_ms: int
     #: How many objects have deadlines.
     timed: int = 0
+    #: A pull of more records than this is worked out ahead, so many at a time.
+    short_part_records: int = SHORT_PART_RECORDS
 
 
 def draw_plan(seed: int) -> Plan:

@@ -7,7 +7,7 @@ from random import Random
 from types import MappingProxyType
 from typing import Protocol
 
-from crdtdb.causal import NOTHING, VersionVector
+from crdtdb.causal import NOTHING, Dot, VersionVector
 from crdtdb.damage import Replacement
 from crdtdb.engine import Engine
 from crdtdb.errors import CrdtdbError, NoSpace, PeerError, StorageFailed
@@ -44,8 +44,11 @@ class Watcher(Protocol):
         `held`: the elements, deleted ones among them, of the lists that they name.
         """
 
-    def merged(self, machine: Machine, addresses: Sequence[bytes]) -> None:
-        """It took in records of these addresses."""
+    def voided(self, voided: Mapping[bytes, Collection[Dot]]) -> None:
+        """It let removals come to nothing at objects with these prefixes."""
+
+    def merged(self, machine: Machine, addresses: Sequence[bytes], *, ahead: bool = False) -> None:
+        """It took in records of these addresses, worked out ahead or not."""
 
     def mended(
         self, machine: Machine, damaged: Collection[bytes], addresses: Sequence[bytes]
@@ -76,6 +79,10 @@ class WatchedEngine(Engine):
         committed = super().commit(transactions)
         self._watcher.committed(self._machine, past, transactions, committed, held)
         return committed
+
+    def note_voided(self, voided: Mapping[bytes, Collection[Dot]]) -> None:
+        super().note_voided(voided)
+        self._watcher.voided(voided)
 
     def _held(self, transactions: Sequence[Transaction]) -> Held:
         """The elements, deleted ones among them, of the lists that are about to be written to."""
@@ -112,7 +119,7 @@ class WatchedEngine(Engine):
     ) -> bool:
         addresses = list(self.ahead.addresses) if self.ahead is not None else []
         refused = super().merge_ahead(again, seen, time, rows=rows)
-        self._watcher.merged(self._machine, addresses)
+        self._watcher.merged(self._machine, addresses, ahead=True)
         return refused
 
     def replace_damaged(
@@ -162,6 +169,8 @@ class Machine:
         self.disk = Disk(name.encode(), surface)
         self.clock = clock
         self.started_ms = 0
+        #: Was there another live machine of its name and URL?
+        self.was_namesake = False
         #: Counts the starts, so that what was meant for an earlier one can tell.
         self.life = 0
         #: The last incarnation that it took; 0: only the one that it found on its disk.

@@ -17,7 +17,8 @@ from crdtdb.causal import NOTHING, VersionVector
 from crdtdb.datatype import Stamp
 from crdtdb.operations import read_operation
 from crdtdb.reading import Digest
-from crdtdb.store.base import Table
+from crdtdb.replication.staging import COPY_ROW
+from crdtdb.store.base import Batch, Table
 from crdtdb.store.memory import MemoryStore
 from crdtdb.transaction import (
     CleanUp,
@@ -39,6 +40,7 @@ from simulation.checks import (
     check_folded,
     check_growth,
     check_held,
+    check_let_go,
     check_news,
     check_reclaimed,
     check_shown,
@@ -363,6 +365,15 @@ def test_what_says_nothing_any_more_must_have_gone() -> None:
     b.do("rwset", "add", value=2)
     with pytest.raises(Violation, match="reclaiming"):
         check_reclaimed(b.store)
+
+
+@pytest.mark.parametrize("left", [{Table.STAGED: {b"k": b"v"}}, {Table.META: {COPY_ROW: b"v"}}])
+def test_the_checker_sees_what_a_pull_or_a_copy_has_left(left: Batch) -> None:
+    store = MemoryStore()
+    check_let_go(store)
+    store.commit(left)
+    with pytest.raises(Violation, match="staging"):
+        check_let_go(store)
 
 
 def _sequence(addresses: list[bytes]) -> MemoryStore:

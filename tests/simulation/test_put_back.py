@@ -187,3 +187,40 @@ def test_a_donor_was_put_back_before_it_knew_whom_it_gave_to(broken: bool) -> No
                 stage.deliver("donor", "newcomer", "other")
             stage.look_at_all("newcomer")
             assert stage.machines["newcomer"].seen == donor.seen
+
+
+def test_who_was_put_back_to_when_it_was_alone_listens_for_whoever_knows_it() -> None:
+    """It knows nobody to ask. Who joined since speaks to it within that time, and knows more."""
+    stage = Stage("first")
+    first = stage.machines["first"]
+    first.disk.back_up()
+    _write(stage, "x", "first")
+    stage.join("second", ("first",))
+    while not stage.machines["second"].serves:
+        stage.deliver("first", "second")
+        stage.pass_time("first", "second")
+    stage.letters.clear()
+    incarnation = first.replication.incarnation
+    stage.restart("first", rolled_back=True)
+    assert first.replication.listens
+    assert not first.replication.settled
+    while first.replication.listens:
+        stage.pass_time("first", "second")
+        stage.deliver("first", "second")
+    assert first.replication.settled
+    assert first.replication.incarnation != incarnation
+
+
+def test_who_is_alone_goes_on_as_who_it_was() -> None:
+    """Nobody has spoken to it in that time, as nobody ever did."""
+    stage = Stage("only")
+    only = stage.machines["only"]
+    _write(stage, "x", "only")
+    incarnation = only.replication.incarnation
+    stage.restart("only")
+    assert only.replication.listens
+    while only.replication.listens:
+        assert not only.replication.settled
+        stage.pass_time("only")
+    assert only.replication.settled
+    assert only.replication.incarnation == incarnation

@@ -134,6 +134,13 @@ class Disk:
                     _write_some(image, write, luck, chance)
         return bytes(image)
 
+    def killed(self) -> bytes:
+        """The file after the process was killed now: all that it has written is there."""
+        image = bytearray(self._promised)
+        for write in self._pending:
+            _write(image, write.offset, write.data)
+        return bytes(image)
+
     def _flush(self, write: Event) -> None:
         _write(self._promised, write.offset, write.data)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Collection
 from random import Random
 from typing import Final
 
@@ -19,6 +20,7 @@ from crdtdb.causal import VersionVector
 from crdtdb.errors import Evicted, PeerError, Unavailable
 from crdtdb.replication import Replication, Send
 from crdtdb.replication.evictions import Stake
+from crdtdb.replication.losses import Wait
 from crdtdb.replication.messages import Sender
 from crdtdb.transaction import Committed
 from crdtdb_server.acks import Holders
@@ -218,6 +220,25 @@ class Network:
         self._dispatch(await self._writer.call(self.replication.rejoin))
         self._note_eviction()
 
+    # -- damage -----------------------------------------------------------------------------------
+
+    async def damage(self, owner: bytes | None = None) -> list[Wait]:
+        """What waits to be mended; of one object, after all of it was looked at now."""
+        losses = self.replication.losses
+
+        def look() -> list[Wait]:
+            if owner is None:
+                return losses.waiting()
+            losses.look(owner)
+            return losses.waiting({owner})
+
+        return await self._writer.call(look, in_thread=True)
+
+    async def accept_losses(self, owners: Collection[bytes]) -> None:
+        """Accept the loss of what is damaged of these objects; durable here when this returns."""
+        accept = self.replication.losses.accept
+        self._dispatch(await self._writer.call(lambda: accept(owners), in_thread=True))
+
     def _note_eviction(self) -> None:
         """This replica may have been told that it is out, or have been taken back."""
         is_evicted = self.replication.is_evicted
@@ -302,6 +323,8 @@ class Network:
         if not self.replication.settled:
             if not self._writer.held_transactions or since_start_ms < _SETTLE_MS:
                 return
+            if self.replication.listens:
+                return  # not for long, and nobody can be asked
             self._dispatch(await self._writer.call(self.replication.before_write))
         self._writer.open()
 

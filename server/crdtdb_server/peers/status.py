@@ -84,7 +84,8 @@ class IntegrityDocument(TypedDict):
     """The look for damage since the start: walks through, rows looked at, rows damaged.
 
     `progress` is the part of the store that the walk under way has looked at, null between two.
-    `damaged` are records that wait for a peer to mend them, `mended` those that were put right.
+    `damaged` are records that wait for a peer to mend them (`GET /v1/damage` names them), `mended`
+    those that were put right, `accepted` those whose loss an operator accepted.
     """
 
     walks: int
@@ -93,6 +94,7 @@ class IntegrityDocument(TypedDict):
     found: int
     damaged: int
     mended: int
+    accepted: int
 
 
 class ClusterDocument(TypedDict):
@@ -216,6 +218,7 @@ def _integrity(network: Network) -> IntegrityDocument:
         "found": mending.found,
         "damaged": len(network.replication.damaged),
         "mended": mending.mended,
+        "accepted": network.replication.losses.accepted,
     }
 
 

@@ -26,6 +26,7 @@ from crdtdb_server.shell.doctor import doctor
 from crdtdb_server.shell.explain import explain
 from crdtdb_server.shell.failures import report, report_usage
 from crdtdb_server.shell.objects import delete, get, ls, put, update
+from crdtdb_server.shell.repair import repair
 from crdtdb_server.shell.serve import serve
 from crdtdb_server.shell.status import status
 from crdtdb_server.shell.token import create, list_, revoke
@@ -64,15 +65,16 @@ def application() -> App:
     app.command(cluster)
     app.command(compact, sort_key=15)
     app.command(verify, sort_key=16)
-    app.command(backup, sort_key=17)
-    app.command(restore, sort_key=18)
-    token = App(name="token", help="Say who may ask a server.", sort_key=19)
+    app.command(repair, sort_key=17)
+    app.command(backup, sort_key=18)
+    app.command(restore, sort_key=19)
+    token = App(name="token", help="Say who may ask a server.", sort_key=20)
     token.command(create)
     token.command(list_, name="list")
     token.command(revoke)
     app.command(token)
-    app.command(make_config(sort_key=20))
-    app.command(doctor, sort_key=21)
+    app.command(make_config(sort_key=21))
+    app.command(doctor, sort_key=22)
     app.register_install_completion_command(
         add_to_startup=False, help="Set up completion for the shell you are in."
     )
@@ -90,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         sys.stdout.flush()
     except CycloptsError as error:
-        report_usage(error)
+        report_usage(error, as_json="--json" in words)
         return 2
     except CrdtdbError as error:
         report(error, as_json="--json" in words)

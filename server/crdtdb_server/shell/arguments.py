@@ -21,6 +21,7 @@ from crdtdb_client.targets import replica_url
 __all__ = [
     "Address",
     "AsJson",
+    "Damaged",
     "FieldPath",
     "Fields",
     "MemberUrl",
@@ -29,6 +30,7 @@ __all__ = [
     "Url",
     "Value",
     "Where",
+    "WhoseLoss",
 ]
 
 
@@ -40,12 +42,24 @@ class Where(NamedTuple):
     prefix: str = ""
 
 
+class Damaged(NamedTuple):
+    """Of what a loss is accepted."""
+
+    #: None: of everything that waits.
+    name: ObjectName | None
+
+
 def read_address(text: str) -> ObjectName:
     """`BUCKET/TYPE/KEY`, split at the first two slashes; the key is taken as it is."""
     parts = text.split("/", 2)
     if len(parts) < 3 or not all(parts):
         raise ValueError(f"{text!r} is not BUCKET/TYPE/KEY, such as shop/counter/views")
     return ObjectName(*parts)
+
+
+def read_damaged(text: str) -> Damaged:
+    """An object, or `everything`."""
+    return Damaged(None if text == "everything" else read_address(text))
 
 
 def read_where(text: str) -> Where:
@@ -173,6 +187,14 @@ MemberUrl = Annotated[
 OtherUrl = Annotated[
     str | None,
     _read_by(replica_url, show_default=False, help="Compare with the replica at this URL."),
+]
+WhoseLoss = Annotated[
+    Damaged | None,
+    _read_by(
+        read_damaged,
+        show_default=False,
+        help="Give up what is damaged of BUCKET/TYPE/KEY, or of `everything`.",
+    ),
 ]
 AsJson = Annotated[
     bool,

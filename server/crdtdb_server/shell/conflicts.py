@@ -41,7 +41,8 @@ def conflicts(
     """Show what lost to concurrent writes, as the server saw it happen: the latest first.
 
     Every line is a value that was written and that nobody reads, with the value that is read
-    instead. `put` brings it back. Each server has a journal of its own, and forgets the oldest.
+    instead. `put` brings it back, in a field `update`. Each server has a journal of its own, and
+    forgets the oldest.
 
     For example:
 
@@ -68,6 +69,7 @@ def _document(conflict: Conflict) -> dict[str, Any]:
     """A conflict as the HTTP interface shows it."""
     return {
         "object": conflict.name._asdict(),
+        **({} if conflict.field is None else {"field": list(conflict.field)}),
         "at_ms": conflict.at_ms,
         "kept": conflict.kept,
         "lost": [asdict(lost) for lost in conflict.lost],
@@ -78,9 +80,14 @@ def _rows(conflict: Conflict) -> Iterator[tuple[str, ...]]:
     for lost in conflict.lost:
         yield (
             moment(conflict.at_ms),
-            printable("/".join(conflict.name)),
+            _place(conflict),
             cell(json_text(lost.value)),
             printable(lost.replica),
             moment(lost.at_ms),
             cell(json_text(conflict.kept)),
         )
+
+
+def _place(conflict: Conflict) -> str:
+    name = printable("/".join(conflict.name))
+    return name if conflict.field is None else f"{name} {cell(json_text(list(conflict.field)))}"

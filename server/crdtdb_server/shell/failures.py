@@ -25,9 +25,14 @@ def report(error: CrdtdbError, *, as_json: bool) -> None:
         print(line, file=sys.stderr)
 
 
-def report_usage(error: CycloptsError) -> None:
+def report_usage(error: CycloptsError, *, as_json: bool) -> None:
     """Print, in one line, what was wrong with how a command was called."""
-    print(_marked("wrong usage"), printable(" ".join(str(error).split())), file=sys.stderr)
+    text = " ".join(str(error).split())
+    if as_json:
+        document = {"code": "wrong-usage", "detail": text, "errors": []}
+        print(json.dumps(document, ensure_ascii=False), file=sys.stderr)
+    else:
+        print(_marked("wrong usage"), printable(text), file=sys.stderr)
 
 
 def _document(error: CrdtdbError) -> dict[str, Any]:
@@ -60,7 +65,7 @@ def _hints(problem: Problem) -> list[str]:
     """What was wrong with which part of the request, where the detail does not say so already."""
     return [
         printable(
-            f"  {field}: {message}"
+            (f"  {field}: {message}" if field else f"  {message}")
             + ("" if limit is None or str(limit) in problem.detail else f" (limit: {limit})")
         )
         for field, message, limit in problem.fields
@@ -69,7 +74,9 @@ def _hints(problem: Problem) -> list[str]:
 
 
 def _how_to_start(error: Unreachable) -> list[str]:
-    url = error.attempts[0][0]
+    url, why = error.attempts[0]
+    if "CERTIFICATE_VERIFY_FAILED" in str(why):
+        return ["  Name the authority that vouches for it:  --tls-ca FILE"]
     listen = "" if url == DEFAULT_URL else f" --listen {urlsplit(url).netloc}"
     return [
         f"  Start a replica there:   crdtdb serve --data-dir data{listen}",

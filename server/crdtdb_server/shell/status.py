@@ -13,12 +13,15 @@ from cyclopts import Parameter
 from crdtdb_client import Client
 from crdtdb_server.shell.arguments import AsJson
 from crdtdb_server.shell.printing import age, moment, note, print_json, print_table, printable
+from crdtdb_server.shell.repair import name_of
 from crdtdb_server.shell.server import DEFAULT_SERVER, Server
 
 __all__ = ["status"]
 
 #: Between two looks at a replica that is fetching.
 _PAUSE_S: Final = 0.25
+#: Damaged objects that are named.
+_NAMED: Final = 8
 #: Takes what is done and what there is to do, and draws it.
 _Show: TypeAlias = Callable[[str, int, int], None]
 
@@ -41,6 +44,8 @@ def status(
         if watch:
             _watch(client)
         cluster = client.cluster()
+        damaged = cluster["integrity"]["damaged"]
+        waiting = client.damage()["waiting"] if damaged and not json else []
     if json:
         print_json(cluster)
         return
@@ -53,6 +58,8 @@ def status(
     print_table(columns, (_row(member) for member in cluster["members"]))
     for line in _notes(cluster):
         note(line)
+    if waiting:
+        note("damaged: " + ", ".join(map(name_of, waiting[:_NAMED])) + "; see: crdtdb repair")
 
 
 def _notes(cluster: dict[str, Any]) -> Iterator[str]:

@@ -40,6 +40,7 @@ def named_alike(world: World) -> None:
         surface = first.disk.copy(name.encode(), backup=world.random.random() < 0.3)
     world.out = second = world.add(name, surface)
     second.called = second.endpoint = first.name
+    first.was_namesake = second.was_namesake = True
     second.peers = first.peers
     world.start(second)
     world.later(world.random.choice(_NOTICED_MS), lambda: _rename(world, second))
