@@ -45,6 +45,7 @@ BENCHMARKS: Final = (
     Benchmark("heal"),
     Benchmark("partition", (), ("total-isolation", "--quick"), takes_rounds=False),
     Benchmark("bootstrap", (), ("--quick", "--records", "20000")),
+    Benchmark("backlog"),
     Benchmark("opening"),
     Benchmark("footprint", takes_rounds=False),
     Benchmark(

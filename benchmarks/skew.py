@@ -19,7 +19,7 @@ from dissemination import formed
 from figures import Figure, Round, at_most
 from overlays import Overlay
 from updates import update
-from virtual_network import Replica
+from virtual_network import Replica, paged_bytes
 
 __all__ = ["skew"]
 
@@ -37,9 +37,10 @@ _CONVERGE_MS: Final = 60_000
 def skew(overlay: Overlay, users: int, operations: int, seed: int) -> Iterator[Figure]:
     """Bytes per least byte, how far apart they are under little and under great skew.
 
-    Of the records alone, which is what skew could change. And of all bodies: what is said beside
-    the records is as much under either, but posts have more followers under great skew, so that it
-    is little against more of them.
+    The least is what a page takes that holds what one commit changed, for each other replica: what
+    its addresses begin with is said once. Of the records alone, which is what skew could change.
+    And of all bodies: what is said beside the records is as much under either, but posts have more
+    followers under great skew, so that it is little against more of them.
     """
     little, great = (
         _Retwis(overlay, users, exponent, seed).run(operations) for exponent in _EXPONENTS
@@ -64,7 +65,7 @@ class _Retwis:
         self._weights = list(accumulate(1 / rank**exponent for rank in range(1, users + 1)))
         #: Who follows whom, as everybody who posts knows it.
         self._followers: dict[int, set[int]] = defaultdict(set)
-        #: Bytes of the records that commits changed.
+        #: The least bytes of the records that commits changed.
         self._written_bytes = 0
 
     def run(self, operations: int) -> dict[str, float]:
@@ -110,4 +111,4 @@ class _Retwis:
             *(update("set", f"{what}:{user}", "add", value=value) for what, user, value in adds)
         )
         if committed.push is not None:
-            self._written_bytes += sum(len(at) + len(data) for at, data in committed.push.records)
+            self._written_bytes += paged_bytes(committed.push.records)

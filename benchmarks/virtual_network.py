@@ -24,7 +24,7 @@ from crdtdb.replication.messages import Page, Push, read_frame
 from crdtdb.store.base import Store
 from crdtdb.transaction import Committed, Transaction, Update
 
-__all__ = ["BEGIN_MS", "Network", "NotConverged", "Replica", "Traffic"]
+__all__ = ["BEGIN_MS", "Network", "NotConverged", "Replica", "Traffic", "paged_bytes"]
 
 #: What every wall clock shows at the beginning, in milliseconds since 1970.
 BEGIN_MS: Final = 1_700_000_000_000
@@ -36,6 +36,12 @@ _JOINING_MS: Final = 1
 _DELAY_MS: Final = (5, 40)
 #: In a body, each frame follows its length (`crdtdb_server.peers.envelope`).
 _LENGTH_BYTES: Final = 4
+
+
+def paged_bytes(records: Sequence[tuple[bytes, bytes]]) -> int:
+    """What these records take in a page, where what all addresses begin with is said once."""
+    page = Page(0, 0, 0, 0, list(records), None).stemmed()
+    return len(page.stem) + sum(len(at) + len(data) for at, data in page.records)
 
 
 class NotConverged(Exception):
@@ -54,7 +60,7 @@ class Traffic:
         self.largest_answer = 0
         #: How many messages of each kind.
         self.messages: Counter[str] = Counter()
-        #: Users' records (those about members are the system's own), and their bytes.
+        #: Users' records (those about members are the system's own), and their bytes in pages.
         self.records = 0
         self.record_bytes = 0
 
@@ -211,11 +217,11 @@ class Network:
 
     def _note_records(self, origin: str, target: str, records: list[tuple[bytes, bytes]]) -> None:
         came, come = self.replicas[origin].hops, self.replicas[target].hops
-        for at, data in records:
-            if not at.startswith(SYSTEM_PREFIX):
-                self.traffic.records += 1
-                self.traffic.record_bytes += len(at) + len(data)
-                come.setdefault(at, came.get(at, 0) + 1)
+        of_users = [(at, data) for at, data in records if not at.startswith(SYSTEM_PREFIX)]
+        self.traffic.records += len(of_users)
+        self.traffic.record_bytes += paged_bytes(of_users)
+        for at, _ in of_users:
+            come.setdefault(at, came.get(at, 0) + 1)
 
 
 class _Link:

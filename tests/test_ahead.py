@@ -197,6 +197,21 @@ def test_a_cut_over_several_objects_makes_it_stale() -> None:
     assert b.engine.ahead.is_stale
 
 
+def test_what_is_kept_of_as_many_as_one_commit_takes() -> None:
+    """Of 64 MiB that a catch-up may take, with the frame of the log that it becomes."""
+    a, b, count = Replica(1), Replica(2), 400
+    names = [ObjectName("shop", "register", f"key-{i:08}") for i in range(count)]
+    a.commit(*(update(name, {"op": "set", "value": "x" * 50}) for name in names))
+    staged = b.stage(a)
+    b.engine.begin_ahead()
+    for part in _parts(staged.records, 128):
+        b.engine.work_ahead(part, staged.seen)
+    assert b.engine.ahead is not None
+    kept_bytes = b.engine.ahead._layer.size_bytes / count
+    assert 400 < kept_bytes < 800
+    assert staging.ONE_COMMIT_RECORDS * kept_bytes < 40 * 2**20
+
+
 # -- a pull ---------------------------------------------------------------------------------------
 
 

@@ -131,6 +131,19 @@ def test_as_many_as_one_commit_takes_are_never_shown_in_parts(
     assert shown == {0, RECORDS}
 
 
+def test_pages_of_a_pull_that_broke_off_are_let_go_when_all_has_come_otherwise() -> None:
+    """Seed 9089 once: they were kept for a donor from whom nothing was missing any more."""
+    pair = Pulling(served=True)
+    pair.write()
+    pair.pull(2)
+    assert pair.puller.rows()[Table.STAGED]
+    pair.away = {"a"}
+    pair.restart()
+    pair.puller.pull(pair.donor)
+    pair.run(8_000, only="b")
+    assert not pair.puller.rows()[Table.STAGED]
+
+
 def test_who_is_partial_gives_nothing_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
     pair = catching_up(monkeypatch)
     me = pair.machines["a"].me

@@ -109,6 +109,8 @@ class Cluster:
         self.mended = 0
         #: Is it certain that this incarnation's next dot was never issued before?
         self.settled = False
+        #: The incarnation that was taken last since the start: nobody can know more of it.
+        self.taken: int | None = None
         self.twins = Twins()
         #: Was a push kept from somebody who has to be told of it by a digest?
         self.withheld = False
@@ -151,7 +153,7 @@ class Cluster:
 
     def take_new_incarnation(self) -> list[Send]:
         """Go on under a new identity, which takes the old one's place among the members."""
-        self.engine.take_incarnation()
+        self.taken = self.engine.take_incarnation()
         self.settled = True
         return self.correct_membership()
 
@@ -175,8 +177,9 @@ class Cluster:
         """The identity goes on once everybody has said that they know no more of its dots.
 
         Everybody is each member and each configured peer: a directory that was rolled back may not
-        know yet who is a member. Earlier incarnations of this very replica are not asked, nor those
-        of one that has confirmed: nobody speaks for them any more.
+        know yet who is a member, so who confirms names those of whom it may not have heard, and
+        they are asked, too, until all is here that was seen there. Earlier incarnations of this
+        very replica are not asked, nor those of one that has confirmed: nobody speaks for them.
 
         If nobody is left to ask, somebody may know this replica all the same, who joined after the
         state to which its disk was put back: it listens for a moment (`listens`).
@@ -185,10 +188,13 @@ class Cluster:
         confirmed = {self.incarnation, *(sender.incarnation for sender in confirming)}
         for sender in (self.me, *confirming):
             confirmed.update(predecessors(self.members.values(), sender))
+        named = frozenset[int]().union(
+            *(peer.named for peer in self.peers.values() if peer.level_ms is None)
+        )
         configured = self._configured - self.vacated()
         asked = (self.contacts.get(endpoint) for endpoint in configured)
         self.settled = (
-            self.members.keys() <= confirmed
+            self.members.keys() | named - self.evictions.keys() <= confirmed
             and all(contact.welcomed for contact in asked if contact)
             and not self.listens
         )
@@ -220,7 +226,7 @@ class Cluster:
         """
         if touches_members(push.records):
             self.refresh_members()
-        if self.is_partial:
+        if self.withholds or self.is_partial:
             return []  # it may hold dots that nobody who takes it in has seen: it is pulled later
         endpoints = {
             peer.where
@@ -320,7 +326,7 @@ class Cluster:
         self.engine.floors.update((mark, laid.floor) for mark, laid in self.laid.items())
         for incarnation in self.evictions.keys() & self.peers.keys():
             del self.peers[incarnation]
-        if not self._me.endpoint:
+        if not (self._me.endpoint and self.settled):
             self._knock_at_members()
         if known is not None:
             news = {self.evictions[i].endpoint for i in self.evictions.keys() - known}
@@ -331,11 +337,18 @@ class Cluster:
     def _knock_at_members(self) -> None:
         """Nobody can ask this replica anything: it makes the acquaintance of all who join.
 
-        Whoever starts again goes on once every member has spoken to it.
+        And whoever starts again, of all whom it has not met: it goes on once every member has
+        spoken to it. Somebody else may have answered at the endpoint before, under an incarnation
+        that is evicted since, say.
         """
         for member in self.members.values():
-            if member.endpoint and member.incarnation != self.incarnation:
-                self.contacts.setdefault(member.endpoint, Contact(member.endpoint))
+            if member.incarnation == self.incarnation or member.incarnation in self.peers:
+                continue
+            if member.endpoint in ("", self._me.endpoint):
+                continue
+            contact = self.contacts.get(member.endpoint)
+            if contact is None or contact.incarnation != member.incarnation:
+                self.contacts[member.endpoint] = Contact(member.endpoint)
 
     def leave_alone(self, peer: Peer) -> int:
         """What a peer sent cannot be taken in: ask it no more for a while, ever longer; until when.

@@ -8,13 +8,24 @@ answers, its own empty state is a consistent one and it serves that.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Final
 
-from crdtdb.causal import NOTHING
-from crdtdb.errors import Overloaded
+from crdtdb import address
+from crdtdb.causal import NOTHING, VersionVector
+from crdtdb.errors import Overloaded, StorageFailed
 from crdtdb.replication.cluster import Cluster, Send
-from crdtdb.replication.messages import Hello, Remembered, Welcome, read_vector, write_frame
+from crdtdb.replication.members import member_object
+from crdtdb.replication.messages import (
+    Acquainted,
+    Hello,
+    Remembered,
+    Welcome,
+    read_vector,
+    write_frame,
+)
 from crdtdb.replication.peers import Contact, Peer
+from crdtdb.rows import read_record
 
 __all__ = ["Greeting"]
 
@@ -105,12 +116,18 @@ class Greeting:
     def on_hello(self, peer: Peer, held: int) -> list[Send]:
         """Tell a replica how much of it is known here, with the pushes that are `held` back.
 
-        And with what has been copied or pulled, but is not seen yet.
+        And with what has been copied or pulled, but is not seen yet. If it was put back to before
+        members were made, nobody whom it knows to ask may know what it gave to those.
         """
         cluster = self._cluster
         known = max(cluster.fetched().get(peer.sender.incarnation), held)
-        reported = cluster.remembered(peer.sender.incarnation).flat()
-        welcome = Remembered(known, reported) if reported else Welcome(known)
+        remembered = cluster.remembered(peer.sender.incarnation)
+        reported = remembered.flat()
+        welcome: Welcome | Remembered | Acquainted
+        if members := self._unheard_of(peer, remembered):
+            welcome = Acquainted(known, reported, members)
+        else:
+            welcome = Remembered(known, reported) if reported else Welcome(known)
         sends = cluster.answer(peer, welcome) + self.ask(peer)
         endpoint = peer.sender.endpoint
         if endpoint and endpoint != cluster.me.endpoint:
@@ -119,7 +136,21 @@ class Greeting:
                 cluster.contacts.setdefault(endpoint, contact)
         return sends
 
-    def on_welcome(self, peer: Peer, message: Welcome | Remembered) -> list[Send]:
+    def _unheard_of(self, peer: Peer, remembered: VersionVector) -> list[int]:
+        """Members that a peer is not known to have heard of. O(members)."""
+        cluster = self._cluster
+        others = cluster.members.keys() - {cluster.incarnation, peer.sender.incarnation}
+        found = []
+        with cluster.engine.store.snapshot() as snapshot:
+            for member in sorted(others):
+                at = address.own(member_object(member))
+                with suppress(StorageFailed):
+                    if remembered.includes(read_record(snapshot, at)[0].context):
+                        continue
+                found.append(member)
+        return found
+
+    def on_welcome(self, peer: Peer, message: Welcome | Remembered | Acquainted) -> list[Send]:
         """Go on as who this replica is, unless its disk went back.
 
         It may have lost operations of its own, whose dots it would give out again; or others' that
@@ -127,15 +158,19 @@ class Greeting:
         without having seen them must not continue what was written before.
         """
         cluster = self._cluster
-        reported = read_vector(message.reported) if isinstance(message, Remembered) else NOTHING
+        reported = NOTHING if isinstance(message, Welcome) else read_vector(message.reported)
         for contact in cluster.contacts_of(peer):
             contact.welcomed = True
+        if cluster.taken == cluster.incarnation:
+            return []  # this is about the one before: it was asked as that, and answers come late
         lost = message.known > cluster.seen.get(cluster.incarnation)
         if lost or not cluster.seen.includes(reported):
             return cluster.take_new_incarnation()
         if cluster.settled:
             return []
         peer.confirmed = True
+        if isinstance(message, Acquainted):
+            peer.named = frozenset(message.members)
         cluster.settle_if_confirmed()
         return []
 

@@ -30,6 +30,7 @@ from crdtdb.replication.losses import Losses
 from crdtdb.replication.members import Member
 from crdtdb.replication.mending import Mending
 from crdtdb.replication.messages import (
+    Acquainted,
     Copied,
     Copy,
     Digest,
@@ -361,7 +362,7 @@ class Replication:
                 return self._fence(sender, message, via)
             peer = self._cluster.meet(sender, via)
             sends = self._take(peer, message)
-            if not isinstance(message, Hello | Welcome | Remembered):
+            if not isinstance(message, Hello | Welcome | Remembered | Acquainted):
                 sends += self._greeting.ask(peer)
             return sends
         except PeerError as error:
@@ -393,7 +394,7 @@ class Replication:
         match message:
             case Hello():
                 return self._greeting.on_hello(peer, self._early.last(peer.sender.incarnation))
-            case Welcome() | Remembered():
+            case Welcome() | Remembered() | Acquainted():
                 return self._greeting.on_welcome(peer, message) + self._after_welcome(peer)
             case Page():
                 return self._repair.on_page(peer, message) + self._after_merge()

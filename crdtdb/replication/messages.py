@@ -20,6 +20,7 @@ from crdtdb.errors import PeerError
 from crdtdb.floors import Floors, UnknownFloor, read_floored
 
 __all__ = [
+    "Acquainted",
     "Claim",
     "Copied",
     "Copy",
@@ -244,6 +245,16 @@ class Remembered(_Message, tag=13, frozen=True):
     reported: list[int]
 
 
+class Acquainted(_Message, tag=15, frozen=True):
+    """The answer to Hello of somebody who may not have heard of all members: ask these, too."""
+
+    #: As in Remembered; empty: nothing.
+    known: _Counter
+    reported: list[int]
+    #: Their incarnations.
+    members: list[_Incarnation]
+
+
 class News(_Message, tag=14, frozen=True):
     """This is what I have seen: there is news in it, or the answer to yours.
 
@@ -313,6 +324,7 @@ Talk: TypeAlias = (
     Hello
     | Welcome
     | Remembered
+    | Acquainted
     | Digest
     | Same
     | Summary

@@ -44,6 +44,8 @@ class Peer:
     unread: bool = False
     #: Does it confirm that it knows no more of this replica's dots?
     confirmed: bool = False
+    #: Members that it named when it confirmed that, which may not be known here.
+    named: frozenset[int] = frozenset()
     #: When it was last told what members have reported.
     reported_ms: int | None = None
     #: No pull from there before that, and how long the next such wait is: merging failed here.

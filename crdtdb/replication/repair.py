@@ -236,6 +236,9 @@ class Repair:
         """Do what was begun: join the next part of a pull, let go what is not needed any more."""
         cluster, pull, staging = self._cluster, self.pull, self._cluster.staging
         if pull is None or not pull.is_claimed:
+            if pull is None and staging.donor is not None and self._is_level():
+                with suppress(NoSpace, StorageFailed):
+                    staging.discard()  # all of it has come otherwise
             if not staging.is_clear and staging.donor is None:
                 with suppress(NoSpace, StorageFailed):
                     staging.sweep()
@@ -401,6 +404,13 @@ class Repair:
         self._replacing.begin()
         self._cluster.staging.left()
         self._cluster.copying.spoil(whole)
+
+    def _is_level(self) -> bool:
+        """Is all here that any peer is known to have, and no copy under way?"""
+        cluster = self._cluster
+        return not cluster.copying.is_begun and all(
+            cluster.seen.includes(peer.seen) for peer in cluster.peers.values()
+        )
 
     def _fetches_from(self, peer: Peer) -> bool:
         """Is this the donor of the pull under way, and not all there?"""

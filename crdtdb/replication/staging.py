@@ -63,8 +63,9 @@ __all__ = [
 #: What one pull may bring: a donor that sends for ever must not fill the disk for ever.
 STAGED_BYTES: Final = 256 * 2**30
 #: A served replica joins more than these in parts, and says so with each answer meanwhile: one
-#: commit takes some times as much memory, and nobody else can write while it is made.
-ONE_COMMIT_RECORDS: Final = 100_000
+#: commit takes some times as much memory, and 600 bytes a record besides, and nobody else can write
+#: while it is made.
+ONE_COMMIT_RECORDS: Final = 50_000
 ONE_COMMIT_BYTES: Final = 2**23
 #: A part ends at whichever comes first, but within no op-based object: its operations are joined
 #: in causal order, and after its base. Where others write meanwhile, they wait for one part.

@@ -25,7 +25,7 @@ DIGEST_INTERVAL_MS: Final = 1_000
 DIGEST_FANOUT: Final = 2
 #: While there is always news, reports of members go with it this often: they may be many, and only
 #: reclaiming waits for them.
-REPORTS_INTERVAL_MS: Final = 5_000
+REPORTS_INTERVAL_MS: Final = 10_000
 #: There is news to relay: ask who may lack it so soon that what follows at once goes with it.
 RELAY_DELAY_MS: Final = 20
 
@@ -72,11 +72,14 @@ class Summaries:
         return Digest(seen, cluster.counting.mark(), cluster.engine.time_now())
 
     def _digests(self) -> list[Send]:
-        """Ask some peers, whichever."""
+        """Ask some peers, whichever; tell those that are not known to have all that is here.
+
+        Who was put back has less than is known of it: only a digest finds out what it reports.
+        """
         cluster = self._cluster
         peers = [peer for peer in cluster.peers.values() if _reached(peer)]
         return [
-            Send(peer.where, self.digest() if peer.seen == cluster.seen else self._news(peer))
+            Send(peer.where, self.digest() if self._has_all(peer) else self._news(peer))
             for peer in cluster.random.sample(peers, min(DIGEST_FANOUT, len(peers)))
         ]
 
@@ -86,8 +89,12 @@ class Summaries:
         return [
             Send(peer.where, self._news(peer))
             for peer in cluster.peers.values()
-            if _reached(peer) and not peer.seen.includes(cluster.seen)
+            if _reached(peer) and not self._has_all(peer)
         ]
+
+    def _has_all(self, peer: Peer) -> bool:
+        """Is a peer known to have all that is here?"""
+        return peer.seen.includes(self._cluster.seen)
 
     def _news(self, peer: Peer) -> bytes:
         """The frame that tells a peer what was seen here, and asks the same."""

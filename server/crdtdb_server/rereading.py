@@ -21,7 +21,8 @@ __all__ = ["Reread"]
 _log = structlog.get_logger("crdtdb")
 
 _INTERVAL_S: Final = 1.0
-#: Tells a file from the one of before: inode, size, time of the last change.
+#: Tells a file from the one of before: inode, size, time of the last change, be it of who may
+#: read it.
 _Mark: TypeAlias = tuple[int, int, int] | None
 
 
@@ -67,4 +68,4 @@ def _mark(file: Path) -> _Mark:
         stat = file.stat()
     except OSError:
         return None
-    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+    return stat.st_ino, stat.st_size, stat.st_ctime_ns

@@ -36,6 +36,9 @@ said: dict[type[Any], st.SearchStrategy[Any]] = {
     messages.Hello: st.builds(messages.Hello, counters),
     messages.Welcome: st.builds(messages.Welcome, counters),
     messages.Remembered: st.builds(messages.Remembered, counters, flats),
+    messages.Acquainted: st.builds(
+        messages.Acquainted, counters, flats, st.lists(incarnations, max_size=3)
+    ),
     messages.Digest: st.builds(messages.Digest, times, times, times),
     messages.Same: st.builds(messages.Same, times, times, incarnations, counters),
     messages.Summary: st.builds(messages.Summary, flats, times, reports, st.booleans()),

@@ -17,6 +17,7 @@ from crdtdb.address import ObjectName
 from crdtdb.causal import NOTHING, VersionVector
 from crdtdb.cuts import check_cut
 from crdtdb.datatype import DocumentType, OperationType, SequenceType, StateType
+from crdtdb.errors import PeerError
 from crdtdb.head import FRESH, Head
 from crdtdb.kinds import in_force, log_at
 from crdtdb.materialised import reread_materialised
@@ -164,7 +165,12 @@ def _check_log(
     cut: VersionVector | None,
 ) -> tuple[int, int]:
     """The materialised value of a log is that of its records; its size and digest."""
-    folded = _fold(kind, own, cut)
+    try:
+        folded = _fold(kind, own, cut)
+    except PeerError as error:
+        raise Violation(
+            "folded", f"the operations of {prefix!r} cannot be folded: {error}"
+        ) from error
     stored = None if folded is None else _as_stored(kind.dump(folded))
     if not _is_same(kind, stored, books.folded.get(prefix)):
         raise Violation("folded", f"{prefix!r} has {books.folded.get(prefix)}, not {stored}")

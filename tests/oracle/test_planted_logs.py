@@ -175,5 +175,5 @@ def test_a_document_that_a_failed_transaction_has_altered(monkeypatch: Patch) ->
 
 def test_positions_in_bytes(monkeypatch: Patch) -> None:
     """As pycrdt counts: right as long as all is ASCII."""
-    monkeypatch.setattr(text_module._Editing, "_offset", lambda self, index: index)
+    monkeypatch.setattr(text_module, "_offset", lambda shown, index: index)
     assert noticed_by("text") != "nobody"

@@ -18,6 +18,7 @@ _SUITES: Final = (
     "oracle/test_planted_*.py",
     "oracle/test_expiry.py",
     "simulation/test_broken.py",
+    "simulation/test_large.py",
     "simulation/test_deadlines.py",
     "scenarios/test_scenarios.py",
     "store/test_power_cut*.py",

@@ -124,6 +124,28 @@ def test_what_cannot_be_used_changes_nothing(tmp_path: Path) -> None:
     assert keyring.count == 1
 
 
+def test_who_lets_the_server_read_a_file_is_heeded(tmp_path: Path) -> None:
+    """Of a file that it could not read, only the time of its last write counted, which `chmod` does
+    not move: the server never looked at it again."""
+    file = tmp_path / "tokens"
+    file.write_text("before")
+    read: list[str] = []
+
+    def take() -> None:
+        if not file.stat().st_mode & 0o040:
+            raise StartError("permission denied")
+        read.append(file.read_text())
+
+    reread = Reread("tokens", [file], take)
+    file.write_text("after")
+    file.chmod(0o600)
+    reread.look()
+    assert read == []
+    file.chmod(0o640)
+    reread.look()
+    assert read == ["after"]
+
+
 async def test_a_bug_in_reading_again_is_not_the_last_look(tmp_path: Path) -> None:
     """It ended the task, and no change was seen any more."""
     file, read = tmp_path / "file", []

@@ -62,8 +62,6 @@ _SCRUB_REST_MS: Final = 500
 _ASK_TO_MEND_MS: Final = 200
 #: What comes with one mending, in pages of whatever size.
 _MENDED_RECORDS: Final = 16_000
-#: The bound that `crdtdb.replication.early` promises.
-_HELD_PUSHES: Final = 256
 #: How often a donor dies just when it has sent a page that is not the last.
 _DONOR_DIES: Final = 0.02
 
@@ -91,8 +89,10 @@ def run(seed: int, out: TextIO | None = None, plan: Plan | None = None) -> Repor
         with (
             patch.object(replication.donor, "PAGE_RECORDS", plan.page_records),
             patch.object(replication.donor, "COPY_ROWS", plan.page_records),
+            patch.object(replication.early, "_MOST", plan.held_pushes),
             patch.object(replication.staging, "SHORT_PART_RECORDS", plan.short_part_records),
             patch.object(replication.repair, "SHORT_PART_RECORDS", plan.short_part_records),
+            patch.object(replication.repair, "ONE_COMMIT_RECORDS", plan.one_commit_records),
             patch.object(replication.reclaiming, "RECLAIM_ENTRIES", plan.reclaim_entries),
             patch.object(replication.reclaiming, "FEED_MS", plan.feed_ms),
             patch.object(replication.reclaiming, "FAILED_PAUSE_MS", _DISK_PAUSE_MS),
@@ -263,13 +263,13 @@ class Cluster:
     def _tick(self, machine: Machine, life: int) -> None:
         if machine.is_up and machine.life == life:
             machine.tick(self._scheduler.now_ms)
-            check_held(machine.held_pushes, _HELD_PUSHES)
+            check_held(machine.held_pushes, self._plan.held_pushes)
             self._scheduler.after(self._plan.tick_ms, lambda: self._tick(machine, life))
             self._world.bury(machine)
 
     def _serving(self) -> Machine | None:
         """One of the machines that answer users now."""
-        serving = [machine for machine in self._machines.values() if machine.serves]
+        serving = [m for m in self._machines.values() if m.serves and not m.is_partial]
         return self._random.choice(serving) if serving else None
 
     def _write(self) -> None:

@@ -13,12 +13,13 @@ from random import Random
 from typing import Final
 
 from checkers.violation import raise_first
-from crdtdb import address
+from crdtdb import address, codec
 from crdtdb.address import ObjectName
 from crdtdb.causal import NOTHING, Dot, VersionVector
 from crdtdb.errors import CallerError, StorageFailed
 from crdtdb.limits import LIMITS
 from crdtdb.reading import Digest, Reading
+from crdtdb.replication import staging
 from crdtdb.replication.staging import COPY_ROW
 from crdtdb.store.base import Table
 from crdtdb.transaction import CleanUp, Committed, Erase, Transaction
@@ -138,6 +139,10 @@ class Judge:
             self._tally["removals that came to nothing"] += len(dots)
             self._voided.setdefault(address.name_of(prefix), set()).update(dots)
 
+    def joined_part(self, machine: Machine) -> None:
+        """A machine joined a part of a pull (Watcher)."""
+        self._tally["parts of pulls joined"] += machine.is_partial
+
     def mended(
         self, machine: Machine, damaged: Collection[bytes], addresses: Sequence[bytes]
     ) -> None:
@@ -220,7 +225,7 @@ class Judge:
 
     def look_at_all(self, machine: Machine) -> None:
         """Compare everything a machine shows, and its indexes, with what they must be."""
-        if _is_copying(machine):
+        if _is_copying(machine) or _is_partial(machine):
             return
         self._look(machine, self.ledger.objects)
         if not machine.disk.flipped:
@@ -239,7 +244,7 @@ class Judge:
     # -- comparing --------------------------------------------------------------------------------
 
     def _look(self, machine: Machine, names: Iterable[Object]) -> None:
-        if _is_copying(machine):
+        if _is_copying(machine) or _is_partial(machine):
             return
         try:
             with machine.disk.snapshot() as snapshot:
@@ -324,6 +329,17 @@ def _is_copying(machine: Machine) -> bool:
     """Has it rows of another, which it shows to nobody yet?"""
     with machine.disk.snapshot() as snapshot:
         return snapshot.get(Table.META, COPY_ROW) is not None
+
+
+def _is_partial(machine: Machine) -> bool:
+    """Has it joined a part of a pull, and not all? It says so with each answer."""
+    with machine.disk.snapshot() as snapshot:
+        if snapshot.get(Table.META, staging._REST) is not None:
+            return True
+        row = snapshot.get(Table.META, staging._ROW)
+    if row is None:
+        return False
+    return bool(codec.unpack_whole(staging._VERSION, row, staging._decoder).joined_to != b"")
 
 
 def _is_address(at: bytes) -> bool:

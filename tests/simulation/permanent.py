@@ -44,6 +44,7 @@ PERMANENT: Final[dict[int, str]] = {
     "(`Issued.let_go`)",
     7271: "a damaged place of the sequence ended the look for what to give (test_sharing."
     "test_a_damaged_place_of_the_sequence_keeps_nobody_from_sharing)",
+    8485: "the same as 7365, of what it removed after it had rejoined, before it had pulled",
     7365: "what a machine removed of a list while it was evicted and did not know it was removed "
     "at some replicas (test_reclaiming.test_who_was_evicted_takes_no_part_out_of_a_sum)",
 }

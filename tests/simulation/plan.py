@@ -7,7 +7,7 @@ from random import Random
 from string import ascii_lowercase
 from typing import Final, NamedTuple
 
-from crdtdb.replication.staging import SHORT_PART_RECORDS
+from crdtdb.replication.staging import ONE_COMMIT_RECORDS, SHORT_PART_RECORDS
 from simulation.network import Weather
 
 __all__ = ["Plan", "draw_plan"]
@@ -68,6 +68,10 @@ class Plan(NamedTuple):
     timed: int = 0
     #: A pull of more records than this is worked out ahead, so many at a time.
     short_part_records: int = SHORT_PART_RECORDS
+    #: One of more than this is joined in parts; users keep away from a machine that shows a part.
+    one_commit_records: int = ONE_COMMIT_RECORDS
+    #: How many pushes that came too early a machine may hold; what `early` promises.
+    held_pushes: int = 256
 
 
 def draw_plan(seed: int) -> Plan:

@@ -11,7 +11,7 @@ from crdtdb.causal import NOTHING, Dot, VersionVector
 from crdtdb.damage import Replacement
 from crdtdb.engine import Engine
 from crdtdb.errors import CrdtdbError, NoSpace, PeerError, StorageFailed
-from crdtdb.joining import Records
+from crdtdb.joining import Part, Records
 from crdtdb.reclaim import Walk
 from crdtdb.replication import Phase, Replication, Send, Sender
 from crdtdb.store.base import Table
@@ -50,6 +50,9 @@ class Watcher(Protocol):
     def merged(self, machine: Machine, addresses: Sequence[bytes], *, ahead: bool = False) -> None:
         """It took in records of these addresses, worked out ahead or not."""
 
+    def joined_part(self, machine: Machine) -> None:
+        """It joined a part of a pull."""
+
     def mended(
         self, machine: Machine, damaged: Collection[bytes], addresses: Sequence[bytes]
     ) -> None:
@@ -68,6 +71,8 @@ class WatchedEngine(Engine):
         super().__init__(machine.disk, machine.clock, random.getrandbits)
         self._machine = machine
         self._watcher = watcher
+        #: Has a part of a pull been joined?
+        self._has_parts = False
 
     def take_incarnation(self) -> int:
         incarnation = self._machine.latest = super().take_incarnation()
@@ -102,12 +107,26 @@ class WatchedEngine(Engine):
         whole: VersionVector = NOTHING,
     ) -> bool:
         records = list(records)
-        begins = not self.state.served
+        begins = not self.state.served or self._has_parts
+        self._has_parts = False
         refused = super().merge(records, seen, time, served=served, rows=rows, whole=whole)
-        with self.store.snapshot() as snapshot:  # what was copied before shows from now on, too
+        with self.store.snapshot() as snapshot:  # what came before is looked at from now on, too
             copied = [at for at, _ in snapshot.scan(Table.RECORDS)] if begins else []
         self._watcher.merged(self._machine, [*copied, *(at for at, _ in records)])
         return refused
+
+    def merge_part(
+        self,
+        part: Part,
+        seen: VersionVector,
+        time: int,
+        *,
+        rows: Mapping[bytes, bytes | None],
+        whole: VersionVector = NOTHING,
+    ) -> None:
+        super().merge_part(part, seen, time, rows=rows, whole=whole)
+        self._has_parts = True
+        self._watcher.joined_part(self._machine)
 
     def merge_ahead(
         self,
@@ -239,6 +258,11 @@ class Machine:
         return self.is_up and self.replication.phase in (Phase.SERVING, Phase.CATCHING_UP)
 
     @property
+    def is_partial(self) -> bool:
+        """Does it show a part of a pull of which it has yet to join the rest?"""
+        return self.is_up and self.replication.is_partial
+
+    @property
     def is_evicted(self) -> bool:
         """Was it told that it is out of the cluster?"""
         return self.is_up and self.replication.phase is Phase.EVICTED
@@ -329,10 +353,11 @@ class Machine:
 
 
 def is_displaced(machines: Mapping[str, Machine], sender: Sender) -> bool:
-    """Is somebody else where a sender says that it is? Or was, before its disk was put back."""
+    """Is nobody, or somebody else, where a sender says that it is? Or before it was put back."""
     there = machines.get(sender.endpoint)
-    return there is not None and not (
-        there.is_up
+    return not (
+        there is not None
+        and there.is_up
         and there.replication.incarnation == sender.incarnation
         and there.latest in (0, sender.incarnation)
     )

@@ -19,7 +19,7 @@ from crdtdb.replication.cluster import Send
 from crdtdb.replication.departures import Departures
 from crdtdb.replication.greeting import Greeting
 from crdtdb.replication.members import member_object
-from crdtdb.replication.messages import Remembered, Welcome
+from crdtdb.replication.messages import Acquainted, Remembered, Welcome
 from crdtdb.replication.peers import Peer
 from crdtdb.transaction import Transaction, Update
 from oracle.checks import Violation
@@ -27,7 +27,7 @@ from simulation.checks import shown
 from simulation.network import kind_of
 from simulation.test_stories import Stage
 
-_GREETINGS = ("Hello", "Welcome", "Remembered")
+_GREETINGS = ("Hello", "Welcome", "Remembered", "Acquainted")
 #: Which of them has the least incarnation, and so does what falls to one, is chance: try all.
 ROLES = list(permutations(("a", "b", "c")))
 
@@ -50,7 +50,9 @@ def reports_forgotten() -> Iterator[None]:
 
     heed = Greeting.on_welcome
 
-    def on_welcome(self: Greeting, peer: Peer, message: Welcome | Remembered) -> list[Send]:
+    def on_welcome(
+        self: Greeting, peer: Peer, message: Welcome | Remembered | Acquainted
+    ) -> list[Send]:
         return heed(self, peer, Welcome(message.known))
 
     with patch.object(Greeting, "on_welcome", on_welcome):

@@ -13,6 +13,7 @@ from crdtdb.causal import NOTHING
 from crdtdb.epochs import Epochs
 from crdtdb.replication.cluster import Cluster
 from crdtdb.replication.copying import Copying
+from crdtdb.replication.greeting import Greeting
 from oracle.checks import Violation
 from simulation.test_stories import Stage
 
@@ -224,3 +225,74 @@ def test_who_is_alone_goes_on_as_who_it_was() -> None:
         stage.pass_time("only")
     assert only.replication.settled
     assert only.replication.incarnation == incarnation
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_who_was_put_back_before_a_member_joined_asks_that_one_too(broken: bool) -> None:
+    """The member joined through the other one, and is cut off: nobody who is asked has its dots.
+
+    The donor, which did not know it any more, heard from the other that nothing is missing, and
+    gave out again the dots of what only the member holds. So who is greeted names the members of
+    whom the other may not have heard (`Acquainted`), and without their word it goes on as another.
+    """
+    stage = Stage("donor", "other")
+    donor, other = stage.machines.values()
+    donor.disk.back_up()
+    stage.join("member", ("other",))
+    member = stage.machines["member"]
+    _talk(stage, "member", "other")
+    stage.write("member", "flag", "hello", op="enable")
+    _talk(stage, "member", "donor")
+    assert all(len(machine.replication.members) == 3 for machine in stage.machines.values())
+    for n in range(9):
+        stage.write("donor", "register", f"x {n}", op="set", value=n)
+    stage.deliver("donor", "member")
+    stage.letters.clear()
+    incarnation = donor.replication.incarnation
+    assert member.seen.get(incarnation) > other.seen.get(incarnation)
+    forgets = patch.object(Greeting, "_unheard_of", lambda self, peer, remembered: list[int]())
+    with forgets if broken else nullcontext():
+        stage.restart("donor", rolled_back=True)
+        for _ in range(20):
+            stage.deliver("donor", "other")
+            stage.lose("donor", "other", "member")
+            stage.pass_time("donor", "other")
+        assert donor.replication.settled is broken
+        with pytest.raises(Violation, match="dot-reuse") if broken else nullcontext():
+            for n in range(9):
+                stage.write("donor", "register", f"y {n}", op="set", value=n)
+            assert donor.replication.incarnation != incarnation
+            for _ in range(60):
+                stage.pass_time(*stage.machines)
+                stage.deliver(*stage.machines)
+            for name, machine in stage.machines.items():
+                stage.look_at_all(name)
+                assert machine.seen == donor.seen
+
+
+def test_who_is_named_and_has_gone_keeps_nobody_from_going_on() -> None:
+    """As soon as all is here that who named it has seen, it is known who is a member."""
+    stage = Stage("donor", "other")
+    donor = stage.machines["donor"]
+    incarnation = donor.replication.incarnation
+    donor.power_off()
+    stage.join("member", ("other",))
+    _talk(stage, "member", "other")
+    stage.lose_disk("member")
+    _talk(stage, "member", "other")
+    stage.letters.clear()
+    donor.power_on(stage._scheduler.now_ms)
+    for _ in range(20):
+        stage.deliver("donor", "other")
+        stage.deliver("donor", "member")
+        stage.pass_time("donor", "other", "member")
+    assert donor.replication.settled
+    assert donor.replication.incarnation == incarnation
+
+
+def _talk(stage: Stage, *names: str) -> None:
+    """Let some machines talk for two seconds, and lose whatever lies elsewhere."""
+    for _ in range(20):
+        stage.deliver(*names)
+        stage.pass_time(*names)
+    stage.letters.clear()

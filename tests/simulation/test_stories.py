@@ -377,6 +377,9 @@ def test_who_rejoins_takes_before_it_gives(broken: bool, monkeypatch: pytest.Mon
     asked = write_frame(Pull(1, 0, 0, stage.machines["a"].seen.flat(), []))
     with rejoin_without_giving() if broken else nullcontext(), wrong if broken else nullcontext():
         away.rejoin()
+        stage.letters = [x for x in stage.letters if x.kind != "Push"]
+        stage.write("away", "set", "cart", op="add", value="before it has pulled")
+        assert not [x for x in stage.letters if x.kind == "Push"]
         while not away.seen.includes(stage.machines["a"].seen):
             stage.pass_time(*everybody)
             away.receive(stage.machines["a"].replication.me, asked, stage._scheduler.now_ms)
@@ -387,7 +390,8 @@ def test_who_rejoins_takes_before_it_gives(broken: bool, monkeypatch: pytest.Mon
         for name in everybody:
             stage.look_at_all(name)
         for name in everybody:
-            assert _shows(stage, name) == ["only there", "stays", "there, too"]
+            there = ["before it has pulled", "only there", "stays", "there, too"]
+            assert _shows(stage, name) == there
             assert len(stage.machines[name].replication.members) == 3
 
 
@@ -513,3 +517,24 @@ def _miss(stage: Stage, key: str, until: str = "") -> list[News | Summary | Pull
                 return told
             stage.deliver(*between, until=found[0].kind)
     return told
+
+
+def test_late_answers_to_who_it_was_before_make_nobody_of_it_again() -> None:
+    """Seed 9117 once: for each of them it took another identity, for it knew less of that."""
+    stage = Stage("a", "b", "c")
+    a = stage.machines["a"]
+    a.disk.back_up()
+    for number in range(3):
+        stage.write("a", "set", "cart", op="add", value=number)
+    stage.deliver("a", "b", "c")
+    stage.restart("a", rolled_back=True)
+    while len([x for x in stage.letters if x.kind == "Hello" and x.origin == "a"]) < 4:
+        stage.pass_time("a")
+    for _ in range(4):
+        stage.deliver("a", "b", "c", until="Hello")
+    late = [x for x in stage.letters if x.target == "a" and x.kind in ("Welcome", "Remembered")]
+    assert len(late) > 1
+    before = stage._judge._tally["incarnations"]
+    for letter in late:
+        a.receive(letter.sender, letter.frame, stage._scheduler.now_ms)
+    assert stage._judge._tally["incarnations"] == before + 1

@@ -220,6 +220,31 @@ def test_without_space_for_the_tables_commits_go_on_until_the_layers_are_full(
         assert in_tables(store) > 60
 
 
+def test_a_failure_that_is_over_refuses_nobody(tmp_path: Path, opened: Opened) -> None:
+    """It was known for a moment longer than the layer that could not be folded.
+
+    Whoever filled the next layer in that moment was told that there was no space.
+    """
+    disk, fold, looked = _FullDisk(), LoggedStore._fold, Event()
+
+    def fold_and_wait(store: LoggedStore) -> None:
+        fold(store)
+        looked.wait()
+
+    with disk.patched(), patch.object(LoggedStore, "_fold", fold_and_wait):
+        store = opened(tmp_path / "data")
+        disk.is_full = True
+        for number in range(UNHURRIED.layer_entries + 1):
+            store.commit(put(number))
+        with store._changed:
+            assert store._changed.wait_for(lambda: store._failure is not None, 60)
+            disk.is_full = False
+            assert store._changed.wait_for(lambda: store._folding is None, 60)
+            failure = store._failure
+        looked.set()
+    assert failure is None
+
+
 def test_commits_do_not_wait_for_a_folding_that_cannot_go_on(
     tmp_path: Path, opened: Opened
 ) -> None:

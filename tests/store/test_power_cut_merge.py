@@ -32,7 +32,7 @@ from crdtdb.joining import Joined
 from crdtdb.replication import donor, repair, staging
 from crdtdb.scrub import Scrub
 from crdtdb.store.base import Batch, Table
-from crdtdb.store.logged import LoggedStore
+from crdtdb.store.logged import LoggedStore, log
 from crdtdb.store.memory import MemoryStore
 from pulling import RECORDS, Pulling
 from replicas import Replica
@@ -50,7 +50,7 @@ Members = set[tuple[str, int]]
 #: What the donor has and the puller lacks.
 MISSED: Final = {(f"k{i % 7}", i) for i in range(RECORDS)}
 
-#: How the last commit gets to the disk: in a frame of the log, or into the tables at once.
+#: How the last commit gets to the disk: by several writes to the log, or into the tables at once.
 PACES: Final = {
     "logged": HASTY._replace(direct_bytes=2**20, layer_bytes=2**20, log_bytes=2**20),
     "direct": HASTY._replace(direct_bytes=2**13),
@@ -127,7 +127,7 @@ def child_pulls(directory: str, pace: str, seed: str, flaw: str) -> None:
     if flaw:
         FLAWS[flaw]()
     random = Random(seed)
-    with small():
+    with small(), patch.object(log, "_COPIED_BYTES", 2**12):
         pair = Pulling(puller=OnDisk(directory, pace), served=True)
         pair.write()
         engine = pair.puller.engine
@@ -251,9 +251,10 @@ def violations(
     library: Path, directory: Path, pace: str, *, seed: int, flaw: str = ""
 ) -> Iterator[str]:
     """One pull, cut at many moments, each in one of three ways: what is wrong with which."""
-    log, origin, image = directory / "log", directory / "origin", directory / "image"
-    children.run(child_pulls, origin, pace, seed, flaw, environment=breakable.preload(library, log))
-    events = list(breakable.Event.read(log))
+    told, origin, image = directory / "log", directory / "origin", directory / "image"
+    environment = breakable.preload(library, told)
+    children.run(child_pulls, origin, pace, seed, flaw, environment=environment)
+    events = list(breakable.Event.read(told))
     luck = Random(seed)
     cuts = _moments(events, luck)
     print(f"{seed=}, {len(cuts)} cuts")

@@ -2,7 +2,8 @@
 
 Two files take turns, so that one can be written while what the other holds is being moved into
 the tables. A file is filled with zeros ahead of the writing, in growing steps, and used again from
-its beginning: a commit is one write and one `fdatasync` that has no metadata to wait for.
+its beginning: a commit is one write (a large one three) and one `fdatasync` that has no metadata to
+wait for.
 
 A frame is a whole number of 8-byte words:
 
@@ -22,7 +23,7 @@ a frame that was refused. So the place is overwritten with zeros and synced befo
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from struct import Struct
 from typing import Final, NamedTuple
@@ -41,6 +42,8 @@ _WORD: Final = 8
 #: The zeros ahead of the writing: at first, then as much again as there is, up to the greatest.
 _FIRST_STEP, _GREATEST_STEP = 2**18, 2**22
 _MASK: Final = 2**64 - 1
+#: A shorter frame is put together, for one write; a longer one is not copied for that.
+_COPIED_BYTES: Final = 2**18
 
 
 class DamagedLog(Exception):
@@ -113,8 +116,10 @@ class Log:
         """Write a commit; durable on return. Raises OSError with nothing written."""
         number = self._last + 1
         head = _HEAD.pack(_MAGIC, len(body), number, _checksum(body, number, self._salt))
-        padding = bytes(-len(body) % _WORD)
-        self._files[self._writing].append(b"".join((head, body, padding)))
+        frame: tuple[bytes, ...] = head, body, bytes(-len(body) % _WORD)
+        if len(body) < _COPIED_BYTES:
+            frame = (b"".join(frame),)
+        self._files[self._writing].append(frame)
         self._last = number
 
     def settle(self) -> None:
@@ -201,17 +206,20 @@ class _File:
             data += part
         return data
 
-    def append(self, frame: bytes) -> None:
+    def append(self, frame: Sequence[bytes]) -> None:
         self.settle()
-        if self.end + len(frame) > self.size_bytes:
-            self._extend(self.end + len(frame))
+        place, end = self.end, self.end + sum(map(len, frame))
+        if end > self.size_bytes:
+            self._extend(end)
         try:
-            self._write(frame, self.end)
+            for part in frame:
+                self._write(part, place)
+                place += len(part)
             os.fdatasync(self._descriptor)
         except OSError:
-            self._unsettled_bytes = len(frame)
+            self._unsettled_bytes = end - self.end
             raise
-        self.end += len(frame)
+        self.end = end
 
     def settle(self) -> None:
         if self._unsettled_bytes:

@@ -51,8 +51,8 @@ class Pace(NamedTuple):
     layer_bytes: int = 2**25
     #: … or of so many bytes in its file of the log, where what is written again takes room again.
     log_bytes: int = 2**26
-    #: A batch of so many bytes would fill a layer by itself: it goes to the tables at once.
-    direct_bytes: int = 2**23
+    #: A batch of so many bytes would overfill a layer by itself: it goes to the tables at once.
+    direct_bytes: int = 2**24
     #: Entries of one transaction of the tables while folding, when commits may have to wait …
     chunk_entries: int = 8_192
     #: … and when there is time: then it also rests in between, for others to have the processor.
@@ -162,6 +162,7 @@ class LoggedStore:
                 self._log.append(body)
             except OSError as error:
                 raise write_problem(error.errno, error, is_full=False) from error
+            del body  # which may be large
             self._current.apply(batch)
             self._start_folding()
 
@@ -392,7 +393,7 @@ class LoggedStore:
         self._tables.commit(_as_batch(chunk), _pack_note(self._salt, self._folding_last))
         self._holes.note({table: self._folding.entries(table) for table in Table})
         with self._changed:
-            self._folding = None
+            self._folding = self._failure = None
             self._changed.notify_all()
 
 
