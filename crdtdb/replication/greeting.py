@@ -161,10 +161,10 @@ class Greeting:
         reported = NOTHING if isinstance(message, Welcome) else read_vector(message.reported)
         for contact in cluster.contacts_of(peer):
             contact.welcomed = True
-        if cluster.taken == cluster.incarnation:
-            return []  # this is about the one before: it was asked as that, and answers come late
+        # Nobody knows more of one that was taken since the start: this is about the one before.
+        is_late = cluster.taken == cluster.incarnation
         lost = message.known > cluster.seen.get(cluster.incarnation)
-        if lost or not cluster.seen.includes(reported):
+        if not is_late and (lost or not cluster.seen.includes(reported)):
             return cluster.take_new_incarnation()
         if cluster.settled:
             return []

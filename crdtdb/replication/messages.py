@@ -262,6 +262,7 @@ class News(_Message, tag=14, frozen=True):
     """
 
     seen: list[int]
+    #: Of questions; 0 in answers.
     time: int
     #: Do I want yours in return?
     answer: bool

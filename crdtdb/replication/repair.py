@@ -32,6 +32,7 @@ from crdtdb.replication.messages import (
     Page,
     Pull,
     Refused,
+    Sender,
     read_vector,
     write_frame,
 )
@@ -64,6 +65,8 @@ class Repair:
         self._join_not_before_ms = 0
         #: A donor of which everything is to be taken over: its incarnation.
         self._apart: int | None = None
+        #: When a pull was last under way.
+        self._pulled_ms = 0
 
     def start(self) -> list[Send]:
         """Go on with the pull that was under way."""
@@ -236,7 +239,9 @@ class Repair:
         """Do what was begun: join the next part of a pull, let go what is not needed any more."""
         cluster, pull, staging = self._cluster, self.pull, self._cluster.staging
         if pull is None or not pull.is_claimed:
-            if pull is None and staging.donor is not None and self._is_level():
+            if pull is not None:
+                self._pulled_ms = cluster.now_ms
+            elif staging.donor is not None and self._is_level(staging.donor):
                 with suppress(NoSpace, StorageFailed):
                     staging.discard()  # all of it has come otherwise
             if not staging.is_clear and staging.donor is None:
@@ -405,12 +410,20 @@ class Repair:
         self._cluster.staging.left()
         self._cluster.copying.spoil(whole)
 
-    def _is_level(self) -> bool:
-        """Is all here that any peer is known to have, and no copy under way?"""
-        cluster = self._cluster
-        return not cluster.copying.is_begun and all(
-            cluster.seen.includes(peer.seen) for peer in cluster.peers.values()
-        )
+    def _is_level(self, donor: Sender) -> bool:
+        """Since the last pull, has all been here that its donor had, and is no copy under way?
+
+        Or that anybody had who was heard, if the donor is no member any more.
+        """
+        cluster, since_ms = self._cluster, self._pulled_ms
+        is_gone = donor.incarnation not in cluster.members
+        level = [
+            peer.level_ms is not None and peer.level_ms > since_ms
+            for incarnation, peer in cluster.peers.items()
+            if incarnation == donor.incarnation or is_gone
+            if peer.last_contact_ms > since_ms
+        ]
+        return bool(level) and all(level) and not cluster.copying.is_begun
 
     def _fetches_from(self, peer: Peer) -> bool:
         """Is this the donor of the pull under way, and not all there?"""

@@ -178,7 +178,8 @@ class Summaries:
             bases.forget(sender)
             return cluster.answer(peer, self._summary(peer, answer=True)), False
         theirs = self._read(peer, flat)
-        cluster.note_time(peer, message.time)
+        if message.time:
+            cluster.note_time(peer, message.time)
         if theirs is None:
             if not message.answer:
                 return [], True
@@ -198,7 +199,7 @@ class Summaries:
         if self._are_reports_due(peer):
             return self._summary(peer, answer=False)
         told = cluster.bases.telling(peer.sender.incarnation, write_floored(cluster.seen))
-        return News(told, cluster.engine.time_now(), answer=False)
+        return News(told, 0, answer=False)
 
     def _read(self, peer: Peer, flat: list[int]) -> VersionVector | None:
         """What a peer says to have seen; None if it rests on a floor that is not known here."""

@@ -451,7 +451,7 @@ BROKEN: Final[dict[str, Broken]] = {
         Broken(evicted_unfenced, frozenset({"fencing"}), _EVICTIONS),
         Broken(
             floor_left_out,
-            _WRONG_READ | {"refusal", "convergence"},
+            _WRONG_READ | {"refusal", "convergence", "reclaiming"},
             _with("disk_lost", "directory_copied", "cut"),
         ),
     )

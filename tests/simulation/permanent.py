@@ -44,6 +44,12 @@ PERMANENT: Final[dict[int, str]] = {
     "(`Issued.let_go`)",
     7271: "a damaged place of the sequence ended the look for what to give (test_sharing."
     "test_a_damaged_place_of_the_sequence_keeps_nobody_from_sharing)",
+    9089: "pages of a pull that broke off were kept when all had come otherwise (test_staging."
+    "test_pages_of_a_pull_that_broke_off_are_let_go_when_all_has_come_otherwise)",
+    9117: "late answers to who it was before made somebody else of a machine, again and again "
+    "(test_stories.test_late_answers_to_who_it_was_before_make_nobody_of_it_again)",
+    9243: "two who had both started again waited for each other's word, for neither knew the other "
+    "(`Cluster._knock_at_members`)",
     8485: "the same as 7365, of what it removed after it had rejoined, before it had pulled",
     7365: "what a machine removed of a list while it was evicted and did not know it was removed "
     "at some replicas (test_reclaiming.test_who_was_evicted_takes_no_part_out_of_a_sum)",

@@ -41,7 +41,6 @@ NEEDED = (
     "flapping",
     "folded",
     "frames flipped",
-    "heads flipped",
     "late joins",
     "lulls",
     "messages, Gone",
