@@ -188,9 +188,14 @@ class Cluster:
         confirmed = {self.incarnation, *(sender.incarnation for sender in confirming)}
         for sender in (self.me, *confirming):
             confirmed.update(predecessors(self.members.values(), sender))
-        named = frozenset[int]().union(
-            *(peer.named for peer in self.peers.values() if peer.level_ms is None)
-        )
+        # Of whom something has been seen here it is known whether they are members, or no more.
+        named = {
+            incarnation
+            for peer in self.peers.values()
+            if peer.level_ms is None
+            for incarnation in peer.named
+            if not self.seen.get(incarnation)
+        }
         configured = self._configured - self.vacated()
         asked = (self.contacts.get(endpoint) for endpoint in configured)
         self.settled = (
