@@ -12,6 +12,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 
 import pytest
 
@@ -19,6 +20,8 @@ __all__ = ["Machine", "machines"]
 
 #: Of this process among the machines.
 _OWN: int = 254
+#: Of the networks that this process has made.
+_numbers = count()
 _RULES = """
 table inet cut {
     chain from { type filter hook input priority 0; %s; }
@@ -59,8 +62,10 @@ def machines(count: int) -> Iterator[list[Machine]]:
     for program, package in (("ip", "iproute2"), ("nft", "nftables")):
         if shutil.which(program) is None:
             pytest.skip(f"there is no {program} here: apt-get install {package}")
-    wire = f"crdtdb{os.getpid()}"
-    subnet = f"10.{200 + os.getpid() % 50}.{os.getpid() // 50 % 250}"
+    # What was deleted a moment ago may still be there: the system does so in its own time.
+    process, number = os.getpid(), next(_numbers)
+    wire = f"crdtdb{process}-{number}"
+    subnet = f"10.{200 + (process + number) % 50}.{process // 50 % 250}"
     made = [Machine(wire, str(number), f"{subnet}.{number + 1}") for number in range(count)]
     switch = f"{wire}-switch"
     allowed = subprocess.run(["ip", "netns", "add", switch], capture_output=True, text=True)
@@ -69,7 +74,7 @@ def machines(count: int) -> Iterator[list[Machine]]:
     try:
         _do("ip", "-n", switch, "link", "add", "wire", "type", "bridge")
         _do("ip", "-n", switch, "link", "set", "wire", "up")
-        own = f"cr{os.getpid()}"
+        own = f"cr{process}-{number}"
         _do("ip", "link", "add", own, "type", "veth", "peer", "name", "own", "netns", switch)
         _plug(switch, "own")
         _do("ip", "addr", "add", f"{subnet}.{_OWN}/24", "dev", own)
